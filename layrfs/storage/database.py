@@ -1,0 +1,268 @@
+"""One volume's SQLite database: transactions grouped in time, durability on demand.
+
+Owns the connection, the open transaction and the write-ahead log. Must not know any table beyond its schema.
+
+Statements run in plain code on the one trio thread, inside a transaction that stays open for about a second, so a
+statement costs microseconds and a group of them is atomic. ``commit`` hands the transaction to the operating system
+(it survives ``kill -9``), ``sync`` puts the log on the disk (it survives a power cut). Checkpoints use a connection of
+their own in a thread.
+
+The invariant: a transaction is never rolled back once its writer was answered. SQLite rolls back on a full disk, so
+room is kept aside for the commit (``ROOM_BYTES``) and ``has_room`` turns false long before it is needed. Should a
+rollback happen anyway, the database refuses everything from then on rather than contradict what memory believes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import apsw
+import trio
+
+from layrfs.errors import CorruptFile, LayrError, LocalError, NewerFormat, NoSpace
+from layrfs.storage.schema import APPLICATION_ID, SCHEMA_VERSION, TABLES
+
+logger = logging.getLogger(__name__)
+
+Value = None | int | float | str | bytes
+Row = tuple[Any, ...]
+"""A row's values have the types of the schema, which a type checker cannot see."""
+
+ROOM_BYTES = 32 * 1024 * 1024
+"""Set aside in a file of its own for the commits that happen when the disk is full: more than a second's worth."""
+
+PAGE_CACHE_KIB = 24 * 1024
+CHECKPOINT_PAGES = 4096
+"""A checkpoint in the background starts when the log holds more than this (16 MiB)."""
+
+BLOCKING_CHECKPOINT_PAGES = 65536
+"""A log this long (a writer who never pauses) is emptied between two transactions, while everybody waits."""
+
+
+class Database:
+    """The volume's tables. Everything but ``sync`` and ``run`` is plain code for the trio thread alone."""
+
+    def __init__(self, path: str, *, commit_seconds: float = 1.0) -> None:
+        """Open or create the database at ``path``.
+
+        Raises ``CorruptFile``, ``NewerFormat`` or ``LocalError``.
+        """
+        self._path = path
+        self._commit_seconds = commit_seconds
+        self._connection = _open(path)
+        self._cursor = self._connection.cursor()
+        self._log = os.open(path + "-wal", os.O_RDWR | os.O_CLOEXEC)
+        self._log_pages = 0
+        self._connection.set_wal_hook(self._log_grew)
+        self._flushes: list[Callable[[], None]] = []
+        self._writing = False
+        self._failure: str | None = None
+        self._syncing = trio.Lock()
+        self._commits = 0
+        self._synced_commits = 0
+        self.has_room = True
+        """False when the disk is so full that nothing new should be begun; looked at on every commit."""
+        self._keep_room()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def write(self, sql: str, bindings: Sequence[Value] = ()) -> None:
+        """Run one statement that changes rows, in the open transaction."""
+        if not self._writing:
+            self._begin()
+        try:
+            self._cursor.execute(sql, bindings)
+        except apsw.Error as error:
+            raise self._failed(error) from error
+
+    def write_many(self, sql: str, rows: Iterable[Sequence[Value]]) -> None:
+        """Run one statement once for each row, in the open transaction."""
+        if not self._writing:
+            self._begin()
+        try:
+            self._cursor.executemany(sql, rows)
+        except apsw.Error as error:
+            raise self._failed(error) from error
+
+    def insert(self, sql: str, bindings: Sequence[Value] = ()) -> int:
+        """Like ``write``; the number of the row just inserted."""
+        self.write(sql, bindings)
+        return self._connection.last_insert_rowid()
+
+    def row(self, sql: str, bindings: Sequence[Value] = ()) -> Row | None:
+        """The first row, or None."""
+        try:
+            return self._cursor.execute(sql, bindings).fetchone()
+        except apsw.Error as error:
+            raise self._failed(error) from error
+
+    def rows(self, sql: str, bindings: Sequence[Value] = ()) -> Iterator[Row]:
+        """Every row, as they are asked for. Do not await while iterating: others would write meanwhile."""
+        try:
+            yield from self._connection.execute(sql, bindings)
+        except apsw.Error as error:
+            raise self._failed(error) from error
+
+    def value(self, sql: str, bindings: Sequence[Value] = ()) -> Any:
+        """The first column of the first row, or None."""
+        row = self.row(sql, bindings)
+        return None if row is None else row[0]
+
+    def before_commit(self, flush: Callable[[], None]) -> None:
+        """Have ``flush`` called before every commit: whoever keeps rows in memory writes the changed ones there."""
+        self._flushes.append(flush)
+
+    def commit(self) -> None:
+        """Give everything written so far to the operating system; costs no disk flush."""
+        for flush in self._flushes:
+            flush()
+        if not self._writing:
+            return
+        self._keep_room()
+        try:
+            self._cursor.execute("COMMIT")
+        except apsw.Error as error:
+            raise self._failed(error) from error
+        self._writing = False
+        self._commits += 1
+
+    async def sync(self) -> None:
+        """Commit, and return when it is on the disk. Callers that arrive together share one flush."""
+        self.commit()
+        needed = self._commits
+        async with self._syncing:
+            if self._synced_commits >= needed:
+                return
+            reached = self._commits
+            await trio.to_thread.run_sync(os.fdatasync, self._log)
+            self._synced_commits = reached
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Commit about every second and keep the log short, until cancelled."""
+        task_status.started()
+        while True:
+            await trio.sleep(self._commit_seconds)
+            try:
+                self.commit()
+                await self.checkpoint()
+            except LayrError as error:
+                logger.error("metadata could not be written: %s", error)  # noqa: TRY400 - the sentence says it all
+
+    async def checkpoint(self) -> None:
+        """Move the log into the database file when it has grown long."""
+        if self._log_pages < CHECKPOINT_PAGES:
+            return
+        await trio.to_thread.run_sync(_checkpoint, self._path)
+        if self._log_pages >= BLOCKING_CHECKPOINT_PAGES:
+            self.commit()
+            with contextlib.suppress(apsw.BusyError):
+                self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+                self._log_pages = 0
+
+    def close(self) -> None:
+        """Commit, move everything into the database file and close. Closing twice is harmless."""
+        if self._log < 0:
+            return
+        try:
+            if self._failure is None:
+                self.commit()
+        finally:
+            os.close(self._log)
+            self._log = -1
+            self._connection.close()
+
+    def _log_grew(self, _connection: apsw.Connection, _schema: str, pages: int) -> int:
+        self._log_pages = pages
+        return apsw.SQLITE_OK
+
+    def _begin(self) -> None:
+        if self._failure is not None:
+            raise LocalError(self._failure)
+        self._cursor.execute("BEGIN IMMEDIATE")
+        self._writing = True
+
+    def _failed(self, error: apsw.Error) -> LocalError:
+        if self._writing and not self._connection.in_transaction:
+            self._writing = False
+            self._failure = f"The metadata of the last second could not be written ({error}); unmount and mount again."
+            logger.critical(self._failure)
+        if isinstance(error, apsw.FullError):
+            return NoSpace(f"The disk that holds {self._path} is full.")
+        return LocalError(f"The database {self._path} failed: {error}")
+
+    def _keep_room(self) -> None:
+        """Give the set-aside room back to the disk when it is nearly full, take it again when it is not."""
+        directory = os.statvfs(os.path.dirname(self._path) or ".")
+        free_bytes = directory.f_bavail * directory.f_frsize
+        aside = self._path + "-room"
+        if free_bytes < ROOM_BYTES:
+            self.has_room = False
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(aside)
+        elif free_bytes > 3 * ROOM_BYTES:
+            self.has_room = True
+            if not os.path.exists(aside):
+                _set_aside(aside)
+
+
+def _open(path: str) -> apsw.Connection:
+    try:
+        connection = apsw.Connection(path)
+        connection.set_busy_timeout(5000)
+        connection.pragma("journal_mode", "wal")
+    except apsw.NotADBError as error:
+        raise CorruptFile(f"{path} is not a LayrFS database.") from error
+    except apsw.Error as error:
+        raise LocalError(f"The database {path} cannot be opened: {error}") from error
+    connection.pragma("synchronous", "normal")
+    connection.pragma("wal_autocheckpoint", 0)
+    connection.pragma("cache_size", -PAGE_CACHE_KIB)
+    connection.pragma("temp_store", "memory")
+    _make_tables(connection, path)
+    return connection
+
+
+def _make_tables(connection: apsw.Connection, path: str) -> None:
+    version, application = connection.pragma("user_version"), connection.pragma("application_id")
+    if version > SCHEMA_VERSION and application == APPLICATION_ID:
+        raise NewerFormat(f"{path} was written by a newer LayrFS (format {version}, this one knows {SCHEMA_VERSION}).")
+    if version == SCHEMA_VERSION and application == APPLICATION_ID:
+        return
+    if application != 0 or connection.execute("SELECT count(*) FROM sqlite_schema").get != 0:
+        raise CorruptFile(f"{path} is a database, but not one of LayrFS's.")
+    with connection:
+        connection.execute(TABLES)
+        connection.pragma("application_id", APPLICATION_ID)
+        connection.pragma("user_version", SCHEMA_VERSION)
+
+
+def _checkpoint(path: str) -> None:
+    connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
+    try:
+        connection.pragma("synchronous", "normal")
+        connection.pragma("wal_autocheckpoint", 0)
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+    except apsw.BusyError:
+        pass  # somebody else is at it
+    finally:
+        connection.close()
+
+
+def _set_aside(path: str) -> None:
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(handle, 0, ROOM_BYTES)
+    except OSError as error:
+        logger.warning("no room could be set aside in %s: %s", path, error)
+        os.unlink(path)
+    finally:
+        os.close(handle)
