@@ -1,0 +1,45 @@
+"""Every label that keeps one use of a hash, a key or a signature apart from every other: the one page of them.
+
+Invariant: no label is used for two purposes, none is a prefix of another, and none is ever changed. A new purpose, or
+a new version of an old one, gets a new line.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# HKDF-SHA256 `info`, from the BIP-39 seed.
+CONTENT_KEY: Final = b"LayrFS v1 content key"
+MASK_KEY: Final = b"LayrFS v1 mask key"
+ROOT_KEY: Final = b"LayrFS v1 root key"
+
+# HKDF-SHA256 `info`, from the content key.
+SHARD_KEY: Final = b"LayrFS v1 shard sealing"
+DIGEST_KEY: Final = b"LayrFS v1 block digest"
+
+# HKDF-SHA256 `info`, from the mask key (followed by the fixed-length numbers that docs/format.md names).
+PIECE_MASK: Final = b"LayrFS v1 piece mask"
+TENANT_KEY: Final = b"LayrFS v1 tenant key"
+
+# BLAKE3 derive-key contexts.
+MERKLE_LEAF: Final = "LayrFS v1 merkle leaf"
+MERKLE_INNER: Final = "LayrFS v1 merkle inner"
+MERKLE_ROOT: Final = "LayrFS v1 merkle root"
+SHARD_ID: Final = "LayrFS v1 shard id"
+KEY_FILE_CHECKSUM: Final = "LayrFS v1 key file checksum"
+CERTIFICATE_SERIAL: Final = "LayrFS v1 certificate serial"
+DUMMY_CA_KEY: Final = "LayrFS v1 public dummy certificate authority"
+
+# Associated data of AES-256-GCM.
+KEY_FILE_BOX: Final = b"LayrFS v1 key file box"
+
+# Ed25519: what is signed is the label, a zero byte and the message (see `signed_bytes`).
+SIGN_NODE_RECORD: Final = b"LayrFS v1 node record signature"
+SIGN_DATAGRAM: Final = b"LayrFS v1 datagram signature"
+SIGN_DELETE: Final = b"LayrFS v1 delete signature"
+SIGN_RENEW: Final = b"LayrFS v1 renew signature"
+
+
+def signed_bytes(label: bytes, message: bytes) -> bytes:
+    """The bytes that are really signed for `message`: a signature made for one purpose is worthless for another."""
+    return label + b"\0" + message
