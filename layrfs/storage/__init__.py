@@ -1,5 +1,5 @@
-"""Hands on the local disk: the database, the cache files, the piece store, the key files.
+"""Hands on the local disk: database, piece store, cache files, key ring.
 
-Owns every byte LayrFS keeps on this machine. Must not know who asks (the kernel, a host's peer, a command) nor reach
-the network.
+Owns every file of ours and in which order it becomes durable. Must not know the network, FUSE, or why anything is
+stored.
 """
