@@ -1,0 +1,182 @@
+"""``Transfers`` without workers, hosts or keys: shards are kept in a dictionary. For tests of whoever moves blocks.
+
+Passes the contract suite of the real one (``tests/contracts/test_transfers.py``). Faults are values set on the fake:
+
+``failure``       every call raises this error (set it back to None to heal)
+``lost``          shard ids whose download raises ``Unavailable``
+``hosts``         how many hosts take pieces; fewer than ``total`` gives degraded shards, 0 gives ``Unavailable``
+``delay_seconds`` every call takes this long (virtual time under trio's autojump clock)
+``hold()``        every call waits until ``release()``; ``waiting`` says how many do
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import trio
+
+from layrfs.errors import LayrError, LocalError, Unavailable
+from layrfs.ids import NodeId, PieceId, Salt, ShardId
+from layrfs.model.redundancy import Redundancy
+from layrfs.model.shards import PieceRecord, ShardRecord
+from layrfs.pipeline.transfers import (
+    Duplicate,
+    FindContent,
+    PartOutcome,
+    Slot,
+    SourcePart,
+    Stored,
+    StoredPart,
+    TargetPart,
+    Uploaded,
+    Zero,
+)
+
+
+def nothing_stored(_digests: Sequence[bytes]) -> Mapping[bytes, tuple[int, int]]:
+    """A ``FindContent`` of an empty catalog."""
+    return {}
+
+
+@dataclass
+class FakeTransfers:
+    find_content: FindContent = nothing_stored
+    hosts: int = 5
+    failure: LayrError | None = None
+    delay_seconds: float = 0.0
+    lost: set[bytes] = field(default_factory=set)
+    payloads: dict[bytes, bytes] = field(default_factory=dict)
+    uploads: list[tuple[SourcePart, ...]] = field(default_factory=list)
+    downloads: list[tuple[ShardId, bool]] = field(default_factory=list)
+    running: int = 0
+    most_running: int = 0
+    waiting: int = 0
+    _gate: trio.Event | None = None
+
+    def hold(self) -> None:
+        """From now on calls wait, until ``release``."""
+        self._gate = trio.Event()
+
+    def release(self) -> None:
+        if self._gate is not None:
+            self._gate.set()
+        self._gate = None
+
+    async def upload(self, parts: Sequence[SourcePart], redundancy: Redundancy) -> Uploaded:
+        self.uploads.append(tuple(parts))
+        await self._pass()
+        data = [_trimmed(part) for part in parts]
+        known = self.find_content([_digest(piece) for piece in data if piece])
+        payload, outcomes = _arrange(data, known)
+        if not payload:
+            return Uploaded(tuple(outcomes), None)
+        return Uploaded(tuple(outcomes), self._keep(payload, redundancy))
+
+    async def download(self, shard: ShardRecord, targets: Sequence[TargetPart], *, urgent: bool) -> None:
+        self.downloads.append((shard.id, urgent))
+        await self._pass()
+        payload = self._payload(shard)
+        for target in targets:
+            _write(target, payload[target.shard_offset : target.shard_offset + target.length])
+
+    async def top_up(self, shard: ShardRecord, slots: Sequence[Slot]) -> tuple[PieceRecord, ...]:
+        await self._pass()
+        self._payload(shard)
+        used = {piece.host for piece in shard.pieces}
+        free = [host for host in self._host_ids() if host not in used]
+        return tuple(_piece(shard.id, slot, host) for slot, host in zip(slots, free, strict=False))
+
+    async def _pass(self) -> None:
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        try:
+            await self._wait()
+        finally:
+            self.running -= 1
+        if self.failure is not None:
+            raise self.failure
+
+    async def _wait(self) -> None:
+        await trio.sleep(self.delay_seconds)
+        if self._gate is not None:
+            self.waiting += 1
+            try:
+                await self._gate.wait()
+            finally:
+                self.waiting -= 1
+
+    def _keep(self, payload: bytes, redundancy: Redundancy) -> ShardRecord:
+        taking = self._host_ids()[: redundancy.total]
+        if not taking:
+            raise Unavailable("No host takes pieces.")
+        salt = Salt(os.urandom(16))
+        shard = ShardId(_digest(salt + payload))
+        self.payloads[shard] = payload
+        pieces = tuple(_piece(shard, Slot(position, 0), host) for position, host in enumerate(taking))
+        return ShardRecord(
+            id=shard,
+            salt=salt,
+            plain_bytes=len(payload),
+            sealed_bytes=len(payload) + 16,
+            redundancy=redundancy,
+            pieces=pieces,
+        )
+
+    def _payload(self, shard: ShardRecord) -> bytes:
+        if shard.id in self.lost or shard.id not in self.payloads:
+            raise Unavailable("No good piece of the shard can be reached.")
+        return self.payloads[shard.id]
+
+    def _host_ids(self) -> list[NodeId]:
+        return [NodeId(bytes([number + 1]) * 20) for number in range(self.hosts)]
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=32).digest()
+
+
+def _piece(shard: ShardId, slot: Slot, host: NodeId) -> PieceRecord:
+    name = _digest(shard + bytes([slot.position, slot.generation]))
+    return PieceRecord(position=slot.position, generation=slot.generation, id=PieceId(name), host=host)
+
+
+def _trimmed(part: SourcePart) -> bytes:
+    try:
+        file = os.open(part.path, os.O_RDONLY)
+    except OSError as error:
+        raise LocalError(f"Cannot read {part.path}: {error.strerror}.") from error
+    try:
+        return os.pread(file, part.length, part.offset).rstrip(b"\0")
+    finally:
+        os.close(file)
+
+
+def _arrange(data: list[bytes], known: Mapping[bytes, tuple[int, int]]) -> tuple[bytes, list[PartOutcome]]:
+    payload, placed = bytearray(), dict[bytes, StoredPart]()
+    outcomes: list[PartOutcome] = []
+    for piece in data:
+        digest = _digest(piece)
+        if not piece:
+            outcomes.append(Zero())
+        elif digest in known:
+            outcomes.append(Duplicate(*known[digest]))
+        else:
+            if digest not in placed:
+                placed[digest] = StoredPart(digest, len(payload), len(piece))
+                payload += piece
+            outcomes.append(Stored(placed[digest]))
+    return bytes(payload), outcomes
+
+
+def _write(target: TargetPart, data: bytes) -> None:
+    try:
+        file = os.open(target.path, os.O_WRONLY | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise LocalError(f"Cannot write {target.path}: {error.strerror}.") from error
+    try:
+        os.pwrite(file, data, target.file_offset)
+    finally:
+        os.close(file)
