@@ -47,6 +47,10 @@ class StateInUse(OwnerError):
     """Another process holds this volume, host directory or port."""
 
 
+class NotRunning(OwnerError):
+    """Needs a running drive, and none answers."""
+
+
 class LocalError(LayrError):
     """This machine's disk, kernel or processes failed us."""
 

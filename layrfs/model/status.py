@@ -1,4 +1,7 @@
-"""What `layrfs status` shows, as values: made by the drive, sent over the control socket, rendered by the CLI."""
+"""What `layrfs` shows, as values: made by the drive, sent over the control socket, rendered by the CLI.
+
+Names and paths are bytes (base64 in JSON on the socket); the CLI decides how to print them.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,30 @@ class HostStatus(msgspec.Struct, frozen=True):
     pieces: int = 0
 
 
+class NetworkStatus(msgspec.Struct, frozen=True):
+    """Which network the volume is on. `network_id` is hex, empty until a seed has told it."""
+
+    network_id: str
+    embedded: bool
+    seeds: tuple[str, ...] = ()
+    listen: str = ""
+    known_hosts: int = 0
+    reachable_hosts: int = 0
+    embedded_pid: int | None = None
+    clock_offset_seconds: float | None = None
+    """How far this machine's clock is ahead of the median host's; None when no host has answered."""
+
+
 class VolumeStatus(msgspec.Struct, frozen=True):
     """The whole drive at one moment. Counts are of now; rates are of the last few seconds."""
 
     volume: str
     mountpoint: str
+    volume_id: str = ""
+    version: str = ""
+    pid: int = 0
+    uptime_seconds: int = 0
+    read_only: bool = False
     files: int = 0
     file_bytes: int = 0
     cached_bytes: int = 0
@@ -34,23 +56,100 @@ class VolumeStatus(msgspec.Struct, frozen=True):
     eta_seconds: int | None = None
     problems: tuple[str, ...] = ()
     hosts: tuple[HostStatus, ...] = ()
+    network: NetworkStatus | None = None
 
 
-class BlockStatus(msgspec.Struct, frozen=True):
-    """One block of a file. `local`: `hole`, `absent`, `clean` or `dirty`; hosts are node ids in hex."""
+class BlockRun(msgspec.Struct, frozen=True):
+    """`count` neighbouring blocks from `first` that are alike.
 
-    number: int
+    `local`: `hole`, `absent`, `clean` or `dirty`. `copies` of the `wanted` pieces of their shards are placed on hosts.
+    """
+
+    first: int
+    count: int
     local: str
-    shard: str | None = None
-    hosts: tuple[str, ...] = ()
+    copies: int = 0
+    wanted: int = 0
 
 
 class PathStatus(msgspec.Struct, frozen=True):
-    """One path. `state` is what `user.layrfs.state` says: cached, uploading, safe, degraded or lost."""
+    """One path. `state` is what `user.layrfs.state` says: cached, uploading, safe, degraded or lost.
 
-    path: str
+    A directory counts everything below it: `files`, `size`, `cached_bytes`, `dirty_bytes`; it has no `runs`.
+    """
+
+    path: bytes
+    kind: str
+    """`file`, `directory`, `link` or `special`."""
     state: str
     size: int
     block_bytes: int
     redundancy: str
-    blocks: tuple[BlockStatus, ...] = ()
+    files: int = 1
+    cached_bytes: int = 0
+    dirty_bytes: int = 0
+    runs: tuple[BlockRun, ...] = ()
+
+
+class ListEntry(msgspec.Struct, frozen=True):
+    """One name of a directory. `kind` and `state` as in `PathStatus`; `state` is empty but for files."""
+
+    name: bytes
+    kind: str
+    size: int
+    mtime_ns: int
+    state: str = ""
+
+
+class ListPage(msgspec.Struct, frozen=True):
+    """Some entries of a directory; `following` continues after them, None at the end."""
+
+    entries: tuple[ListEntry, ...]
+    following: int | None = None
+
+
+class ProgressReport(msgspec.Struct, frozen=True):
+    """How far a command is; the newest report replaces those before. `total_bytes` 0: not known."""
+
+    done_bytes: int = 0
+    total_bytes: int = 0
+    text: str = ""
+    """What is going on or in the way, in a few words: `waiting for hosts: 2 of 3 reachable`."""
+
+
+class SyncReport(msgspec.Struct, frozen=True):
+    """After `layrfs sync`. `degraded_shards` have fewer pieces on hosts than wanted."""
+
+    uploaded_bytes: int
+    degraded_shards: int = 0
+
+
+class CacheDropped(msgspec.Struct, frozen=True):
+    """After `layrfs cache drop`; what is not on the network yet is kept."""
+
+    dropped_bytes: int
+    kept_dirty_bytes: int
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """After `layrfs upload`: where the file is in the volume, and whether it has all its copies."""
+
+    path: bytes
+    size: int
+    state: str
+
+
+class Fetched(msgspec.Struct, frozen=True):
+    """After `layrfs download`."""
+
+    size: int
+
+
+class ManifestText(msgspec.Struct, frozen=True):
+    """A manifest as the JSON text of `layrfs.model.manifest`."""
+
+    text: str
+
+
+class Done(msgspec.Struct, frozen=True):
+    """Nothing more to say."""

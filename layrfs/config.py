@@ -1,0 +1,366 @@
+"""Where LayrFS keeps its state on this machine, and what a person may choose about a mount.
+
+Owns every path below the state directory, the ``-o`` options and ``network.json``. Knows nothing of what the files
+hold. Standard library only: ``mount.py`` reads this before anything is installed.
+
+The invariant: nothing is created outside the data and configuration directories found here, both are private (0700),
+and a directory written by a newer LayrFS is left untouched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import json
+import os
+import pwd
+import re
+import stat
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, NoReturn
+
+from layrfs.errors import CorruptFile, LocalError, NewerFormat, NoSpace, UsageError
+
+LAYOUT_VERSION = 1
+DEFAULT_VOLUME = "default"
+_VOLUME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_SIZE_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+SMALLEST_CACHE_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Absolute paths of everything on disk. ``data`` and ``config`` are the same directory under ``$LAYRFS_HOME``."""
+
+    data: str
+    config: str
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Paths:
+        """``$LAYRFS_HOME``, else the XDG data and configuration directories of the user who runs this."""
+        environment = os.environ if environment is None else environment
+        if home := environment.get("LAYRFS_HOME"):
+            return cls.under(home)
+        data = _xdg_directory(environment, "XDG_DATA_HOME", ".local/share")
+        return cls(data=data, config=_xdg_directory(environment, "XDG_CONFIG_HOME", ".config"))
+
+    @classmethod
+    def under(cls, home: str) -> Paths:
+        """Everything below one directory."""
+        home = os.path.abspath(os.path.expanduser(home))
+        return cls(data=home, config=home)
+
+    def volume_dir(self, volume: str) -> str:
+        return os.path.join(self.data, "volumes", valid_volume_name(volume))
+
+    def volume_key(self, volume: str) -> str:
+        return os.path.join(self.volume_dir(volume), "volume.key")
+
+    def node_key(self, volume: str) -> str:
+        return os.path.join(self.volume_dir(volume), "node.key")
+
+    def database(self, volume: str) -> str:
+        return os.path.join(self.volume_dir(volume), "metadata.db")
+
+    def cache_dir(self, volume: str) -> str:
+        return os.path.join(self.volume_dir(volume), "cache")
+
+    def control_socket(self, volume: str) -> str:
+        return os.path.join(self.volume_dir(volume), "control.sock")
+
+    def log_file(self, volume: str) -> str:
+        return os.path.join(self.volume_dir(volume), "mount.log")
+
+    @property
+    def network_file(self) -> str:
+        return os.path.join(self.config, "network.json")
+
+    @property
+    def embedded_dir(self) -> str:
+        return os.path.join(self.data, "embedded")
+
+    def volumes(self) -> list[str]:
+        """Names of the volumes whose key is on this machine, sorted."""
+        try:
+            names = os.listdir(os.path.join(self.data, "volumes"))
+        except FileNotFoundError:
+            return []
+        known = (name for name in names if _VOLUME_NAME.fullmatch(name))
+        return sorted(name for name in known if os.path.exists(self.volume_key(name)))
+
+    def check(self) -> None:
+        """Raise when the state cannot be used by this version; touches nothing."""
+        for directory in {self.data, self.config}:
+            _check_layout(os.path.join(directory, "layout"))
+
+    def prepare(self, volume: str | None = None) -> None:
+        """Create what is missing, private to the user. Raises LocalError with one sentence, or NewerFormat."""
+        self.check()
+        for directory in {self.data, self.config}:
+            _make_private(directory)
+            marker = os.path.join(directory, "layout")
+            if not os.path.exists(marker):
+                write_atomically(marker, f"{LAYOUT_VERSION}\n".encode())
+            elif not os.access(directory, os.W_OK):
+                _raise_unusable(directory, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+        _make_private(os.path.join(self.data, "volumes"))
+        if volume is not None:
+            _make_private(self.volume_dir(volume))
+            _make_private(self.cache_dir(volume))
+
+
+def valid_volume_name(name: str) -> str:
+    """``name`` itself, or UsageError: it becomes a directory's name and the device in the mount table."""
+    if not _VOLUME_NAME.fullmatch(name):
+        raise UsageError(f"{name!r} is no volume name: letters, digits, dots, dashes and underscores, at most 64")
+    return name
+
+
+def write_atomically(path: str, data: bytes) -> None:
+    """Replace ``path`` (0600) so that a crash leaves the old or the new bytes, durably."""
+    directory = os.path.dirname(path)
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=".new-", dir=directory)
+    except OSError as error:
+        _raise_unusable(directory, error)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_directory(directory)
+    except OSError as error:
+        _remove_quietly(temporary)
+        _raise_unusable(directory, error)
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkConfig:
+    """Which network this machine's volumes live on.
+
+    ``network_id`` is 32 bytes in hex, or None until a seed has told it. ``embedded``: the five hosts on loopback.
+    """
+
+    network_id: str | None
+    seeds: tuple[str, ...]
+    embedded: bool
+
+    VERSION: ClassVar[int] = 1
+
+    @classmethod
+    def load(cls, path: str) -> NetworkConfig | None:
+        """What ``network.json`` says, None when there is none. Raises CorruptFile or NewerFormat."""
+        try:
+            with open(path, "rb") as file:
+                found = json.load(file)
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise CorruptFile(f"{path} is not JSON: {error}") from error
+        return cls._from_json(path, found)
+
+    @classmethod
+    def _from_json(cls, path: str, found: object) -> NetworkConfig:
+        if not isinstance(found, dict):
+            raise CorruptFile(f"{path} does not describe a network")
+        if isinstance(version := found.get("version", 1), int) and version > cls.VERSION:
+            raise NewerFormat(f"{path} was written by a newer LayrFS; update this one")
+        network_id, seeds, embedded = found.get("network_id"), found.get("seeds", []), found.get("embedded", False)
+        known_id = network_id is None or (isinstance(network_id, str) and re.fullmatch(r"[0-9a-f]{64}", network_id))
+        known_seeds = isinstance(seeds, list) and all(isinstance(seed, str) for seed in seeds)
+        if not known_id or not known_seeds or not isinstance(embedded, bool):
+            raise CorruptFile(f"{path} does not describe a network")
+        return cls(network_id, tuple(seeds), embedded)
+
+    def save(self, path: str) -> None:
+        """Atomically and durably."""
+        content = {"version": self.VERSION, **dataclasses.asdict(self)}
+        write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+
+    def addresses(self) -> list[tuple[str, int]]:
+        """The seeds as (host, port)."""
+        return [parse_address(seed) for seed in self.seeds]
+
+
+@dataclass(frozen=True, slots=True)
+class MountOptions:
+    """What ``-o`` says. ``kernel`` holds the words handed to the kernel unchanged (``nosuid``, ``noatime``...)."""
+
+    read_only: bool = False
+    allow_other: bool = False
+    default_permissions: bool = True
+    writeback_cache: bool = True
+    nonempty: bool = False
+    fsync_network: bool = False
+    cache_bytes: int | None = None
+    """None: 10 % of the free disk, at most 20 GiB."""
+    upload_after_seconds: float = 2.0
+    """How long a closed file lies still before it is uploaded."""
+    workers: int = 2
+    listen: tuple[str, int] = ("0.0.0.0", 0)  # noqa: S104  a peer-to-peer node must be reachable from other machines
+    kernel: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> MountOptions:
+        """Options as after ``-o``, comma-separated. UsageError names the first one that makes no sense."""
+        chosen: dict[str, object] = {}
+        kernel: list[str] = []
+        for word in filter(None, (part.strip() for part in text.split(","))):
+            _take_option(word, chosen, kernel)
+        return dataclasses.replace(cls(kernel=tuple(kernel)), **chosen)  # type: ignore[arg-type]  # names from _take_option
+
+
+_SWITCHES: dict[str, tuple[str, bool]] = {
+    "ro": ("read_only", True),
+    "rw": ("read_only", False),
+    "allow_other": ("allow_other", True),
+    "default_permissions": ("default_permissions", True),
+    "no_default_permissions": ("default_permissions", False),
+    "writeback": ("writeback_cache", True),
+    "nowriteback": ("writeback_cache", False),
+    "nonempty": ("nonempty", True),
+}
+_FOR_KERNEL = re.compile(r"(no)?(suid|dev|exec)|noatime|a?sync|dirsync")
+_FOR_MOUNT_COMMAND = re.compile(
+    r"defaults|(no)?(auto|users?|owner|group|fail|diratime|iversion|mand|lazytime)|_netdev|loud|silent"
+    r"|atime|(no)?(rel|strict)atime|[xX]-.*|(comment|user|uhelper|helper|context|fsname|subtype)=.*"
+)
+FOR_COMMAND = ("home", "passfile", "volume")
+"""Options with a value that ``mount.layrfs`` itself uses, so that an fstab line can say them."""
+
+
+def _take_option(word: str, chosen: dict[str, object], kernel: list[str]) -> None:
+    name, equals, value = word.partition("=")
+    if word in _SWITCHES:
+        field, setting = _SWITCHES[word]
+        chosen[field] = setting
+    elif _FOR_KERNEL.fullmatch(word):
+        kernel.append(word)
+    elif equals and name in _WITH_VALUE:
+        field, parse = _WITH_VALUE[name]
+        chosen[field] = parse(value)
+    elif not _FOR_MOUNT_COMMAND.fullmatch(word) and not (equals and name in FOR_COMMAND):
+        raise UsageError(f"unknown mount option {word!r}; mount.layrfs --help lists them")
+
+
+def option_value(text: str, name: str) -> str | None:
+    """The last ``name=value`` among comma-separated options."""
+    values = [word.partition("=")[2] for word in text.split(",") if word.startswith(f"{name}=")]
+    return values[-1] if values else None
+
+
+def parse_size(text: str) -> int:
+    """``20G``, ``512M``, ``1.5T`` or plain bytes."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    if match is None:
+        raise UsageError(f"{text!r} is no size; write it like 500M or 20G")
+    return int(float(match[1]) * _SIZE_UNITS[match[2].upper()])
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """``HOST:PORT`` or ``[IPV6]:PORT`` -> (host, port)."""
+    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([^\s:\[\]]+)):(\d{1,5})", text.strip())
+    if match is None or not 0 <= int(match[3]) <= 65535:  # noqa: PLR2004  the range of a port
+        raise UsageError(f"{text!r} is no address; write it like 192.0.2.7:4747 or [2001:db8::7]:4747")
+    return match[1] or match[2], int(match[3])
+
+
+def _parse_cache_size(text: str) -> int:
+    size = parse_size(text)
+    if size < SMALLEST_CACHE_BYTES:
+        raise UsageError(f"cache_size={text} is too small: at least {SMALLEST_CACHE_BYTES >> 20}M are needed")
+    return size
+
+
+def _parse_fsync(text: str) -> bool:
+    if text not in {"local", "network"}:
+        raise UsageError(f"fsync={text} makes no sense: local or network")
+    return text == "network"
+
+
+def _parse_seconds(text: str) -> float:
+    if not re.fullmatch(r"\d+(\.\d+)?", text):
+        raise UsageError(f"{text!r} is no number of seconds")
+    return float(text)
+
+
+def _parse_workers(text: str) -> int:
+    if not re.fullmatch(r"[1-9]\d?", text):
+        raise UsageError(f"workers={text} makes no sense: 1 to 99")
+    return int(text)
+
+
+_WITH_VALUE = {
+    "cache_size": ("cache_bytes", _parse_cache_size),
+    "fsync": ("fsync_network", _parse_fsync),
+    "upload_after": ("upload_after_seconds", _parse_seconds),
+    "workers": ("workers", _parse_workers),
+    "listen": ("listen", parse_address),
+}
+
+
+def _xdg_directory(environment: Mapping[str, str], variable: str, fallback: str) -> str:
+    base = environment.get(variable, "")
+    if not os.path.isabs(base):  # the XDG specification: relative paths are ignored
+        home = environment.get("HOME") or _home_of_user()
+        base = os.path.join(home, fallback)
+    return os.path.join(base, "layrfs")
+
+
+def _home_of_user() -> str:
+    """Without ``$HOME`` (mount units of systemd have none)."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:
+        raise UsageError("this user has no home directory; set LAYRFS_HOME or -o home=DIR") from None
+
+
+def _check_layout(marker: str) -> None:
+    try:
+        with open(marker, encoding="ascii") as file:
+            version = int(file.read())
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except ValueError as error:
+        raise CorruptFile(f"{marker} should hold one number; is this directory LayrFS's?") from error
+    except OSError as error:
+        _raise_unusable(os.path.dirname(marker), error)
+    if version > LAYOUT_VERSION:
+        raise NewerFormat(
+            f"{os.path.dirname(marker)} was written by a newer LayrFS; update this one, nothing was touched"
+        )
+
+
+def _make_private(directory: str) -> None:
+    try:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+    except OSError as error:
+        _raise_unusable(directory, error)
+
+
+def _sync_directory(directory: str) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_quietly(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def _raise_unusable(directory: str, error: OSError) -> NoReturn:
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        raise NoSpace(f"no space left for LayrFS's state in {directory}") from error
+    raise LocalError(f"the state directory {directory} cannot be used: {error.strerror}") from error
+
+
+def is_private(path: str) -> bool:
+    """Whether only the owner can read the file."""
+    return not stat.S_IMODE(os.stat(path).st_mode) & 0o077

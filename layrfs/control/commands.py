@@ -1,0 +1,166 @@
+"""The control protocol as a table: every command's name, what it is asked with, what it answers.
+
+Owns the meaning of a command; knows neither how it is carried (``server``, ``client``) nor how it is done.
+The drive binds one coroutine to each::
+
+    commands = [STATUS.bind(self.status), SYNC.bind(self.sync), ...]
+    async def status(self, request: Nothing, progress: Progress) -> VolumeStatus
+
+Rules for handlers: raise ``LayrError`` for what a person should read; anything else is answered as an internal
+error and logged. ``progress`` is plain code, may be called at any rate, and only the newest report is sent. When the person
+presses Ctrl-C the client hangs up and the handler is cancelled: uploads that were under way go on by themselves.
+
+Paths in requests are bytes and absolute within the volume (``b"/"`` is its root), but ``source`` and ``output``, which
+are absolute on this machine. Paths that do not exist: ``NotFound``.
+
+==============  ===============  ================  ===================================================================
+command         request          answer            the handler's promise
+==============  ===============  ================  ===================================================================
+status          Nothing          VolumeStatus      at once, from memory
+path_status     AtPath           PathStatus        the path's blocks as runs; a directory is summed up
+sync            AtPath           SyncReport        returns when all below path has its pieces on hosts and the
+                                                   database is durable; Unavailable when no host can be reached
+cache_drop      Nothing          CacheDropped      clean blocks leave the cache files
+list            ListDirectory    ListPage          at most ``limit`` entries with a cookie above ``after``, in order
+manifest        AtPath           ManifestText      of one regular file; Unavailable while parts are not on hosts yet
+upload          Upload           Stored            source's bytes become target (its parents exist; AlreadyExists unless
+                                                   replace); returns as sync does; a cancelled one leaves no target
+download        Download         Fetched           the manifest's file is written at output: temporary name, fsync,
+                                                   rename; AlreadyExists unless replace; WrongBytes never gets there
+net_show        Nothing          NetworkStatus     at once
+net_join        JoinNetwork      NetworkStatus     moves to the network of these seeds, saves network.json and uploads
+                                                   everything anew; Unreachable when no seed answers
+net_leave       Nothing          NetworkStatus     back to the embedded network, the same way
+stop            Nothing          Done              answered at once, then the drive unmounts and ends in order
+==============  ===============  ================  ===================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import msgspec
+
+from layrfs.model.status import (
+    CacheDropped,
+    Done,
+    Fetched,
+    ListPage,
+    ManifestText,
+    NetworkStatus,
+    PathStatus,
+    ProgressReport,
+    Stored,
+    SyncReport,
+    VolumeStatus,
+)
+
+REQUEST_LIMIT_BYTES = 300 << 20
+"""Of one line; only a download's manifest is large."""
+
+Progress = Callable[[ProgressReport], None]
+RequestT = TypeVar("RequestT", bound=msgspec.Struct)
+AnswerT = TypeVar("AnswerT", bound=msgspec.Struct)
+
+
+class Nothing(msgspec.Struct, frozen=True):
+    """A request without arguments."""
+
+
+class AtPath(msgspec.Struct, frozen=True):
+    """Of one path in the volume."""
+
+    path: bytes = b"/"
+
+
+class ListDirectory(msgspec.Struct, frozen=True):
+    """A page of a directory: entries whose cookie is above ``after``."""
+
+    path: bytes
+    after: int = 0
+    limit: int = 1000
+
+
+class Upload(msgspec.Struct, frozen=True):
+    """``source`` on this machine becomes ``target`` in the volume."""
+
+    source: bytes
+    target: bytes
+    replace: bool = False
+
+
+class Download(msgspec.Struct, frozen=True):
+    """The file of a manifest's JSON is written to ``output`` on this machine."""
+
+    manifest: str
+    output: bytes
+    replace: bool = False
+
+
+class JoinNetwork(msgspec.Struct, frozen=True):
+    """``HOST:PORT`` of nodes of the network to join."""
+
+    seeds: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A command with somebody to do it; bytes in, bytes out, so that all of them fit in one table."""
+
+    name: str
+    handle: Callable[[bytes, Progress], Awaitable[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Command(Generic[RequestT, AnswerT]):
+    """One row of the table above."""
+
+    name: str
+    request: type[RequestT]
+    answer: type[AnswerT]
+
+    def bind(self, handler: Callable[[RequestT, Progress], Awaitable[AnswerT]]) -> Bound:
+        """``handle`` raises what the handler raises, and msgspec.MsgspecError for a request of another shape."""
+
+        async def handle(request: bytes, progress: Progress) -> bytes:
+            return msgspec.json.encode(await handler(msgspec.json.decode(request, type=self.request), progress))
+
+        return Bound(self.name, handle)
+
+
+STATUS = Command("status", Nothing, VolumeStatus)
+PATH_STATUS = Command("path_status", AtPath, PathStatus)
+SYNC = Command("sync", AtPath, SyncReport)
+CACHE_DROP = Command("cache_drop", Nothing, CacheDropped)
+LIST = Command("list", ListDirectory, ListPage)
+MANIFEST = Command("manifest", AtPath, ManifestText)
+UPLOAD = Command("upload", Upload, Stored)
+DOWNLOAD = Command("download", Download, Fetched)
+NET_SHOW = Command("net_show", Nothing, NetworkStatus)
+NET_JOIN = Command("net_join", JoinNetwork, NetworkStatus)
+NET_LEAVE = Command("net_leave", Nothing, NetworkStatus)
+STOP = Command("stop", Nothing, Done)
+
+
+class Envelope(msgspec.Struct, frozen=True):
+    """A request line: ``{"do": name, "with": {...}}``."""
+
+    do: str
+    arguments: msgspec.Raw = msgspec.field(name="with", default=msgspec.Raw(b"{}"))
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """``kind`` is the name of a class of ``layrfs.errors``."""
+
+    kind: str
+    message: str
+
+
+class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An answer line; exactly one of the three is there. ``progress`` lines come before the one that ends it."""
+
+    progress: ProgressReport | None = None
+    result: msgspec.Raw | None = None
+    error: Failure | None = None
