@@ -6,9 +6,7 @@ counter block is 128 bits, big-endian, and starts at zero: a mask key (`keys.mas
 
 from __future__ import annotations
 
-from cryptography.hazmat.primitives.ciphers import Cipher
-from cryptography.hazmat.primitives.ciphers.algorithms import AES256
-from cryptography.hazmat.primitives.ciphers.modes import CTR
+from Crypto.Cipher import AES
 
 from layrfs.crypto.digests import Buffer
 
@@ -19,10 +17,9 @@ def apply_mask(key: bytes, data: Buffer, *, offset: int = 0) -> bytes:
     """Mask or unmask bytes that begin at `offset` of their piece (a multiple of 16); its own inverse."""
     if offset < 0 or offset % _COUNTER_BYTES:
         raise ValueError("a mask starts at a multiple of 16 bytes")
-    counter = (offset // _COUNTER_BYTES).to_bytes(_COUNTER_BYTES, "big")
-    return Cipher(AES256(key), CTR(counter)).encryptor().update(data)
+    return AES.new(key, AES.MODE_CTR, nonce=b"", initial_value=offset // _COUNTER_BYTES).encrypt(data)
 
 
 def apply_mask_into(key: bytes, data: Buffer, target: bytearray | memoryview) -> None:
     """Mask a whole piece into a writable buffer of the same length (which may be `data` itself)."""
-    Cipher(AES256(key), CTR(bytes(_COUNTER_BYTES))).encryptor().update_into(data, target)
+    AES.new(key, AES.MODE_CTR, nonce=b"", initial_value=0).encrypt(data, output=target)
