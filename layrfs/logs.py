@@ -7,6 +7,7 @@ terminal.
 
 from __future__ import annotations
 
+import io
 import logging
 import logging.handlers
 import os
@@ -58,6 +59,14 @@ class _ReadableFormatter(logging.Formatter):
         return f"{line} ({type(error).__name__}: {printable(str(error))})"
 
 
+class _PrivateFileHandler(logging.handlers.RotatingFileHandler):
+    """Every file it opens, the ones after a rotation too, is for its owner only."""
+
+    def _open(self) -> io.TextIOWrapper:
+        descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        return open(descriptor, "a", encoding=self.encoding, errors=self.errors)
+
+
 def _escaped(letter: str) -> str:
     return letter.encode("unicode_escape", "backslashreplace").decode("ascii")
 
@@ -67,5 +76,4 @@ def _stderr_handler() -> logging.Handler:
 
 
 def _file_handler(path: str) -> logging.Handler:
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600))
-    return logging.handlers.RotatingFileHandler(path, maxBytes=_MAX_BYTES, backupCount=_OLD_FILES, encoding="utf-8")
+    return _PrivateFileHandler(path, maxBytes=_MAX_BYTES, backupCount=_OLD_FILES, encoding="utf-8")

@@ -88,8 +88,8 @@ def _replace(path: str, blob: bytes) -> None:
 def _write(path: str, blob: bytes, publish: Callable[[str, str], None]) -> None:
     temporary = f"{path}.{secrets.token_hex(8)}.tmp"
     try:
-        _write_private(temporary, blob)
         try:
+            _write_private(temporary, blob)
             publish(temporary, path)
         finally:
             if os.path.lexists(temporary):
