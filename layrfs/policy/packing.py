@@ -11,7 +11,9 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-SHARD_BYTES = 4 << 20
+from layrfs.model.shard_format import MAX_PAYLOAD_BYTES
+
+SHARD_BYTES = MAX_PAYLOAD_BYTES
 """Plaintext of one shard, as the design fixes it; a block is never larger."""
 
 SHARD_PARTS = 1024

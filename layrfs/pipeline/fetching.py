@@ -1,0 +1,149 @@
+"""Getting one good copy of a shard: a staggered race between the hosts that hold one. Blocking.
+
+Owns the race: the first host is asked, the next when it is late or has failed, the first good answer wins and the
+others are hung up on. A copy is good when it matches its piece id (the links see to that) and when what is made of it
+is what was sealed. Must not know in which order, or how long, is wise: that is `policy.hedging`, in the plan.
+Shape: trio's happy eyeballs, with threads.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Generic, TypeVar
+
+import msgspec
+
+from layrfs.errors import MissingPiece, Refused, RemoteError, Unavailable, WrongBytes
+from layrfs.model.shards import PieceRecord
+from layrfs.network.links import Cancellation
+from layrfs.pipeline.coding import sealed_of_piece
+from layrfs.pipeline.jobs import Attempt, Candidate, Done, Download, FetchPlan, Outcome
+from layrfs.pipeline.ports import Calls, Foreman, Tools
+from layrfs.pipeline.sealing import unseal, write_targets
+from layrfs.pipeline.transfers import Slot
+
+T = TypeVar("T")
+Accept = Callable[[PieceRecord, bytearray], T]
+"""Turns a piece's bytes into what is wanted; raises WrongBytes when they are not good after all."""
+
+
+def download(tools: Tools, foreman: Foreman, job: Download, attempts: list[Attempt]) -> Done:
+    """Fetch, open, write to all targets; raises Unavailable, LocalError."""
+    shard = job.plan.shard
+
+    def payload_of(piece: PieceRecord, data: bytearray) -> memoryview:
+        slot = Slot(piece.position, piece.generation)
+        return unseal(tools.keys, shard.salt, sealed_of_piece(tools.mask, shard.salt, slot, data))
+
+    payload = fetch(tools, foreman.calls, job.plan, payload_of, attempts)
+    foreman.calls.check()
+    write_targets(payload, job.targets)
+    return Done(job.job, attempts=tuple(attempts))
+
+
+def fetch(tools: Tools, calls: Calls, plan: FetchPlan, accept: Accept[T], attempts: list[Attempt]) -> T:
+    """What `accept` makes of the first good copy; `attempts` learns how each host did. Raises Unavailable."""
+    return _Race(tools, calls, plan, accept, attempts).run()
+
+
+def outcome_of(error: RemoteError) -> Outcome:
+    """What a failed call says about the host."""
+    match error:
+        case WrongBytes():
+            return "wrong"
+        case MissingPiece():
+            return "missing"
+        case Refused():
+            return "refused"
+        case _:
+            return "unreachable"
+
+
+class _Runner(msgspec.Struct, frozen=True):
+    """One host that was asked: when, how to hang up, and its answer to come."""
+
+    started: float
+    call: Cancellation
+    answer: Future[bytearray]
+
+
+class _Race(Generic[T]):
+    def __init__(self, tools: Tools, calls: Calls, plan: FetchPlan, accept: Accept[T], attempts: list[Attempt]) -> None:
+        self._tools, self._calls, self._plan = tools, calls, plan
+        self._accept, self._attempts = accept, attempts
+        self._deadline = time.monotonic() + plan.deadline_seconds
+        self._waiting = list(reversed(plan.candidates))
+        self._running: dict[int, _Runner] = {}
+        self._finished: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    def run(self) -> T:
+        won = False
+        try:
+            while self._keep_going():
+                try:
+                    index = self._finished.get(timeout=self._patience_seconds())
+                except queue.Empty:
+                    continue
+                result = self._judge(index)
+                if result is not None:
+                    won = True
+                    return result
+        finally:
+            self._hang_up("late" if won else "unreachable")
+        raise Unavailable("No good copy of the shard can be reached.")
+
+    def _keep_going(self) -> bool:
+        """Ask the next host: called at the start, when a host is late, and when one has failed."""
+        self._calls.check()
+        if time.monotonic() >= self._deadline:
+            return False
+        if self._waiting:
+            self._ask(self._waiting.pop())
+        return bool(self._running)
+
+    def _patience_seconds(self) -> float:
+        left = max(0.0, self._deadline - time.monotonic())
+        return min(left, self._plan.hedge_seconds) if self._waiting else left
+
+    def _ask(self, candidate: Candidate) -> None:
+        index = self._plan.candidates.index(candidate)
+        call = Cancellation()
+        answer = self._tools.hands.submit(self._retrieve, candidate, call)
+        self._running[index] = _Runner(time.monotonic(), call, answer)
+        answer.add_done_callback(lambda _: self._finished.put(index))
+
+    def _retrieve(self, candidate: Candidate, call: Cancellation) -> bytearray:
+        with self._calls.one(call):
+            return self._tools.links.retrieve(
+                candidate.address,
+                candidate.piece.id,
+                deadline_seconds=max(0.1, self._deadline - time.monotonic()),
+                cancellation=call,
+            )
+
+    def _judge(self, index: int) -> T | None:
+        """The result, or None when this host's answer is not one."""
+        runner = self._running.pop(index)
+        seconds = time.monotonic() - runner.started
+        try:
+            result = self._accept(self._plan.candidates[index].piece, runner.answer.result())
+        except RemoteError as error:
+            self._calls.check()
+            self._note(index, outcome_of(error), seconds)
+            return None
+        self._note(index, "good", seconds)
+        return result
+
+    def _hang_up(self, outcome: Outcome) -> None:
+        """End the calls that nobody waits for any more."""
+        now = time.monotonic()
+        for index, runner in self._running.items():
+            runner.call.cancel()
+            self._note(index, outcome, now - runner.started)
+
+    def _note(self, index: int, outcome: Outcome, seconds: float) -> None:
+        candidate = self._plan.candidates[index]
+        self._attempts.append(Attempt(candidate.piece.id, candidate.piece.host, outcome, seconds))

@@ -1,0 +1,233 @@
+"""What the main process and its workers say to each other over a socket pair: small messages, never bulk bytes.
+
+Owns the shapes and their framing (`u32 length | msgpack`). A job has a number; every message about it carries it.
+main -> worker: `Start` once, then jobs, answers to what a job asked, `Cancel`.
+worker -> main: a job's questions, then exactly one `Done` or `Failed`.
+Keys travel here and nowhere else: never in arguments or the environment, which other processes may read.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Literal
+
+import msgspec
+
+from layrfs.errors import (
+    BadMessage,
+    LayrError,
+    LocalError,
+    NoSpace,
+    Unavailable,
+    WorkerLost,
+)
+from layrfs.ids import NodeId, PieceId, VolumeId
+from layrfs.model.records import HostAddress
+from layrfs.model.redundancy import Redundancy
+from layrfs.model.shards import PieceRecord, ShardRecord
+from layrfs.pipeline.transfers import Slot, SourcePart, TargetPart, Uploaded
+from layrfs.wire.codec import decode_untrusted, encode
+
+MESSAGE_LIMIT_BYTES = 16 << 20
+"""8,192 parts with long paths fit; a length beyond it means the stream is garbage."""
+
+Outcome = Literal["good", "late", "wrong", "missing", "refused", "unreachable"]
+
+
+class WorkerKeys(msgspec.Struct, frozen=True):
+    """What sealing, masking and TLS need. The root key, which signs for the volume, stays in the main process."""
+
+    content: bytes
+    mask: bytes
+    digest: bytes
+    volume: VolumeId
+    node_private: bytes
+    network_id: bytes
+
+    def __repr__(self) -> str:
+        return f"WorkerKeys(volume={self.volume.hex()})"
+
+
+class Start(msgspec.Struct, frozen=True, tag="start"):
+    """The first message a worker gets."""
+
+    keys: WorkerKeys
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """A copy that can be asked for: which piece, where."""
+
+    piece: PieceRecord
+    address: HostAddress
+
+
+class FetchPlan(msgspec.Struct, frozen=True):
+    """Candidates in the order to ask them; the next is asked too when nothing came for `hedge_seconds`."""
+
+    shard: ShardRecord
+    candidates: tuple[Candidate, ...]
+    hedge_seconds: float
+    deadline_seconds: float
+
+
+class Upload(msgspec.Struct, frozen=True, tag="upload"):
+    """Seal these parts and place the pieces."""
+
+    job: int
+    parts: tuple[SourcePart, ...]
+    redundancy: Redundancy
+
+
+class Download(msgspec.Struct, frozen=True, tag="download"):
+    """Fetch a shard and fill the targets."""
+
+    job: int
+    plan: FetchPlan
+    targets: tuple[TargetPart, ...]
+
+
+class TopUp(msgspec.Struct, frozen=True, tag="top up"):
+    """Fetch a shard and place more pieces of it."""
+
+    job: int
+    plan: FetchPlan
+    slots: tuple[Slot, ...]
+
+
+class Discard(msgspec.Struct, frozen=True, tag="discard"):
+    """Ask hosts to forget pieces, as far as they can be reached."""
+
+    job: int
+    pieces: tuple[tuple[HostAddress, PieceId], ...]
+
+
+class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
+    """End the job soon; it still answers `Done` or `Failed`."""
+
+    job: int
+
+
+class FindContent(msgspec.Struct, frozen=True, tag="find content"):
+    """Which of these blocks does the volume store already? `question` tells several questions of one job apart."""
+
+    job: int
+    question: int
+    digests: tuple[bytes, ...]
+
+
+class FoundContent(msgspec.Struct, frozen=True, tag="found content"):
+    """(digest, content number, length) of those that are stored."""
+
+    job: int
+    question: int
+    found: tuple[tuple[bytes, int, int], ...]
+
+
+class Wish(msgspec.Struct, frozen=True):
+    """A piece that needs a host; `failed` is the one that was tried last, and `outcome` what it did."""
+
+    slot: Slot
+    piece: PieceId
+    piece_bytes: int
+    failed: NodeId | None = None
+    outcome: Outcome = "good"
+
+
+class FindPlaces(msgspec.Struct, frozen=True, tag="find places"):
+    """Where can these pieces go?"""
+
+    job: int
+    question: int
+    wishes: tuple[Wish, ...]
+
+
+class FoundPlaces(msgspec.Struct, frozen=True, tag="found places"):
+    """One answer per wish; None when no host is left for it."""
+
+    job: int
+    question: int
+    places: tuple[HostAddress | None, ...]
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """What came of asking one host for one piece."""
+
+    piece: PieceId
+    host: NodeId
+    outcome: Outcome
+    seconds: float
+
+
+class Done(msgspec.Struct, frozen=True, tag="done"):
+    """The job's result: an upload answers `uploaded`, a top-up `pieces`; fetches tell their attempts."""
+
+    job: int
+    uploaded: Uploaded | None = None
+    pieces: tuple[PieceRecord, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
+
+
+class Failed(msgspec.Struct, frozen=True, tag="failed"):
+    """The job ended without a result: the name of one of our errors, and its sentence."""
+
+    job: int
+    kind: str
+    sentence: str
+    attempts: tuple[Attempt, ...] = ()
+
+    def error(self) -> LayrError:
+        """The error to raise in the main process."""
+        return _ERRORS.get(self.kind, LocalError)(self.sentence)
+
+
+Job = Upload | Download | TopUp | Discard
+Question = FindContent | FindPlaces
+Answer = FoundContent | FoundPlaces
+ToWorker = Start | Upload | Download | TopUp | Discard | Cancel | FoundContent | FoundPlaces
+FromWorker = FindContent | FindPlaces | Done | Failed
+
+_ERRORS: dict[str, type[LayrError]] = {
+    error.__name__: error for error in (Unavailable, LocalError, NoSpace, WorkerLost)
+}
+_LENGTH = struct.Struct("<I")
+
+
+def pack(message: ToWorker | FromWorker) -> bytes:
+    """A message as it goes over the socket."""
+    body = encode(message)
+    return _LENGTH.pack(len(body)) + body
+
+
+def to_worker_untrusted(body: bytes) -> ToWorker:
+    """What the main process said; BadMessage for anything else."""
+    return decode_untrusted(ToWorker, body, limit=MESSAGE_LIMIT_BYTES)  # type: ignore[arg-type]
+
+
+def from_worker_untrusted(body: bytes) -> FromWorker:
+    """What a worker said; BadMessage for anything else."""
+    return decode_untrusted(FromWorker, body, limit=MESSAGE_LIMIT_BYTES)  # type: ignore[arg-type]
+
+
+class Unpacker:
+    """Cuts a stream into message bodies: `feed` what arrived, then take what `bodies` gives."""
+
+    def __init__(self) -> None:
+        self._held = bytearray()
+
+    def feed(self, data: bytes) -> None:
+        """Add bytes as they came from the socket."""
+        self._held += data
+
+    def bodies_untrusted(self) -> Iterator[bytes]:
+        """Every complete body; BadMessage when a length is impossible."""
+        at = 0
+        while len(self._held) - at >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._held, at)
+            if length > MESSAGE_LIMIT_BYTES:
+                raise BadMessage(f"a message of {length} bytes between our own processes")
+            if len(self._held) - at - _LENGTH.size < length:
+                break
+            at += _LENGTH.size + length
+            yield bytes(self._held[at - length : at])
+        del self._held[:at]

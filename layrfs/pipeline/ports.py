@@ -1,0 +1,120 @@
+"""What a job in a worker needs from others: hosts that keep pieces, and the foreman, who gave it the job.
+
+Owns two small interfaces, so that jobs run under test without sockets or processes. The real ones are
+`layrfs.network.links.HostLinks` and the line to the main process in `layrfs.worker`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from typing import Protocol
+
+import msgspec
+
+from layrfs.crypto.digests import Buffer
+from layrfs.ids import PieceId
+from layrfs.model.records import HostAddress
+from layrfs.network.links import Cancellation
+from layrfs.pipeline.jobs import Wish
+from layrfs.pipeline.sealing import SealingKeys
+
+
+class Cancelled(Exception):
+    """The main process no longer wants the job: an event on the way out, never shown."""
+
+
+class Links(Protocol):
+    """Blocking calls to hosts, for many threads at once. They raise a `RemoteError` or nothing."""
+
+    def store(
+        self,
+        host: HostAddress,
+        piece: PieceId,
+        data: Buffer,
+        *,
+        tenant_private: bytes,
+        deadline_seconds: float,
+        cancellation: Cancellation | None = None,
+    ) -> None:
+        """Returns when the host has the piece on its disk."""
+        ...
+
+    def retrieve(
+        self,
+        host: HostAddress,
+        piece: PieceId,
+        *,
+        deadline_seconds: float,
+        cancellation: Cancellation | None = None,
+    ) -> bytearray:
+        """The whole piece, verified against its id."""
+        ...
+
+    def delete(self, host: HostAddress, pieces: Sequence[PieceId], tenant_private: bytes) -> int:
+        """How many of the pieces the host has forgotten."""
+        ...
+
+
+class Calls:
+    """The calls to hosts that one job has open, so that cancelling the job ends them all."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: set[Cancellation] = set()
+        self._cancelled = False
+
+    @contextlib.contextmanager
+    def one(self, call: Cancellation | None = None) -> Iterator[Cancellation]:
+        """What ends this call (`call`, when the caller wants to as well); raises `Cancelled` when the job is."""
+        call = call or Cancellation()
+        with self._lock:
+            if self._cancelled:
+                raise Cancelled
+            self._open.add(call)
+        try:
+            yield call
+        finally:
+            with self._lock:
+                self._open.discard(call)
+
+    def check(self) -> None:
+        """Raises `Cancelled` when the job is."""
+        if self._cancelled:
+            raise Cancelled
+
+    def cancel(self) -> None:
+        """End all open calls and refuse new ones. Any thread, any number of times."""
+        with self._lock:
+            self._cancelled = True
+            calls = list(self._open)
+        for call in calls:
+            call.cancel()
+
+
+class Foreman(Protocol):
+    """Who gave the job and answers its questions. Questions block, and raise `Cancelled` when the job is."""
+
+    @property
+    def calls(self) -> Calls:
+        """The job's open calls."""
+        ...
+
+    def find_content(self, digests: Sequence[bytes]) -> Mapping[bytes, tuple[int, int]]:
+        """Which blocks the volume stores already."""
+        ...
+
+    def find_places(self, wishes: Sequence[Wish]) -> Sequence[HostAddress | None]:
+        """A host for each piece, or None."""
+        ...
+
+
+class Tools(msgspec.Struct, frozen=True):
+    """What all jobs of a worker share. `hands` runs calls to hosts; jobs run elsewhere, or all would wait for all."""
+
+    keys: SealingKeys
+    mask: bytes
+    links: Links
+    hands: Executor

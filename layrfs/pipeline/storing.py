@@ -1,0 +1,129 @@
+"""The jobs of a worker that end with pieces on hosts: upload, top-up, discard. Blocking.
+
+Owns the order: read, ask what is known, seal, make pieces, ask where to, send all at once, another host where one
+fails. Must not know why a host was chosen.
+Invariant: a piece is in the answer only after its host said it is on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future, wait
+
+from layrfs.crypto.digests import shard_id
+from layrfs.crypto.keys import tenant_private
+from layrfs.errors import RemoteError, Unavailable, WrongBytes
+from layrfs.ids import PieceId
+from layrfs.model.records import HostAddress
+from layrfs.model.redundancy import Redundancy
+from layrfs.model.shards import PieceRecord, ShardRecord
+from layrfs.pipeline.coding import Piece, make_piece, sealed_of_piece
+from layrfs.pipeline.fetching import fetch, outcome_of
+from layrfs.pipeline.jobs import Attempt, Discard, Done, TopUp, Upload, Wish
+from layrfs.pipeline.ports import Foreman, Tools
+from layrfs.pipeline.sealing import Gathered, Sealed, seal
+from layrfs.pipeline.transfers import PartOutcome, Slot, SourcePart, Uploaded
+
+STORE_DEADLINE_SECONDS = 60.0
+"""For one piece on one host: 4 MiB at 70 KB/s."""
+
+
+def upload(tools: Tools, foreman: Foreman, job: Upload) -> Done:
+    """Store the parts as one shard; raises Unavailable, LocalError."""
+    outcomes, sealed = _sealed(tools, foreman, job.parts)
+    if sealed is None:
+        return Done(job.job, Uploaded(tuple(outcomes), None))
+    slots = [Slot(position, 0) for position in range(job.redundancy.total)]
+    pieces = [make_piece(tools.mask, sealed.salt, slot, sealed.data) for slot in slots]
+    record = _record(sealed, job.redundancy)
+    del sealed
+    placed = _place(tools, foreman, pieces)
+    if len(placed) < job.redundancy.needed:
+        raise Unavailable("No host took a piece of the shard.")
+    return Done(job.job, Uploaded(tuple(outcomes), _with_pieces(record, placed)))
+
+
+def top_up(tools: Tools, foreman: Foreman, job: TopUp, attempts: list[Attempt]) -> Done:
+    """Make and place more pieces of a shard from a copy of it."""
+    shard = job.plan.shard
+
+    def sealed_of(piece: PieceRecord, data: bytearray) -> bytearray:
+        sealed = sealed_of_piece(tools.mask, shard.salt, Slot(piece.position, piece.generation), data)
+        if shard_id(sealed) != shard.id:
+            raise WrongBytes("a piece is not of the shard it is recorded for")
+        return sealed
+
+    sealed = fetch(tools, foreman.calls, job.plan, sealed_of, attempts)
+    pieces = [make_piece(tools.mask, shard.salt, slot, sealed) for slot in job.slots]
+    return Done(job.job, pieces=tuple(_place(tools, foreman, pieces)), attempts=tuple(attempts))
+
+
+def discard(tools: Tools, job: Discard) -> Done:
+    """Ask hosts to forget pieces. What cannot be reached stays: garbage costs space, never data."""
+    by_host: dict[HostAddress, list[PieceId]] = {}
+    for address, piece in job.pieces:
+        by_host.setdefault(address, []).append(piece)
+    wait([tools.hands.submit(_discard_at, tools, address, pieces) for address, pieces in by_host.items()])
+    return Done(job.job)
+
+
+def _sealed(tools: Tools, foreman: Foreman, parts: Sequence[SourcePart]) -> tuple[list[PartOutcome], Sealed | None]:
+    """A function of its own, so that the plaintext's memory is gone before the pieces need theirs."""
+    outcomes, plaintext = Gathered(parts).outcomes(tools.keys, foreman.find_content)
+    foreman.calls.check()
+    return outcomes, seal(tools.keys, plaintext) if len(plaintext) else None
+
+
+def _place(tools: Tools, foreman: Foreman, pieces: list[Piece]) -> list[PieceRecord]:
+    """Send every piece to a host, all at the same time; those that found one, in order."""
+    foreman.calls.check()
+    places = foreman.find_places([Wish(piece.slot, piece.id, len(piece.data)) for piece in pieces])
+    sending: list[Future[PieceRecord | None]] = [
+        tools.hands.submit(_place_one, tools, foreman, piece, place)
+        for piece, place in zip(pieces, places, strict=True)
+    ]
+    wait(sending)
+    return [record for sent in sending if (record := sent.result()) is not None]
+
+
+def _place_one(tools: Tools, foreman: Foreman, piece: Piece, place: HostAddress | None) -> PieceRecord | None:
+    """Offer the piece to one host after the other until one keeps it or none is left."""
+    while place is not None:
+        try:
+            _store(tools, foreman, piece, place)
+        except RemoteError as error:
+            foreman.calls.check()
+            wish = Wish(piece.slot, piece.id, len(piece.data), failed=place.node_id, outcome=outcome_of(error))
+            (place,) = foreman.find_places([wish])
+        else:
+            return PieceRecord(piece.slot.position, piece.slot.generation, piece.id, place.node_id)
+    return None
+
+
+def _store(tools: Tools, foreman: Foreman, piece: Piece, place: HostAddress) -> None:
+    with foreman.calls.one() as call:
+        tools.links.store(
+            place,
+            piece.id,
+            piece.data,
+            tenant_private=tenant_private(tools.mask, place.node_id),
+            deadline_seconds=STORE_DEADLINE_SECONDS,
+            cancellation=call,
+        )
+
+
+def _discard_at(tools: Tools, address: HostAddress, pieces: list[PieceId]) -> int:
+    try:
+        return tools.links.delete(address, pieces, tenant_private(tools.mask, address.node_id))
+    except RemoteError:
+        return 0
+
+
+def _record(sealed: Sealed, redundancy: Redundancy) -> ShardRecord:
+    return ShardRecord(sealed.id, sealed.salt, sealed.plain_bytes, len(sealed.data), redundancy, ())
+
+
+def _with_pieces(record: ShardRecord, pieces: list[PieceRecord]) -> ShardRecord:
+    return ShardRecord(
+        record.id, record.salt, record.plain_bytes, record.sealed_bytes, record.redundancy, tuple(pieces)
+    )
