@@ -1,0 +1,118 @@
+"""What each request gets: one short function per kind, and the table of them.
+
+Owns the meaning of requests for the pieces on this host. Must not know sockets or threads; everything it is given has
+the right shape already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar, cast
+
+from msgspec import Struct
+
+from layrfs.crypto.identity import verify_signature
+from layrfs.errors import NoSpace, NotPermitted, WrongBytes
+from layrfs.ids import NodeId, PieceId
+from layrfs.network.piece_server import Answer, Visit
+from layrfs.storage.piece_store import RangeRead
+from layrfs.wire import messages
+from layrfs.wire.messages import Reason, Request
+
+RequestT = TypeVar("RequestT", bound=Struct)
+
+
+class Pieces(Protocol):
+    """What handlers need of a piece store; `layrfs.storage.piece_store.PieceStore` says what each means."""
+
+    def put(self, piece: PieceId, data: memoryview, tenant: bytes) -> None: ...
+    def has(self, piece: PieceId) -> bool: ...
+    def read(self, piece: PieceId) -> bytes | None: ...
+    def read_range(self, piece: PieceId, offset: int, length: int | None) -> RangeRead | None: ...
+    def delete(self, piece: PieceId, tenant: bytes) -> bool: ...
+
+
+class Host(Struct, frozen=True):
+    """What handlers work with."""
+
+    node_id: NodeId
+    network_id: bytes
+    pieces: Pieces
+    report: Callable[[], messages.StatusReport]
+
+
+class Call(Struct, Generic[RequestT], frozen=True):
+    """One request on its way to an answer; `body` is empty for all kinds but Store."""
+
+    host: Host
+    visit: Visit
+    request: RequestT
+    body: memoryview
+
+
+Handler = Callable[[Call[Request]], Answer]
+
+
+def handle_store(call: Call[messages.Store]) -> Answer:
+    """Verified, then stored, then acknowledged: the answer means the piece is durable."""
+    try:
+        call.host.pieces.put(call.request.piece, call.body, call.request.tenant)
+    except WrongBytes:
+        return _refuse("wrong piece")
+    except NotPermitted:
+        return _refuse("not the owner")
+    except NoSpace:
+        return _refuse("full")
+    return Answer(messages.Stored())
+
+
+def handle_retrieve(call: Call[messages.Retrieve]) -> Answer:
+    """The whole piece as it is (its id proves it), or whole leaves with their proof."""
+    if call.request.offset == 0 and call.request.length == 0:
+        data = call.host.pieces.read(call.request.piece)
+        return _refuse("missing") if data is None else Answer(messages.Retrieved(len(data)), data)
+    found = call.host.pieces.read_range(call.request.piece, call.request.offset, call.request.length or None)
+    if found is None:
+        return _refuse("missing")
+    return Answer(messages.Retrieved(found.piece_bytes, found.first_leaf, found.proof), found.leaves)
+
+
+def handle_has(call: Call[messages.Has]) -> Answer:
+    """Anybody who knows an id may ask for the piece, so anybody may ask whether it is here."""
+    return Answer(messages.Held(tuple(call.host.pieces.has(piece) for piece in call.request.pieces)))
+
+
+def handle_delete(call: Call[messages.Delete]) -> Answer:
+    """Only for whoever holds the tenant's private key now, on this connection."""
+    host, visit, request = call.host, call.visit, call.request
+    number = visit.next_number()
+    statement = messages.delete_statement(host.network_id, host.node_id, visit.challenge, number, request.pieces)
+    if not verify_signature(request.tenant, statement, request.signature):
+        return _refuse("not the owner")
+    return Answer(messages.Deleted(sum(host.pieces.delete(piece, request.tenant) for piece in request.pieces)))
+
+
+def handle_status(call: Call[messages.Status]) -> Answer:
+    """For ourselves: whoever proves this very node's key."""
+    if call.visit.node_id != call.host.node_id:
+        return _refuse("not allowed")
+    return Answer(call.host.report())
+
+
+def _entry(kind: type[RequestT], handler: Callable[[Call[RequestT]], Answer]) -> tuple[type[Struct], Handler]:
+    return kind, cast("Handler", handler)
+
+
+HANDLERS: dict[type[Struct], Handler] = dict(
+    (
+        _entry(messages.Store, handle_store),
+        _entry(messages.Retrieve, handle_retrieve),
+        _entry(messages.Has, handle_has),
+        _entry(messages.Delete, handle_delete),
+        _entry(messages.Status, handle_status),
+    )
+)
+
+
+def _refuse(reason: Reason) -> Answer:
+    return Answer(messages.Refused(reason))

@@ -1,0 +1,81 @@
+"""A host as the piece server sees it: room for a request first, then its answer.
+
+Owns the order in which a request is let in and its counts. Must not know sockets.
+Invariant: for a stranger's request nothing is raised; what fails on our side is counted, logged and refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator
+
+import msgspec
+
+from layrfs.crypto.identity import NodeIdentity
+from layrfs.errors import LocalError, NoSpace
+from layrfs.host.admission import Admission
+from layrfs.host.handlers import HANDLERS, Call, Host
+from layrfs.network.piece_server import Answer, Counts, Limits, Visit
+from layrfs.storage.piece_store import PieceStore
+from layrfs.wire import messages
+from layrfs.wire.messages import Reason, Request
+
+_log = logging.getLogger(__name__)
+
+
+class HostService:
+    """One host's side of every conversation; thread-safe."""
+
+    def __init__(
+        self, identity: NodeIdentity, network_id: bytes, store: PieceStore, *, limits: Limits, dropped: Counts
+    ) -> None:
+        self._store = store
+        self._dropped = dropped
+        self._requests = Counts()
+        self._started = time.time()
+        self._host = Host(identity.node_id, network_id, store, self.report)
+        self._admission = Admission(
+            total=limits.bodies, per_peer=limits.bodies_per_peer, patience_seconds=limits.queue_seconds
+        )
+
+    @contextlib.contextmanager
+    def hold(self, visit: Visit, request: Request, body_bytes: int) -> Iterator[Reason | None]:
+        """A place in memory for a request that carries a piece, and room on the disk for one that stores it."""
+        if not isinstance(request, messages.Store | messages.Retrieve):
+            yield None
+            return
+        with self._admission.place(visit.node_id) as admitted, contextlib.ExitStack() as room:
+            yield self._refusal(request, body_bytes, room) if admitted else "busy"
+
+    def answer(self, visit: Visit, request: Request, body: memoryview) -> Answer:
+        """Counted; our own failures become a refusal."""
+        self._requests.add(str(request.__struct_config__.tag))
+        try:
+            answer = HANDLERS[type(request)](Call(self._host, visit, request, body))
+        except LocalError as error:
+            self._dropped.add("failed here")
+            _log.warning("A request failed here: %s", error)
+            return Answer(messages.Refused("failed"))
+        if isinstance(answer.header, messages.Refused):
+            self._dropped.add(answer.header.reason)
+        return answer
+
+    def report(self) -> messages.StatusReport:
+        """For `layrfs host status`."""
+        return messages.StatusReport(
+            **msgspec.structs.asdict(self._store.statistics()),
+            requests=self._requests.snapshot(),
+            dropped=self._dropped.snapshot(),
+            started=self._started,
+        )
+
+    def _refusal(self, request: Request, body_bytes: int, room: contextlib.ExitStack) -> Reason | None:
+        if isinstance(request, messages.Store):
+            try:
+                room.enter_context(self._store.room(body_bytes))
+            except NoSpace:
+                self._dropped.add("full")
+                return "full"
+        return None

@@ -1,0 +1,218 @@
+"""Conversations with hosts: store, retrieve, ask, delete. Blocking, thread-safe, over pooled TLS connections.
+
+Owns what is said and the check of every answer: the bytes are the piece, the numbers fit the question. Must not know
+shards, placement or files. Callers see a few failures only: Unreachable (also: too late, no longer wanted),
+HostRefused, MissingPiece, BadMessage, WrongBytes.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NoReturn, TypeVar
+
+from layrfs.crypto import merkle
+from layrfs.crypto.digests import Buffer
+from layrfs.crypto.identity import NodeIdentity
+from layrfs.errors import BadMessage, MissingPiece, Unreachable, WrongBytes
+from layrfs.ids import PieceId
+from layrfs.model.records import HostAddress
+from layrfs.network.connections import Cancellation, Connection, ConnectionPool, HostRefused
+from layrfs.network.frame_stream import ConnectionEnded
+from layrfs.wire import messages
+from layrfs.wire.messages import PIECES_PER_MESSAGE, Response
+
+__all__ = ["Cancellation", "HostLinks", "HostRefused"]
+
+ANSWER_SECONDS = 20.0
+"""For questions without a body, when the caller names no deadline."""
+
+ResponseT = TypeVar("ResponseT")
+Talk = Callable[[Connection, float], ResponseT]
+"""One question and its answer on a connection, before a deadline (monotonic seconds)."""
+
+
+class HostLinks:
+    """Everything one process says to hosts, as one node. Thread-safe; each call has a connection to itself."""
+
+    def __init__(self, identity: NodeIdentity, network_id: bytes) -> None:
+        self._pool = ConnectionPool(identity, network_id)
+
+    def store(
+        self,
+        host: HostAddress,
+        piece: PieceId,
+        data: Buffer,
+        *,
+        tenant_private: bytes,
+        deadline_seconds: float,
+        cancellation: Cancellation | None = None,
+    ) -> None:
+        """Returns when the piece is on the host's disk. `piece` must be the id of `data`."""
+        request = messages.Store(piece, NodeIdentity(tenant_private).public_key)
+        self._call(host, partial(_store, request, data), deadline_seconds, cancellation)
+
+    def retrieve(
+        self,
+        host: HostAddress,
+        piece: PieceId,
+        *,
+        deadline_seconds: float,
+        offset: int = 0,
+        length: int | None = None,
+        cancellation: Cancellation | None = None,
+    ) -> bytearray:
+        """The piece, or `length` bytes of it from `offset` on (fewer where it ends), verified against its id.
+
+        Raises WrongBytes when the host sent something else, MissingPiece when it has no such piece.
+        """
+        if length == 0:
+            return bytearray()
+        request = messages.Retrieve(piece, offset, length or 0)
+        answer, body = self._call(host, partial(_retrieve, request), deadline_seconds, cancellation)
+        if length is None and offset == 0:
+            return _whole(piece, body)
+        return _range(piece, answer, body, offset, length)
+
+    def has(
+        self, host: HostAddress, pieces: Sequence[PieceId], *, deadline_seconds: float = ANSWER_SECONDS
+    ) -> list[bool]:
+        """Whether the host says it holds each of the pieces."""
+        held: list[bool] = []
+        for batch in _batches(pieces):
+            held += self._call(host, partial(_has, batch), deadline_seconds, None)
+        return held
+
+    def delete(
+        self,
+        host: HostAddress,
+        pieces: Sequence[PieceId],
+        tenant_private: bytes,
+        *,
+        deadline_seconds: float = ANSWER_SECONDS,
+    ) -> int:
+        """Ask the host to forget pieces that were stored with this tenant key; how many it says are gone now."""
+        tenant = NodeIdentity(tenant_private)
+        deletes = (partial(_delete, batch, tenant) for batch in _batches(pieces))
+        return sum(self._call(host, delete, deadline_seconds, None) for delete in deletes)
+
+    def status(self, host: HostAddress, *, deadline_seconds: float = ANSWER_SECONDS) -> messages.StatusReport:
+        """How a host is; answered only when these links have the host's own identity."""
+        return self._call(host, _status, deadline_seconds, None)
+
+    def close(self) -> None:
+        """Close idle connections, and those in use when their calls end."""
+        self._pool.close()
+
+    def _call(
+        self, host: HostAddress, talk: Talk[ResponseT], deadline_seconds: float, cancellation: Cancellation | None
+    ) -> ResponseT:
+        """One conversation. A pooled connection that turns out to be dead costs a second try, not a failure."""
+        watch = cancellation or Cancellation()
+        deadline = time.monotonic() + deadline_seconds
+        try:
+            connection = self._pool.take(host)
+            if connection is not None:
+                try:
+                    return self._converse(host, connection, talk, deadline, watch)
+                except (ConnectionEnded, ConnectionError, ssl.SSLError):
+                    pass
+            connection = self._pool.connect(host, deadline, watch)
+            return self._converse(host, connection, talk, deadline, watch)
+        except (ConnectionEnded, OSError) as error:
+            _raise_unreachable(host, error, watch)
+
+    def _converse(
+        self, host: HostAddress, connection: Connection, talk: Talk[ResponseT], deadline: float, watch: Cancellation
+    ) -> ResponseT:
+        keep = False
+        try:
+            watch.watch(connection.socket)
+            answer = talk(connection, deadline)
+            keep = True
+        except (HostRefused, MissingPiece):
+            keep = True
+            raise
+        finally:
+            watch.release()
+            if keep and not watch.cancelled:
+                self._pool.give_back(host, connection)
+            else:
+                connection.stream.close()
+        return answer
+
+
+def _store(request: messages.Store, data: Buffer, connection: Connection, deadline: float) -> None:
+    _expect(messages.Stored, *connection.ask(request, data, deadline))
+
+
+def _retrieve(
+    request: messages.Retrieve, connection: Connection, deadline: float
+) -> tuple[messages.Retrieved, bytearray]:
+    answer, body_bytes = connection.ask(request, b"", deadline)
+    retrieved = _expect(messages.Retrieved, answer, 0 if isinstance(answer, messages.Retrieved) else body_bytes)
+    body = bytearray(body_bytes)
+    connection.stream.receive_into(memoryview(body), deadline)
+    return retrieved, body
+
+
+def _has(batch: tuple[PieceId, ...], connection: Connection, deadline: float) -> tuple[bool, ...]:
+    held = _expect(messages.Held, *connection.ask(messages.Has(batch), b"", deadline)).held
+    if len(held) != len(batch):
+        raise BadMessage("a host answered for another number of pieces than it was asked")
+    return held
+
+
+def _delete(batch: tuple[PieceId, ...], tenant: NodeIdentity, connection: Connection, deadline: float) -> int:
+    request = connection.sign_delete(batch, tenant, deadline)
+    return _expect(messages.Deleted, *connection.ask(request, b"", deadline)).deleted
+
+
+def _status(connection: Connection, deadline: float) -> messages.StatusReport:
+    return _expect(messages.StatusReport, *connection.ask(messages.Status(), b"", deadline))
+
+
+def _expect(kind: type[ResponseT], answer: Response, body_bytes: int) -> ResponseT:
+    """The answer, if it is of this kind and without a body; a refusal becomes the error it stands for."""
+    if isinstance(answer, messages.Refused) and body_bytes == 0:
+        if answer.reason == "missing":
+            raise MissingPiece("the host does not have the piece")
+        raise HostRefused(answer.reason)
+    if not isinstance(answer, kind) or body_bytes > 0:
+        raise BadMessage("a host gave an answer that does not fit the question")
+    return answer
+
+
+def _whole(piece: PieceId, body: bytearray) -> bytearray:
+    if merkle.piece_id(body) != piece:
+        raise WrongBytes("a host answered with bytes that are not the piece")
+    return body
+
+
+def _range(piece: PieceId, answer: messages.Retrieved, body: bytearray, offset: int, length: int | None) -> bytearray:
+    if not merkle.verify(piece, answer.piece_bytes, answer.first_leaf, body, answer.proof):
+        raise WrongBytes("a host answered with bytes that are not of the piece")
+    start = answer.first_leaf * merkle.LEAF_BYTES
+    end = answer.piece_bytes if length is None else min(answer.piece_bytes, offset + length)
+    if offset >= end:
+        return bytearray()
+    if offset < start or end > start + len(body):
+        raise WrongBytes("a host answered with another range than it was asked for")
+    return body[offset - start : end - start]
+
+
+def _batches(pieces: Sequence[PieceId]) -> list[tuple[PieceId, ...]]:
+    return [tuple(pieces[at : at + PIECES_PER_MESSAGE]) for at in range(0, len(pieces), PIECES_PER_MESSAGE)]
+
+
+def _raise_unreachable(host: HostAddress, error: Exception, watch: Cancellation) -> NoReturn:
+    place = f"the host at {host.ip} port {host.port}"
+    if watch.cancelled:
+        raise Unreachable("the call is no longer wanted") from None
+    if isinstance(error, TimeoutError):
+        raise Unreachable(f"{place} did not answer in time") from error
+    if isinstance(error, ConnectionEnded):
+        raise Unreachable(f"{place} closed the connection") from error
+    raise Unreachable(f"{place} cannot be reached: {error}") from error

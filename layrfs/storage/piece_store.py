@@ -1,0 +1,369 @@
+"""A host's pieces on its disk: written whole and durable, verified before they are believed.
+
+Owns `pieces/`, `incoming/` and `quarantine/` of one directory; must not know the network, or what pieces are made of.
+A piece file is a 64-byte head (whose piece it is, since when) and the piece's bytes, nothing else.
+Invariants: a file under its final name was complete, verified and fsynced when it got that name, and `put` returns
+after the name is durable too; whatever `read` gives has just been verified; what fails verification is moved aside,
+counted and from then on missing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import logging
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from layrfs.config import write_atomically
+from layrfs.crypto import merkle
+from layrfs.crypto.digests import Buffer
+from layrfs.errors import CorruptFile, LocalError, NewerFormat, NoSpace, NotPermitted, WrongBytes
+from layrfs.ids import PIECE_ID_BYTES, PieceId
+from layrfs.storage.piece_file import HEAD_BYTES, PieceHead, read_at, sync_directory, write_new
+
+_log = logging.getLogger(__name__)
+
+FORMAT_VERSION = 1
+FREE_DISK_RESERVE_BYTES = 256 << 20
+"""Left free on the disk whatever the quota says: other programs live there too."""
+
+_DAMAGE = {errno.EIO, errno.EUCLEAN, errno.EBADMSG}
+"""What a disk or file system says of bytes it has lost."""
+
+_QUARANTINE_FILES = 64
+_TREES_REMEMBERED = 512
+"""Leaf hashes of recently read pieces, 8 KiB each for 4 MiB: ranges are then proven without reading the rest."""
+
+
+class RangeRead(msgspec.Struct, frozen=True):
+    """Whole leaves of a piece, from number `first_leaf` on, and what ties them to its id."""
+
+    piece_bytes: int
+    first_leaf: int
+    leaves: bytes
+    proof: tuple[bytes, ...]
+
+
+class StoreStatistics(msgspec.Struct, frozen=True):
+    """How full, how many, how healthy. `verified` counts since the store was opened."""
+
+    space_bytes: int
+    used_bytes: int
+    free_bytes: int
+    pieces: int
+    quarantined: int
+    verified: int
+    verifying: bool
+
+
+class PieceStore:
+    """Thread-safe; blocking. One process at a time (the host directory's lock sees to that)."""
+
+    def __init__(self, directory: str, *, space_bytes: int, now: Callable[[], float] = time.time) -> None:
+        """Open or create. Raises LocalError, NewerFormat, CorruptFile. Removes what a crash left unfinished."""
+        self._pieces = os.path.join(directory, "pieces")
+        self._incoming = os.path.join(directory, "incoming")
+        self._quarantine = os.path.join(directory, "quarantine")
+        self._space_bytes = space_bytes
+        self._now = now
+        self._lock = threading.RLock()
+        self._serial = itertools.count()
+        self._trees: OrderedDict[PieceId, list[bytes]] = OrderedDict()
+        self._reserved = self._verified = 0
+        self._verifying = False
+        try:
+            self._prepare(directory)
+            self._used, self._count = self._measure()
+            self._quarantined = len(os.listdir(self._quarantine))
+        except OSError as error:
+            raise LocalError(f"the pieces in {directory} cannot be used: {error.strerror}") from error
+
+    @contextlib.contextmanager
+    def room(self, piece_bytes: int) -> Iterator[None]:
+        """Set room for one piece aside while it is on its way; NoSpace when there is none."""
+        wanted = piece_bytes + HEAD_BYTES
+        with self._lock:
+            if wanted > self._free_bytes():
+                raise NoSpace("the space set aside for others is full")
+            self._reserved += wanted
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._reserved -= wanted
+
+    def put(self, piece: PieceId, data: Buffer, tenant: bytes) -> None:
+        """Store a piece; on return it is durable. Call inside `room`.
+
+        Raises WrongBytes when `data` is not the piece, NotPermitted when another tenant has it here, NoSpace,
+        LocalError.
+        """
+        hashes = merkle.leaf_hashes(data)
+        if merkle.root_of(hashes, len(data)) != piece:
+            raise WrongBytes("the bytes are not the piece they are called")
+        if self._stored_already(piece, tenant):
+            return
+        temporary = os.path.join(self._incoming, f"{piece.hex()}.{next(self._serial)}")
+        try:
+            write_new(temporary, PieceHead(tenant, int(self._now()), len(data)), data)
+            self._publish(piece, temporary, tenant, len(data))
+        except OSError as error:
+            raise _local_error(error) from error
+        finally:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+    def has(self, piece: PieceId) -> bool:
+        """Whether there is such a piece (verified when it is read, not here)."""
+        return os.path.exists(self._path(piece))
+
+    def read(self, piece: PieceId) -> bytes | None:
+        """The whole piece, verified; None when it is missing, or was bad and is missing from now on."""
+        found = self._read(piece)
+        return None if found is None else found[0]
+
+    def read_range(self, piece: PieceId, offset: int, length: int | None) -> RangeRead | None:
+        """The leaves that cover `length` bytes from `offset` on (clipped to the piece), proven; None when missing."""
+        with self._lock:
+            hashes = self._trees.get(piece)
+        if hashes is None:
+            found = self._read(piece)
+            if found is None:
+                return None
+            hashes = found[1]
+        return self._read_range(piece, hashes, offset, length)
+
+    def delete(self, piece: PieceId, tenant: bytes) -> bool:
+        """Forget a piece of this tenant; False when there is none, or it is another's."""
+        with self._lock:
+            head = self._head(piece)
+            if head is None or head.tenant != tenant:
+                return False
+            os.unlink(self._path(piece))
+            self._account(-head.length - HEAD_BYTES, -1)
+            self._trees.pop(piece, None)
+        return True
+
+    def verify_all(self, stop: threading.Event, *, share: float = 0.25) -> None:
+        """Read and verify every piece once, using at most this share of the time; returns early when `stop` is set."""
+        self._verifying = True
+        try:
+            for piece in self.pieces():
+                started = time.monotonic()
+                with contextlib.suppress(LocalError):  # of this moment, not of the piece
+                    self._verified += self._read(piece) is not None
+                if stop.wait((time.monotonic() - started) * (1 / share - 1)):
+                    return
+        finally:
+            self._verifying = False
+
+    def pieces(self) -> Iterator[PieceId]:
+        """All pieces, in no useful order; one directory's names are in memory at a time."""
+        for name in sorted(os.listdir(self._pieces)):
+            with contextlib.suppress(OSError):
+                for file_name in os.listdir(os.path.join(self._pieces, name)):
+                    piece = _parse_name(file_name)
+                    if piece is not None:
+                        yield piece
+
+    def statistics(self) -> StoreStatistics:
+        """A consistent picture of now."""
+        with self._lock:
+            return StoreStatistics(
+                space_bytes=self._space_bytes,
+                used_bytes=self._used,
+                free_bytes=self._free_bytes(),
+                pieces=self._count,
+                quarantined=self._quarantined,
+                verified=self._verified,
+                verifying=self._verifying,
+            )
+
+    def free_bytes(self) -> int:
+        """How much more can be stored, by quota and by disk."""
+        with self._lock:
+            return self._free_bytes()
+
+    def _prepare(self, directory: str) -> None:
+        _check_format(os.path.join(directory, "format"))
+        for path in (self._pieces, self._incoming, self._quarantine):
+            os.makedirs(path, mode=0o700, exist_ok=True)
+        for number in range(256):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(os.path.join(self._pieces, f"{number:02x}"), 0o700)
+        for name in os.listdir(self._incoming):
+            os.unlink(os.path.join(self._incoming, name))
+        sync_directory(self._pieces)
+        if not os.path.exists(os.path.join(directory, "format")):
+            write_atomically(os.path.join(directory, "format"), f"{FORMAT_VERSION}\n".encode())
+
+    def _measure(self) -> tuple[int, int]:
+        sizes = [
+            entry.stat().st_size
+            for number in range(256)
+            for entry in os.scandir(os.path.join(self._pieces, f"{number:02x}"))
+        ]
+        return sum(sizes), len(sizes)
+
+    def _free_bytes(self) -> int:
+        disk = os.statvfs(self._pieces)
+        on_disk = disk.f_bavail * disk.f_frsize - FREE_DISK_RESERVE_BYTES
+        return max(0, min(self._space_bytes - self._used, on_disk) - self._reserved)
+
+    def _stored_already(self, piece: PieceId, tenant: bytes) -> bool:
+        """Whether a good copy is here; a bad one is moved out of the way of the new one."""
+        head = self._head(piece)
+        if head is None:
+            return False
+        if head.tenant != tenant:
+            raise NotPermitted("another tenant has stored this piece here")
+        if self._read(piece) is None:
+            return False
+        sync_directory(os.path.dirname(self._path(piece)))  # another thread may have stored it this very moment
+        return True
+
+    def _publish(self, piece: PieceId, temporary: str, tenant: bytes, piece_bytes: int) -> None:
+        path = self._path(piece)
+        with self._lock:
+            head = self._head(piece)
+            if head is not None and head.tenant != tenant:
+                raise NotPermitted("another tenant has stored this piece here")
+            os.rename(temporary, path)
+            if head is None:
+                self._account(piece_bytes + HEAD_BYTES, 1)
+        sync_directory(os.path.dirname(path))
+
+    def _account(self, more_bytes: int, more_pieces: int) -> None:
+        self._used += more_bytes
+        self._count += more_pieces
+
+    def _head(self, piece: PieceId) -> PieceHead | None:
+        """None when there is no such piece, or its head is damaged (the piece is set aside then)."""
+        with self._opened(piece) as descriptor:
+            return None if descriptor is None else PieceHead.from_bytes(read_at(descriptor, 0, HEAD_BYTES))
+        return None
+
+    def _read(self, piece: PieceId) -> tuple[bytes, list[bytes]] | None:
+        """The bytes and their leaf hashes, verified."""
+        with self._opened(piece) as descriptor:
+            if descriptor is None:
+                return None
+            head = PieceHead.from_bytes(read_at(descriptor, 0, HEAD_BYTES))
+            data = read_at(descriptor, HEAD_BYTES, min(head.length, os.fstat(descriptor).st_size))
+            hashes = merkle.leaf_hashes(data)
+            if len(data) != head.length or merkle.root_of(hashes, len(data)) != piece:
+                raise CorruptFile("the bytes are not the piece any more")
+            self._remember(piece, hashes)
+            return data, hashes
+        return None
+
+    def _read_range(self, piece: PieceId, hashes: list[bytes], offset: int, length: int | None) -> RangeRead | None:
+        """Only the leaves asked for, verified against hashes that were."""
+        with self._opened(piece) as descriptor:
+            if descriptor is None:
+                return None
+            size = PieceHead.from_bytes(read_at(descriptor, 0, HEAD_BYTES)).length
+            first, count = _leaves_covering(size, offset, length)
+            start = first * merkle.LEAF_BYTES
+            wanted = min(size - start, count * merkle.LEAF_BYTES)
+            leaves = read_at(descriptor, HEAD_BYTES + start, wanted)
+            if len(leaves) != wanted or merkle.leaf_hashes(leaves) != hashes[first : first + count]:
+                raise CorruptFile("the bytes are not the piece any more")
+            return RangeRead(size, first, leaves, tuple(merkle.prove(hashes, first, count)))
+        return None
+
+    @contextlib.contextmanager
+    def _opened(self, piece: PieceId) -> Iterator[int | None]:
+        """A descriptor of the piece's file, or None. Damage found inside sets the file aside and ends the block.
+
+        Only damage does: a piece that cannot be read for want of memory or descriptors is a LocalError, not missing.
+        """
+        try:
+            descriptor = os.open(self._path(piece), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            yield None
+            return
+        except OSError as error:
+            raise LocalError(f"a piece cannot be read: {error.strerror}") from error
+        try:
+            yield descriptor
+        except CorruptFile as error:
+            self._set_aside(piece, descriptor, str(error))
+        except OSError as error:
+            if error.errno not in _DAMAGE:
+                raise LocalError(f"a piece cannot be read: {error.strerror}") from error
+            self._set_aside(piece, descriptor, str(error))
+        finally:
+            os.close(descriptor)
+
+    def _remember(self, piece: PieceId, hashes: list[bytes]) -> None:
+        with self._lock:
+            self._trees[piece] = hashes
+            self._trees.move_to_end(piece)
+            if len(self._trees) > _TREES_REMEMBERED:
+                self._trees.popitem(last=False)
+
+    def _set_aside(self, piece: PieceId, descriptor: int, why: str) -> None:
+        """Out of the way, for a person to look at; only the newest few are kept. Never a newer, good file."""
+        _log.warning("Piece %s is damaged and set aside: %s", piece.hex(), why)
+        path = self._path(piece)
+        with self._lock, contextlib.suppress(OSError):
+            self._trees.pop(piece, None)
+            if not os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                return
+            size = os.fstat(descriptor).st_size
+            os.rename(path, os.path.join(self._quarantine, piece.hex()))
+            self._account(-size, -1)
+            self._quarantined += 1
+            self._trim_quarantine()
+
+    def _trim_quarantine(self) -> None:
+        paths = [entry.path for entry in os.scandir(self._quarantine)]
+        if len(paths) > _QUARANTINE_FILES:
+            os.unlink(min(paths, key=os.path.getctime))
+
+    def _path(self, piece: PieceId) -> str:
+        name = piece.hex()
+        return os.path.join(self._pieces, name[:2], name)
+
+
+def _leaves_covering(size: int, offset: int, length: int | None) -> tuple[int, int]:
+    """(first leaf, number of leaves); at least one leaf, so that even an empty answer is proven."""
+    last_byte = max(0, size - 1)
+    start = min(offset, last_byte)
+    end = last_byte if length is None else min(last_byte, offset + max(1, length) - 1)
+    first = start // merkle.LEAF_BYTES
+    return first, max(first, end // merkle.LEAF_BYTES) - first + 1
+
+
+def _parse_name(name: str) -> PieceId | None:
+    try:
+        piece = bytes.fromhex(name)
+    except ValueError:
+        return None
+    return PieceId(piece) if len(piece) == PIECE_ID_BYTES else None
+
+
+def _check_format(path: str) -> None:
+    try:
+        with open(path, encoding="ascii") as file:
+            version = int(file.read(16))
+    except FileNotFoundError:
+        return
+    except ValueError:
+        raise CorruptFile(f"{path} should hold one number; is this directory a host's?") from None
+    if version > FORMAT_VERSION:
+        raise NewerFormat(f"{os.path.dirname(path)} was written by a newer LayrFS; update this one")
+
+
+def _local_error(error: OSError) -> LocalError:
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return NoSpace("the disk is full")
+    return LocalError(f"a piece cannot be written: {error.strerror}")

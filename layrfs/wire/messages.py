@@ -1,0 +1,155 @@
+"""What owners and hosts say to each other over one TLS connection: a frame's header is one of these messages.
+
+Owns the shapes only; `layrfs.wire.frames` carries them, `layrfs.host` decides what to answer. A connection starts with
+`Hello` (the client names its network) and `Welcome` (the server's challenge for this connection); then requests are
+answered one by one, in order. Only `Store` and `Retrieved` have a body.
+Invariant: every field that a stranger fills in has its size bounded here, so a decoded message needs no more checks of
+shape.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from layrfs.crypto import labels
+from layrfs.ids import NodeId, PieceId
+from layrfs.wire.codec import Uint16, Uint63, decode_untrusted
+from layrfs.wire.frames import HEADER_LIMIT
+
+PROTOCOL_VERSION = 1
+CHALLENGE_BYTES = 32
+NETWORK_ID_BYTES = 32
+PIECES_PER_MESSAGE = 1024
+PROOF_LIMIT = 128
+"""Two hashes for each level of the largest tree that 63-bit lengths allow."""
+
+Bytes32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
+Signature = Annotated[bytes, Meta(min_length=64, max_length=64)]
+Piece = Annotated[PieceId, Meta(min_length=32, max_length=32)]
+Pieces = Annotated[tuple[Piece, ...], Meta(min_length=1, max_length=PIECES_PER_MESSAGE)]
+
+Reason = Literal[
+    "missing", "full", "busy", "wrong piece", "not the owner", "network", "version", "not allowed", "failed"
+]
+"""Why a host says no. A word of ours, never a stranger's sentence, so it can be shown and matched."""
+
+
+class Hello(Struct, frozen=True, tag="hello"):
+    """First message of a client: the network it believes to be on."""
+
+    network: Bytes32
+    version: Uint16 = PROTOCOL_VERSION
+
+
+class Welcome(Struct, frozen=True, tag="welcome"):
+    """First answer of a server. The random challenge makes each signed request good for this connection only."""
+
+    challenge: Bytes32
+    version: Uint16 = PROTOCOL_VERSION
+
+
+class Store(Struct, frozen=True, tag="store"):
+    """Keep the body, which is this piece, for whoever signs with the tenant key."""
+
+    piece: Piece
+    tenant: Bytes32
+
+
+class Stored(Struct, frozen=True, tag="stored"):
+    """The piece is on the host's disk, fsynced."""
+
+
+class Retrieve(Struct, frozen=True, tag="retrieve"):
+    """Bytes `offset` to `offset + length - 1` of a piece; `length` 0 means all of it."""
+
+    piece: Piece
+    offset: Uint63 = 0
+    length: Uint63 = 0
+
+
+class Retrieved(Struct, frozen=True, tag="retrieved"):
+    """The body is the whole piece, or the leaves from `first_leaf` on that cover what was asked, and their proof."""
+
+    piece_bytes: Uint63
+    first_leaf: Uint63 = 0
+    proof: Annotated[tuple[Bytes32, ...], Meta(max_length=PROOF_LIMIT)] = ()
+
+
+class Has(Struct, frozen=True, tag="has"):
+    """Which of these pieces do you hold?"""
+
+    pieces: Pieces
+
+
+class Held(Struct, frozen=True, tag="held"):
+    """One answer per piece, in the order asked."""
+
+    held: Annotated[tuple[bool, ...], Meta(max_length=PIECES_PER_MESSAGE)]
+
+
+class Delete(Struct, frozen=True, tag="delete"):
+    """Forget these pieces; signed (see `delete_statement`) with the tenant key given when they were stored."""
+
+    pieces: Pieces
+    tenant: Bytes32
+    signature: Signature
+
+
+class Deleted(Struct, frozen=True, tag="deleted"):
+    """How many pieces are gone now; the others were absent or another tenant's."""
+
+    deleted: Uint16
+
+
+class Status(Struct, frozen=True, tag="status"):
+    """How are you? Answered only to a client that proves the host's own identity."""
+
+
+class StatusReport(Struct, frozen=True, tag="status report"):
+    """What `layrfs host status` shows. `dropped` counts peers and messages turned away, by reason."""
+
+    space_bytes: int
+    used_bytes: int
+    free_bytes: int
+    pieces: int
+    quarantined: int
+    verified: int
+    verifying: bool
+    requests: dict[str, int]
+    dropped: dict[str, int]
+    started: float
+
+
+class Refused(Struct, frozen=True, tag="refused"):
+    """No."""
+
+    reason: Reason
+
+
+Request = Store | Retrieve | Has | Delete | Status
+Response = Welcome | Stored | Retrieved | Held | Deleted | StatusReport | Refused
+
+
+def hello_untrusted(header: bytes | bytearray) -> Hello:
+    """A client's first message; BadMessage for anything else."""
+    return decode_untrusted(Hello, header, limit=HEADER_LIMIT)
+
+
+def request_untrusted(header: bytes | bytearray) -> Request:
+    """Any later message of a client; BadMessage for anything else."""
+    return decode_untrusted(Request, header, limit=HEADER_LIMIT)  # type: ignore[arg-type]
+
+
+def response_untrusted(header: bytes | bytearray) -> Response:
+    """A server's message; BadMessage for anything else."""
+    return decode_untrusted(Response, header, limit=HEADER_LIMIT)  # type: ignore[arg-type]
+
+
+def delete_statement(network: bytes, host: NodeId, challenge: bytes, number: int, pieces: Sequence[PieceId]) -> bytes:
+    """What a `Delete` signs: good for one host, one connection, and the `number`-th signed request on it (from 0)."""
+    bound = network + host + challenge + struct.pack("<II", number, len(pieces))
+    return labels.signed_bytes(labels.SIGN_DELETE, bound + b"".join(pieces))
