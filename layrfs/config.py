@@ -192,7 +192,6 @@ class MountOptions:
 
     read_only: bool = False
     allow_other: bool = False
-    default_permissions: bool = True
     writeback_cache: bool = True
     nonempty: bool = False
     fsync_network: bool = False
@@ -218,15 +217,13 @@ _SWITCHES: dict[str, tuple[str, bool]] = {
     "ro": ("read_only", True),
     "rw": ("read_only", False),
     "allow_other": ("allow_other", True),
-    "default_permissions": ("default_permissions", True),
-    "no_default_permissions": ("default_permissions", False),
     "writeback": ("writeback_cache", True),
     "nowriteback": ("writeback_cache", False),
     "nonempty": ("nonempty", True),
 }
 _FOR_KERNEL = re.compile(r"(no)?(suid|dev|exec)|noatime|a?sync|dirsync")
 _FOR_MOUNT_COMMAND = re.compile(
-    r"defaults|(no)?(auto|users?|owner|group|fail|diratime|iversion|mand|lazytime)|_netdev|loud|silent"
+    r"defaults|default_permissions|(no)?(auto|users?|owner|group|fail|diratime|iversion|mand|lazytime)|_netdev|loud|silent"
     r"|atime|(no)?(rel|strict)atime|[xX]-.*|(comment|user|uhelper|helper|context|fsname|subtype)=.*"
 )
 FOR_COMMAND = ("home", "passfile", "volume")

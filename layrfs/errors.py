@@ -51,8 +51,20 @@ class NotRunning(OwnerError):
     """Needs a running drive, and none answers."""
 
 
+class NoVolume(OwnerError):
+    """There is no volume of this name on this machine."""
+
+
+class BadMountpoint(OwnerError):
+    """Nothing can be mounted there."""
+
+
 class LocalError(LayrError):
     """This machine's disk, kernel or processes failed us."""
+
+
+class NoFuse(LocalError):
+    """The kernel's FUSE, or the right to use it, is missing."""
 
 
 class NoSpace(LocalError):
@@ -159,3 +171,17 @@ class NotSupported(FileError):
 
 class ReadOnly(FileError):
     """The volume is mounted read-only."""
+
+
+def innermost(error: BaseException) -> BaseException:
+    """What was raised, out of the groups nurseries wrap around it: of several the first that was on purpose."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    inside = [innermost(each) for each in error.exceptions]
+    return next((each for each in inside if isinstance(each, LayrError)), inside[0])
+
+
+def named(kind: str, message: str) -> LayrError:
+    """The error another process of ours described by its class; a plain LayrError when there is no such class."""
+    found = globals().get(kind)
+    return found(message) if isinstance(found, type) and issubclass(found, LayrError) else LayrError(message)

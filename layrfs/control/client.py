@@ -13,8 +13,8 @@ import msgspec
 
 from layrfs import errors
 from layrfs.control.address import short_address
-from layrfs.control.commands import AnswerT, Command, Envelope, Failure, Progress, Reply, RequestT
-from layrfs.errors import LayrError, LocalError, NotRunning
+from layrfs.control.commands import AnswerT, Command, Envelope, Progress, Reply, RequestT
+from layrfs.errors import LocalError, NotRunning
 from layrfs.model.status import ProgressReport
 
 _CHUNK_BYTES = 256 << 10
@@ -62,7 +62,7 @@ class ControlClient:
                 if reply.progress is not None:
                     progress(reply.progress)
                 elif reply.error is not None:
-                    raise _as_error(reply.error)
+                    raise errors.named(reply.error.kind, reply.error.message)
                 elif reply.result is not None:
                     return msgspec.json.decode(reply.result, type=command.answer)
         raise LocalError("the drive ended before it answered; its log says why")
@@ -79,13 +79,6 @@ class ControlClient:
             connection.close()
             raise LocalError(f"the drive at {self.path} cannot be asked: {error.strerror}") from error
         return connection
-
-
-def _as_error(failure: Failure) -> LayrError:
-    kind = getattr(errors, failure.kind, None)
-    if isinstance(kind, type) and issubclass(kind, LayrError):
-        return kind(failure.message)
-    return LayrError(failure.message)
 
 
 def _ignore(_report: ProgressReport) -> None:

@@ -7,8 +7,8 @@ The drive binds one coroutine to each::
     async def status(self, request: Nothing, progress: Progress) -> VolumeStatus
 
 Rules for handlers: raise ``LayrError`` for what a person should read; anything else is answered as an internal
-error and logged. ``progress`` is plain code, may be called at any rate, and only the newest report is sent. When the person
-presses Ctrl-C the client hangs up and the handler is cancelled: uploads that were under way go on by themselves.
+error and logged. ``progress`` is plain code, may be called at any rate, and only the newest report is sent. When the
+person presses Ctrl-C the client hangs up and the handler is cancelled: uploads under way go on by themselves.
 
 Paths in requests are bytes and absolute within the volume (``b"/"`` is its root), but ``source`` and ``output``, which
 are absolute on this machine. Paths that do not exist: ``NotFound``.

@@ -20,7 +20,7 @@ import trio
 
 from layrfs.control.address import short_address
 from layrfs.control.commands import REQUEST_LIMIT_BYTES, Bound, Envelope, Failure, Progress, Reply
-from layrfs.errors import LayrError, LocalError, StateInUse
+from layrfs.errors import LayrError, LocalError, StateInUse, innermost
 from layrfs.model.status import ProgressReport
 
 _log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class ControlServer:
                 return _failure("NotSupported", f"the running drive knows no command {envelope.do!r}; mount it again")
             return Reply(result=msgspec.Raw(await command.handle(bytes(envelope.arguments), progress)))
         except Exception as error:  # noqa: BLE001  a bug in one command must not end the drive
-            return _explain(_single(error))
+            return _explain(innermost(error))
 
 
 class _Sender:
@@ -155,14 +155,7 @@ def _clear_abandoned(path: str, address: str) -> None:
         os.unlink(path)
 
 
-def _single(error: Exception) -> Exception:
-    """What one task raised, out of the groups that nurseries wrap around it."""
-    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
-
-
-def _explain(error: Exception) -> Reply:
+def _explain(error: BaseException) -> Reply:
     match error:
         case LayrError():
             return _failure(type(error).__name__, str(error))

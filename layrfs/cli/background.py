@@ -1,0 +1,129 @@
+"""Starting the drive's process and hearing from it until it is ready.
+
+The drive is this program again, in a session of its own with its output in the volume's log. The two ends of a socket
+pair join them until it is ready: the child may ask for the passphrase, then says it is ready or why not. Nothing secret
+is in arguments, environment or log. A child that ends without a word is an error, never a hang.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+
+from layrfs import errors
+from layrfs.cli.passphrase import VARIABLE, asker
+from layrfs.config import Paths
+from layrfs.errors import LayrError, LocalError
+
+_LAST_LINES_BYTES = 4096
+_END_SECONDS = 10.0
+
+
+class ReadyChannel:
+    """The child's end."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._socket = socket.socket(fileno=descriptor)
+
+    def ask_passphrase(self) -> str:
+        """Have the parent ask. Raises LocalError when it has gone."""
+        self._send({"ask": "passphrase"})
+        answer = self._socket.makefile("rb").readline()
+        if not answer:
+            raise LocalError("nobody is there to give the passphrase")
+        return str(json.loads(answer))
+
+    def ready(self) -> None:
+        """All is up; the parent may go."""
+        self._send({"ready": True})
+        self._socket.close()
+
+    def failed(self, error: LayrError) -> None:
+        """Tell the parent why not."""
+        self._send({"error": {"kind": type(error).__name__, "message": str(error)}})
+
+    def _send(self, message: dict[str, object]) -> None:
+        try:
+            self._socket.sendall(json.dumps(message).encode() + b"\n")
+        except OSError:
+            return  # nobody waits any more; the drive does not depend on that
+
+
+def start_node(paths: Paths, volume: str, passfile: str | None) -> None:
+    """Start the drive of a volume without a mount; returns when it answers at its control socket."""
+    start_drive(paths, volume, ["--no-mount", volume], asker(passfile))
+
+
+def start_drive(paths: Paths, volume: str, arguments: Sequence[str], ask: Callable[[], str]) -> None:
+    """Run ``mount.layrfs -f ARGUMENTS`` in the background; returns when it is ready. Raises what it failed with."""
+    paths.prepare(volume)
+    log_file = paths.log_file(volume)
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs, open(os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "layrfs.cli.mount", "-f", f"--ready-fd={theirs.fileno()}", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+                cwd="/",
+                env=_environment(paths),
+            )
+        try:
+            _await_ready(ours, ask, log_file)
+        except BaseException:
+            _end(process)
+            raise
+
+
+def _await_ready(channel: socket.socket, ask: Callable[[], str], log_file: str) -> None:
+    for message in _messages(channel):
+        match message:
+            case {"ready": True}:
+                return
+            case {"ask": "passphrase"}:
+                channel.sendall(json.dumps(ask()).encode() + b"\n")
+            case {"error": {"kind": str(kind), "message": str(text)}}:
+                raise errors.named(kind, text)
+    raise LocalError(f"the drive ended before it was ready: {_last_line(log_file)} ({log_file})")
+
+
+def _messages(channel: socket.socket) -> Iterator[object]:
+    with channel.makefile("rb") as lines:
+        for line in lines:
+            yield json.loads(line)
+
+
+def _environment(paths: Paths) -> dict[str, str]:
+    """The child finds the same state and this same code from another directory, and never inherits a passphrase."""
+    environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
+    code = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    if os.path.basename(code) != "site-packages":
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [code, environment.get("PYTHONPATH")]))
+    if paths.data == paths.config:
+        environment["LAYRFS_HOME"] = paths.data
+    return environment
+
+
+def _last_line(log_file: str) -> str:
+    with open(log_file, "rb") as file:
+        file.seek(max(0, os.path.getsize(log_file) - _LAST_LINES_BYTES))
+        lines = file.read().decode("utf-8", "replace").strip().splitlines()
+    return lines[-1].strip() if lines else "it left no word"
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """The drive that shall not be: ask, then insist."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -1,0 +1,74 @@
+"""``layrfs install-helper``: puts ``mount.layrfs`` where mount(8) looks, so that ``mount -t layrfs`` and fstab work."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+
+from layrfs.cli.rendering import say
+from layrfs.config import write_atomically
+from layrfs.errors import LocalError, NotFound
+
+_HELPERS = ("mount.layrfs", "mount.fuse.layrfs")
+_COMMAND = "layrfs"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Arguments."""
+    parser.add_argument("--sbin", metavar="DIR", default="/sbin", help="where mount(8) looks for helpers [/sbin]")
+    parser.add_argument("--bin", metavar="DIR", default="/usr/local/bin", help="where to put `layrfs` [/usr/local/bin]")
+    parser.add_argument("--remove", action="store_true", help="take them away again")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """As root. Only files that this command wrote are replaced or removed."""
+    wanted = {os.path.join(arguments.sbin, name): "mount.layrfs" for name in _HELPERS}
+    wanted[os.path.join(arguments.bin, _COMMAND)] = _COMMAND
+    for path in wanted:
+        _check(path)
+    for path, program in wanted.items():
+        if arguments.remove:
+            _remove(path)
+        else:
+            _install(path, _beside_python(program))
+            say(path)
+    return 0
+
+
+def _check(path: str) -> None:
+    directory = os.path.dirname(path)
+    if not os.path.isdir(directory):
+        raise NotFound(f"there is no directory {directory}")
+    if not os.access(directory, os.W_OK):
+        again = shlex.join([_beside_python(_COMMAND), *sys.argv[1:]])
+        raise LocalError(f"only root may write to {directory}: sudo {again}")
+    if os.path.lexists(path) and not _is_ours(path):
+        raise LocalError(f"{path} exists and was not put there by this command; move it away first")
+
+
+def _install(path: str, program: str) -> None:
+    write_atomically(path, f'{_first_lines()}exec {shlex.quote(program)} "$@"\n'.encode())
+    os.chmod(path, 0o755)  # noqa: S103  everybody may mount
+
+
+def _remove(path: str) -> None:
+    if os.path.lexists(path):
+        os.unlink(path)
+
+
+def _first_lines() -> str:
+    return "#!/bin/sh\n# Written by `layrfs install-helper`.\n"
+
+
+def _is_ours(path: str) -> bool:
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read(len(_first_lines())) == _first_lines()
+
+
+def _beside_python(program: str) -> str:
+    path = os.path.join(os.path.dirname(sys.executable), program)
+    if not os.path.exists(path):
+        raise NotFound(f"{path} is missing; run `python3 mount.py` or `pip install .` again")
+    return path

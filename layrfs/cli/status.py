@@ -1,0 +1,174 @@
+"""``layrfs status [PATH]``: the drive, or one path of it, at a glance."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import time
+
+from layrfs.cli.arguments import add_json, add_volume
+from layrfs.cli.locating import MountedPath, mounted_path, running_client
+from layrfs.cli.rendering import (
+    say,
+    say_json,
+    shown_bytes,
+    shown_count,
+    shown_path,
+    shown_seconds,
+    table,
+)
+from layrfs.control.client import ControlClient
+from layrfs.control.commands import PATH_STATUS, STATUS, AtPath, Nothing
+from layrfs.errors import UsageError
+from layrfs.logs import printable
+from layrfs.model.status import BlockRun, HostStatus, NetworkStatus, PathStatus, VolumeStatus
+
+_WATCH_SECONDS = 1.0
+_HOME_AND_CLEAR = "\x1b[H\x1b[J"
+_SHOWN_ID = 12
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Arguments."""
+    parser.add_argument(
+        "path", metavar="PATH", nargs="?", help="a file or directory below a mountpoint, block by block"
+    )
+    parser.add_argument("--watch", action="store_true", help="again every second, until Ctrl-C")
+    add_volume(parser)
+    add_json(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Raises NotRunning when nothing is mounted."""
+    if arguments.watch and arguments.json:
+        raise UsageError("--watch and --json do not go together")
+    if arguments.path is None:
+        client, place = running_client(arguments.volume), None
+    else:
+        place = mounted_path(arguments.path)
+        client = place.client
+    if not arguments.watch:
+        _show(client, place, as_json=arguments.json)
+        return 0
+    with contextlib.suppress(KeyboardInterrupt):
+        _watch(client, place)
+    return 0
+
+
+def _watch(client: ControlClient, place: MountedPath | None) -> None:
+    while True:
+        if sys.stdout.isatty():
+            sys.stdout.write(_HOME_AND_CLEAR)
+        _show(client, place, as_json=False)
+        sys.stdout.flush()
+        time.sleep(_WATCH_SECONDS)
+
+
+def _show(client: ControlClient, place: MountedPath | None, *, as_json: bool) -> None:
+    status = client.call(STATUS, Nothing()) if place is None else client.call(PATH_STATUS, AtPath(place.within))
+    if as_json:
+        say_json(status)
+    elif isinstance(status, VolumeStatus):
+        say(*volume_page(status))
+    else:
+        say(*path_page(status))
+
+
+def volume_page(status: VolumeStatus) -> list[str]:
+    """The lines of ``layrfs status``."""
+    rows = [
+        ("files", f"{shown_count(status.files, 'file')}, {shown_bytes(status.file_bytes)}"),
+        (
+            "cache",
+            f"{shown_bytes(status.cached_bytes)} of {shown_bytes(status.cache_limit_bytes)} kept on this machine",
+        ),
+        ("upload", _upload(status)),
+        ("health", _health(status)),
+    ]
+    if status.network is not None:
+        rows.append(("network", network_line(status.network)))
+    return [
+        _title(status),
+        *table(rows, indent="  "),
+        *host_lines(status.hosts),
+        *(f"  ! {printable(problem)}" for problem in status.problems),
+    ]
+
+
+def path_page(status: PathStatus) -> list[str]:
+    """The lines of ``layrfs status PATH``."""
+    here = f"{shown_bytes(status.cached_bytes)} of it on this machine"
+    if status.dirty_bytes:
+        here += f", {shown_bytes(status.dirty_bytes)} not on the network yet"
+    if status.kind == "directory":
+        size = f"{shown_count(status.files, 'file')}, {shown_bytes(status.size)}; {here}"
+    else:
+        size = f"{shown_bytes(status.size)} in blocks of {shown_bytes(status.block_bytes)}; {here}"
+    return [
+        f"{shown_path(status.path)}  {status.state}",
+        *table([("size", size), ("redundancy", status.redundancy)], indent="  "),
+        *table([_run_row(run) for run in status.runs], indent="  "),
+    ]
+
+
+def host_lines(hosts: tuple[HostStatus, ...]) -> list[str]:
+    """A table of hosts."""
+    if not hosts:
+        return []
+    rows = [
+        (
+            host.node_id[:_SHOWN_ID],
+            printable(host.address),
+            host.state,
+            shown_count(host.pieces, "piece"),
+            f"{shown_bytes(host.free_bytes)} free",
+        )
+        for host in hosts
+    ]
+    return ["  hosts", *table(rows, indent="    ")]
+
+
+def network_line(network: NetworkStatus) -> str:
+    """Which network, and how many of its hosts answer."""
+    name = (
+        "embedded, five hosts on this machine"
+        if network.embedded
+        else f"{network.network_id[:_SHOWN_ID] or 'not found yet'}"
+    )
+    return f"{name}; {network.reachable_hosts} of {shown_count(network.known_hosts, 'known host')} answer"
+
+
+def _title(status: VolumeStatus) -> str:
+    place = f"mounted at {printable(status.mountpoint)}" if status.mountpoint else "running without a mount"
+    read_only = ", read only" if status.read_only else ""
+    return f"volume {status.volume}, {place}{read_only}, for {shown_seconds(status.uptime_seconds)}"
+
+
+def _upload(status: VolumeStatus) -> str:
+    if not status.dirty_bytes:
+        return "everything is on the network"
+    line = f"{shown_bytes(status.dirty_bytes)} not on the network yet, {shown_bytes(status.upload_bytes_per_second)}/s"
+    return line if status.eta_seconds is None else f"{line}, {shown_seconds(status.eta_seconds)} left"
+
+
+def _health(status: VolumeStatus) -> str:
+    parts = [shown_count(status.shards, "shard")]
+    if status.degraded_shards:
+        parts.append(f"{status.degraded_shards:,} with too few copies")
+    if status.lost_shards:
+        parts.append(f"{status.lost_shards:,} LOST")
+    return ", ".join(parts) if len(parts) > 1 else f"{parts[0]}, all with every copy"
+
+
+def _run_row(run: BlockRun) -> tuple[str, str, str]:
+    last = run.first + run.count - 1
+    numbers = f"block {run.first}" if run.count == 1 else f"blocks {run.first}-{last}"
+    words = {
+        "hole": "zeros, stored nowhere",
+        "absent": "on hosts only",
+        "clean": "here and on hosts",
+        "dirty": "only here",
+    }
+    copies = "" if run.local in {"hole", "dirty"} else f"{run.copies} of {run.wanted} copies"
+    return numbers, words.get(run.local, run.local), copies
