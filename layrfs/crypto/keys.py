@@ -21,7 +21,6 @@ from layrfs.errors import WrongPhrase
 from layrfs.ids import NodeId, Salt, VolumeId
 
 KEY_BYTES = 32
-SEED_BYTES = 64
 ENTROPY_BYTES = 32
 PHRASE_WORDS = 24
 _ENTROPY_BITS = 256

@@ -72,6 +72,8 @@ def test_out_of_date_and_too_far_ahead(expires: int) -> None:
 
 def test_a_normal_lifetime_is_well_within_the_limit() -> None:
     assert verified_untrusted(record(expires=NOW + records.LIFETIME_SECONDS), NOW - 3600)
+    assert verified_untrusted(record(expires=NOW + records.MAX_LIFETIME_SECONDS), NOW)
+    assert verified_untrusted(record(expires=NOW + 1), NOW)
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,8 @@ def test_limits() -> None:
     part = Part(InodeNumber(1), BlockNumber(0), 0)
     assert len(shard_format.encode_table([part] * shard_format.MAX_PARTS)) == shard_format.MAX_TABLE_BYTES
     whole = Part(InodeNumber(1), BlockNumber(0), shard_format.MAX_PAYLOAD_BYTES)
-    assert shard_format.encode_table([whole, part])
+    full = shard_format.encode_table([whole, part]) + bytes(shard_format.MAX_PAYLOAD_BYTES)
+    assert shard_format.decode_table_untrusted(full) == (whole, part)
     too_long = Part(InodeNumber(1), BlockNumber(0), shard_format.MAX_PAYLOAD_BYTES + 1)
     for rows in ([], [part] * (shard_format.MAX_PARTS + 1), [too_long]):
         with pytest.raises(ValueError, match="fit"):

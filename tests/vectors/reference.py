@@ -1,0 +1,96 @@
+"""docs/format.md read by somebody who has never seen LayrFS: a second implementation, of reading only.
+
+Imports nothing of layrfs and uses other libraries where there are two (the standard library's HMAC and PBKDF2,
+OpenSSL's AES), so that the vectors are not only what our code happens to do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import struct
+from dataclasses import dataclass
+
+import zstandard
+from blake3 import blake3
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.ciphers.algorithms import AES256
+from cryptography.hazmat.primitives.ciphers.modes import CTR
+
+
+def hkdf(key: bytes, info: bytes, salt: bytes = b"") -> bytes:
+    extracted = hmac.digest(salt or bytes(32), key, "sha256")
+    return hmac.digest(extracted, info + b"\1", "sha256")
+
+
+def context(label: str, data: bytes) -> bytes:
+    return blake3(data, derive_key_context=label).digest()
+
+
+def public_key(private: bytes) -> bytes:
+    return Ed25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
+
+
+@dataclass
+class Keys:
+    content: bytes
+    mask: bytes
+    root: bytes
+
+    @classmethod
+    def of(cls, phrase: str) -> Keys:
+        seed = hashlib.pbkdf2_hmac("sha512", phrase.encode(), b"mnemonic", 2048)
+        return cls(*(hkdf(seed, b"LayrFS v1 " + name + b" key") for name in (b"content", b"mask", b"root")))
+
+    def piece_mask(self, salt: bytes, position: int, generation: int) -> bytes:
+        return hkdf(self.mask, b"LayrFS v1 piece mask" + struct.pack("<HI", position, generation), salt)
+
+
+def piece_id(data: bytes) -> bytes:
+    leaves = [data[at : at + 16384] for at in range(0, len(data), 16384)] or [b""]
+    return context("LayrFS v1 merkle root", merkle_top(leaves) + struct.pack("<Q", len(data)))
+
+
+def merkle_top(leaves: list[bytes]) -> bytes:
+    if len(leaves) == 1:
+        return context("LayrFS v1 merkle leaf", leaves[0])
+    split = 1
+    while split * 2 < len(leaves):
+        split *= 2
+    return context("LayrFS v1 merkle inner", merkle_top(leaves[:split]) + merkle_top(leaves[split:]))
+
+
+def unmask(keys: Keys, piece: bytes, salt: bytes, position: int, generation: int) -> bytes:
+    return Cipher(AES256(keys.piece_mask(salt, position, generation)), CTR(bytes(16))).decryptor().update(piece)
+
+
+def open_shard(keys: Keys, sealed: bytes) -> bytes:
+    """The plaintext, table included."""
+    magic, version, codec, salt = struct.unpack_from("<4sBB16s", sealed)
+    assert (magic, version) == (b"LYRS", 1)
+    key = hkdf(keys.content, b"LayrFS v1 shard sealing", salt)
+    packed = AESGCM(key).decrypt(bytes(12), sealed[22:], sealed[:22] + public_key(keys.root))
+    return packed if codec == 0 else expand(packed)
+
+
+def expand(packed: bytes) -> bytes:
+    plaintext = b""
+    while packed:
+        frame = zstandard.ZstdDecompressor().decompressobj()
+        plaintext += frame.decompress(packed)
+        packed = frame.unused_data
+    return plaintext
+
+
+def parts(plaintext: bytes) -> list[tuple[int, int, bytes]]:
+    """(inode, block, bytes) of each part."""
+    (count,) = struct.unpack_from("<I", plaintext)
+    at, found = 4 + 20 * count, []
+    for index in range(count):
+        inode, block, length = struct.unpack_from("<QQI", plaintext, 4 + 20 * index)
+        found.append((inode, block, plaintext[at : at + length]))
+        at += length
+    assert at == len(plaintext)
+    return found
