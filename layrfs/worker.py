@@ -29,16 +29,16 @@ from layrfs.pipeline.jobs import (
     Answer,
     Attempt,
     Cancel,
+    ContentAnswer,
+    ContentQuestion,
     Discard,
     Done,
     Download,
     Failed,
-    FindContent,
-    FindPlaces,
-    FoundContent,
-    FoundPlaces,
     FromWorker,
     Job,
+    PlacesAnswer,
+    PlacesQuestion,
     Question,
     Start,
     TopUp,
@@ -83,15 +83,15 @@ class Line:
         """Which blocks the volume stores already."""
         if not digests:
             return {}
-        answer = self._ask(lambda question: FindContent(self._job, question, tuple(digests)))
-        if not isinstance(answer, FoundContent):
+        answer = self._ask(lambda question: ContentQuestion(self._job, question, tuple(digests)))
+        if not isinstance(answer, ContentAnswer):
             raise BadMessage("an answer does not fit the question")
         return {digest: (content, length) for digest, content, length in answer.found}
 
     def find_places(self, wishes: Sequence[Wish]) -> Sequence[HostAddress | None]:
         """A host for each piece, or None."""
-        answer = self._ask(lambda question: FindPlaces(self._job, question, tuple(wishes)))
-        if not isinstance(answer, FoundPlaces) or len(answer.places) != len(wishes):
+        answer = self._ask(lambda question: PlacesQuestion(self._job, question, tuple(wishes)))
+        if not isinstance(answer, PlacesAnswer) or len(answer.places) != len(wishes):
             raise BadMessage("an answer does not fit the question")
         return answer.places
 
@@ -165,14 +165,15 @@ class Worker:
     def _take(self, tools: Tools, message: ToWorker) -> None:
         match message:
             case Upload() | Download() | TopUp() | Discard():
-                line = self._lines[message.job] = Line(message.job, self._send)
+                line = Line(message.job, self._send)
+                self._lines[message.job] = line
                 self._jobs.submit(self._work, tools, line, message)
-            case FoundContent() | FoundPlaces():
-                if (line := self._lines.get(message.job)) is not None:
-                    line.deliver(message)
+            case ContentAnswer() | PlacesAnswer():
+                if (asking := self._lines.get(message.job)) is not None:
+                    asking.deliver(message)
             case Cancel():
-                if (line := self._lines.get(message.job)) is not None:
-                    line.cancel()
+                if (unwanted := self._lines.get(message.job)) is not None:
+                    unwanted.cancel()
             case Start():
                 raise BadMessage("a worker starts once")
 
@@ -185,7 +186,7 @@ class Worker:
             answer = Failed(job.job, "WorkerLost", "The transfer was cancelled.", tuple(attempts))
         except LayrError as error:
             answer = Failed(job.job, type(error).__name__, str(error), tuple(attempts))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the supervisor of all jobs
             _log.exception("a job of a worker failed in a way nobody foresaw")
             answer = Failed(job.job, "LocalError", f"A worker failed: {error!r}.", tuple(attempts))
         self._lines.pop(job.job, None)
@@ -219,11 +220,15 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     logs.configure(None, verbose=False)
+    status = 1
     try:
         Worker(socket.socket(fileno=int(sys.argv[1]))).serve()
+        status = 0
+    except Exception:  # noqa: BLE001 - the last one who can tell
+        _log.exception("a worker ends: it cannot go on")
     finally:
         # Threads may be in the middle of calls to hosts; nothing of theirs is worth waiting for.
-        os._exit(0)
+        os._exit(status)
 
 
 if __name__ == "__main__":

@@ -146,4 +146,4 @@ class _Race(Generic[T]):
 
     def _note(self, index: int, outcome: Outcome, seconds: float) -> None:
         candidate = self._plan.candidates[index]
-        self._attempts.append(Attempt(candidate.piece.id, candidate.piece.host, outcome, seconds))
+        self._attempts.append(Attempt(candidate.piece.id, candidate.address.node_id, outcome, seconds))

@@ -108,7 +108,7 @@ class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
     job: int
 
 
-class FindContent(msgspec.Struct, frozen=True, tag="find content"):
+class ContentQuestion(msgspec.Struct, frozen=True, tag="find content"):
     """Which of these blocks does the volume store already? `question` tells several questions of one job apart."""
 
     job: int
@@ -116,7 +116,7 @@ class FindContent(msgspec.Struct, frozen=True, tag="find content"):
     digests: tuple[bytes, ...]
 
 
-class FoundContent(msgspec.Struct, frozen=True, tag="found content"):
+class ContentAnswer(msgspec.Struct, frozen=True, tag="found content"):
     """(digest, content number, length) of those that are stored."""
 
     job: int
@@ -134,7 +134,7 @@ class Wish(msgspec.Struct, frozen=True):
     outcome: Outcome = "good"
 
 
-class FindPlaces(msgspec.Struct, frozen=True, tag="find places"):
+class PlacesQuestion(msgspec.Struct, frozen=True, tag="find places"):
     """Where can these pieces go?"""
 
     job: int
@@ -142,7 +142,7 @@ class FindPlaces(msgspec.Struct, frozen=True, tag="find places"):
     wishes: tuple[Wish, ...]
 
 
-class FoundPlaces(msgspec.Struct, frozen=True, tag="found places"):
+class PlacesAnswer(msgspec.Struct, frozen=True, tag="found places"):
     """One answer per wish; None when no host is left for it."""
 
     job: int
@@ -182,10 +182,10 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
 
 
 Job = Upload | Download | TopUp | Discard
-Question = FindContent | FindPlaces
-Answer = FoundContent | FoundPlaces
-ToWorker = Start | Upload | Download | TopUp | Discard | Cancel | FoundContent | FoundPlaces
-FromWorker = FindContent | FindPlaces | Done | Failed
+Question = ContentQuestion | PlacesQuestion
+Answer = ContentAnswer | PlacesAnswer
+ToWorker = Start | Upload | Download | TopUp | Discard | Cancel | ContentAnswer | PlacesAnswer
+FromWorker = ContentQuestion | PlacesQuestion | Done | Failed
 
 _ERRORS: dict[str, type[LayrError]] = {
     error.__name__: error for error in (Unavailable, LocalError, NoSpace, WorkerLost)

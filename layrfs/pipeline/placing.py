@@ -1,0 +1,115 @@
+"""Carrying out placement: from pieces to hosts that should take them, and to others when those do not.
+
+Owns one `Placement` for each transfer (which host has which piece, who has failed) and what is remembered of hosts
+that failed. The rules are `policy.placement`'s. Must not move bytes.
+Invariant: no host is given two pieces of one shard at the same time, however often pieces move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+import trio
+
+from layrfs.ids import NODE_ID_BYTES, NodeId, PieceId
+from layrfs.model.records import HostAddress, NodeRecord
+from layrfs.pipeline.finding import HostFinder
+from layrfs.pipeline.jobs import Wish
+from layrfs.policy.backoff import NO_FAILURES, Failures
+from layrfs.policy.hedging import UNKNOWN, HostMemory
+from layrfs.policy.placement import Limits, Wanted, choose_hosts
+
+CANDIDATES = 20
+"""Hosts nearest to a piece's key that are considered: Kademlia's k."""
+
+HIGHEST_PRICE = 0
+"""Nothing is paid yet, so hosts that ask for money are left alone."""
+
+
+class Placer:
+    """Remembers who takes pieces and who does not."""
+
+    def __init__(
+        self, finder: HostFinder, memories: Mapping[NodeId, HostMemory], excluded: Collection[NodeId] = ()
+    ) -> None:
+        self._finder = finder
+        self._memories = memories
+        self._excluded = frozenset(excluded)
+        self._failures: dict[NodeId, Failures] = {}
+
+    def begin(self, already: Iterable[HostAddress] = ()) -> Placement:
+        """A new shard, or one of which these hosts hold pieces."""
+        return Placement(self, already)
+
+    async def candidates(self, piece: PieceId) -> list[NodeRecord]:
+        """Hosts for a piece, nearest first."""
+        return await self._finder.closest_hosts(piece[:NODE_ID_BYTES], CANDIDATES)
+
+    def resting(self, hosts: Iterable[NodeId]) -> set[NodeId]:
+        """Those of the hosts that failed lately, or must never be used."""
+        now = trio.current_time()
+        return {host for host in hosts if host in self._excluded or self._is_resting(host, now)}
+
+    def failed(self, host: NodeId) -> None:
+        """The host did not take a piece."""
+        self._failures[host] = self._failures.get(host, NO_FAILURES).after_failure(trio.current_time())
+
+    def succeeded(self, host: NodeId) -> None:
+        """The host took a piece."""
+        self._failures.pop(host, None)
+
+    def _is_resting(self, host: NodeId, now: float) -> bool:
+        fetching = self._memories.get(host, UNKNOWN).failures
+        return fetching.resting(now) or self._failures.get(host, NO_FAILURES).resting(now)
+
+
+class Placement:
+    """Where the pieces of one shard go."""
+
+    def __init__(self, placer: Placer, already: Iterable[HostAddress]) -> None:
+        self._placer = placer
+        self._already = tuple(already)
+        self._holding: dict[int, HostAddress] = {}
+        self._failed: set[NodeId] = set()
+        self._given: set[tuple[HostAddress, PieceId]] = set()
+
+    async def find(self, wishes: Sequence[Wish]) -> list[HostAddress | None]:
+        """A host for each wish, None where no eligible one is left."""
+        for wish in wishes:
+            self._note_failure(wish)
+        wanted = [
+            Wanted(wish.slot.position, wish.piece_bytes, await self._placer.candidates(wish.piece)) for wish in wishes
+        ]
+        return self._choose(wishes, wanted)
+
+    def restart(self) -> None:
+        """The transfer begins again: pieces made so far are nobody's."""
+        self._holding.clear()
+
+    def end(self, kept: Collection[tuple[NodeId, PieceId]]) -> tuple[tuple[HostAddress, PieceId], ...]:
+        """The transfer is over and these pieces count. Answers those that hosts may have got in vain."""
+        for host, _ in kept:
+            self._placer.succeeded(host)
+        silent = self._placer.resting(address.node_id for address, _ in self._given)
+        return tuple(
+            (address, piece)
+            for address, piece in self._given
+            if (address.node_id, piece) not in kept and address.node_id not in silent
+        )
+
+    def _note_failure(self, wish: Wish) -> None:
+        if wish.failed is not None:
+            self._failed.add(wish.failed)
+            self._placer.failed(wish.failed)
+            self._holding.pop(wish.slot.position, None)
+
+    def _choose(self, wishes: Sequence[Wish], wanted: Sequence[Wanted]) -> list[HostAddress | None]:
+        hosts = {record.node_id for piece in wanted for record in piece.candidates}
+        limits = Limits(highest_price=HIGHEST_PRICE, excluded=self._failed | self._placer.resting(hosts))
+        plan = choose_hosts(wanted, already=(*self._already, *self._holding.values()), limits=limits)
+        for wish in wishes:
+            record = plan.chosen.get(wish.slot.position)
+            if record is not None:
+                self._holding[wish.slot.position] = record.address
+                self._given.add((record.address, wish.piece))
+        return [self._holding.get(wish.slot.position) for wish in wishes]

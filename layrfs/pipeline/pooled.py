@@ -1,0 +1,244 @@
+"""`Transfers` with real workers and real hosts: what the main process decides about each transfer.
+
+Owns, per transfer: which hosts are asked and in which order, what happens when all of them failed, who answers the
+workers' questions, and what is remembered of how hosts did. Must not touch bulk bytes: workers do.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import trio
+
+from layrfs.errors import Unavailable
+from layrfs.ids import NodeId, PieceId
+from layrfs.model.records import HostAddress
+from layrfs.model.redundancy import Redundancy
+from layrfs.model.shards import PieceRecord, ShardRecord
+from layrfs.pipeline.finding import AddressBook, HostFinder
+from layrfs.pipeline.jobs import (
+    Answer,
+    Attempt,
+    Candidate,
+    ContentAnswer,
+    Discard,
+    Done,
+    Download,
+    Failed,
+    FetchPlan,
+    Job,
+    PlacesAnswer,
+    PlacesQuestion,
+    Question,
+    TopUp,
+    Upload,
+)
+from layrfs.pipeline.placing import Placement, Placer
+from layrfs.pipeline.pool import Lane, WorkerPool
+from layrfs.pipeline.transfers import FindContent, OnBadPiece, Slot, SourcePart, TargetPart, Uploaded
+from layrfs.policy.hedging import UNKNOWN, HostMemory, hedge_seconds, order
+
+FETCH_DEADLINE_SECONDS = 60.0
+"""For one round of asking all holders: 4 MiB at 70 KB/s."""
+
+PATIENCE_SECONDS = 20.0
+"""As long as this after the first failure, a fetch is tried again: a host may be starting."""
+
+DIGESTS_AT_ONCE = 64
+"""A lookup in the catalog takes about 15 microseconds, and other requests wait meanwhile."""
+
+_FIRST_PAUSE_SECONDS = 0.25
+_ORPHANS_WAITING = 64
+
+_log = logging.getLogger(__name__)
+
+
+class PooledTransfers:
+    """The real `Transfers`; `run` must be running."""
+
+    def __init__(
+        self,
+        pool: WorkerPool,
+        finder: HostFinder,
+        *,
+        find_content: FindContent,
+        on_bad_piece: OnBadPiece,
+        own_node: NodeId | None = None,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> None:
+        """`own_node` gets no pieces: a copy on the owner's machine would die with it."""
+        self._pool = pool
+        self._find_content = find_content
+        self._on_bad_piece = on_bad_piece
+        self._patience_seconds = patience_seconds
+        self._memories: dict[NodeId, HostMemory] = {}
+        self._book = AddressBook(finder)
+        self._placer = Placer(finder, self._memories, () if own_node is None else (own_node,))
+        self._turns = itertools.count()
+        self._orphans, self._to_discard = trio.open_memory_channel[tuple[tuple[HostAddress, PieceId], ...]](
+            _ORPHANS_WAITING
+        )
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep the workers and the small chores going until cancelled."""
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._pool.run)
+            nursery.start_soon(self._discard_orphans)
+            task_status.started()
+
+    async def upload(self, parts: Sequence[SourcePart], redundancy: Redundancy) -> Uploaded:
+        """See `Transfers.upload`."""
+        placement = self._placer.begin()
+        kept: tuple[PieceRecord, ...] = ()
+        try:
+            office = _Office(placement, self._find_content)
+            answer = await self._pool.do(Lane.UPLOAD, lambda job: Upload(job, tuple(parts), redundancy), office)
+            if isinstance(answer, Failed):
+                raise answer.error()
+            if answer.uploaded is None:
+                raise AssertionError("an upload answers with what it stored")
+            if answer.uploaded.shard is not None:
+                kept = answer.uploaded.shard.pieces
+            return answer.uploaded
+        finally:
+            self._end(placement, kept)
+
+    async def download(self, shard: ShardRecord, targets: Sequence[TargetPart], *, urgent: bool) -> None:
+        """See `Transfers.download`."""
+        lane = Lane.URGENT if urgent else Lane.AHEAD
+        office = _Office(self._placer.begin(), self._find_content)
+        await self._fetch(lane, shard, office, lambda job, plan: Download(job, plan, tuple(targets)))
+
+    async def top_up(self, shard: ShardRecord, slots: Sequence[Slot]) -> tuple[PieceRecord, ...]:
+        """See `Transfers.top_up`."""
+        placement = self._placer.begin(self._holders(shard))
+        kept: tuple[PieceRecord, ...] = ()
+        try:
+            office = _Office(placement, self._find_content)
+            done = await self._fetch(Lane.UPLOAD, shard, office, lambda job, plan: TopUp(job, plan, tuple(slots)))
+            kept = done.pieces
+            return kept
+        finally:
+            self._end(placement, kept)
+
+    def host_memories(self) -> Mapping[NodeId, HostMemory]:
+        """How hosts did lately, for `layrfs status`."""
+        return self._memories
+
+    async def _fetch(
+        self, lane: Lane, shard: ShardRecord, office: _Office, make: Callable[[int, FetchPlan], Job]
+    ) -> Done:
+        """Ask where the records say; then look the hosts up afresh, and ask again while there is patience."""
+        candidates = self._book.recorded(shard)
+        pause_seconds, give_up = _FIRST_PAUSE_SECONDS, trio.current_time() + self._patience_seconds
+        while True:
+            done = await self._ask(lane, shard, candidates, office, make) if candidates else None
+            if done is not None:
+                return done
+            if trio.current_time() >= give_up:
+                raise Unavailable("No good copy of the shard can be reached.")
+            await trio.sleep(pause_seconds)
+            pause_seconds *= 2
+            candidates = await self._book.looked_up(shard)
+
+    async def _ask(
+        self,
+        lane: Lane,
+        shard: ShardRecord,
+        candidates: Sequence[Candidate],
+        office: _Office,
+        make: Callable[[int, FetchPlan], Job],
+    ) -> Done | None:
+        """One round; None when no candidate had a good copy."""
+        plan = self._plan(shard, candidates)
+        answer = await self._pool.do(lane, lambda job: make(job, plan), office)
+        self._remember(shard, answer.attempts)
+        if isinstance(answer, Done):
+            return answer
+        if answer.kind != Unavailable.__name__:
+            raise answer.error()
+        return None
+
+    def _holders(self, shard: ShardRecord) -> list[HostAddress]:
+        nowhere = "0.0.0.0"  # noqa: S104 - of a host whose address nobody knows; its id is enough to avoid it
+        return [self._book.address_of(piece.host) or HostAddress(piece.host, nowhere, 0) for piece in shard.pieces]
+
+    def _plan(self, shard: ShardRecord, candidates: Sequence[Candidate]) -> FetchPlan:
+        hosts = list(dict.fromkeys(_host(candidate) for candidate in candidates))
+        hosts = order(hosts, self._memories, trio.current_time(), next(self._turns))
+        first = self._memories.get(hosts[0], UNKNOWN)
+        return FetchPlan(
+            shard,
+            tuple(sorted(candidates, key=lambda candidate: (_is_stray(candidate), hosts.index(_host(candidate))))),
+            hedge_seconds(first, shard.sealed_bytes),
+            FETCH_DEADLINE_SECONDS,
+        )
+
+    def _remember(self, shard: ShardRecord, attempts: Iterable[Attempt]) -> None:
+        now, recorded = trio.current_time(), {(piece.id, piece.host) for piece in shard.pieces}
+        for attempt in attempts:
+            memory = self._memories.get(attempt.host, UNKNOWN)
+            match attempt.outcome:
+                case "good":
+                    memory = memory.after_success(attempt.seconds, shard.sealed_bytes)
+                case "late":
+                    memory = memory.after_lateness(attempt.seconds, shard.sealed_bytes)
+                case _ if (attempt.piece, attempt.host) in recorded:
+                    memory = memory.after_failure(now)
+                    self._on_bad_piece(shard.id, attempt.piece, attempt.host, attempt.outcome)
+                case _:
+                    continue  # nobody said that this host had the piece
+            self._memories[attempt.host] = memory
+
+    def _end(self, placement: Placement, kept: Iterable[PieceRecord]) -> None:
+        """Pieces that no record will name are discarded: of a worker that died, of a transfer that failed."""
+        orphans = placement.end({(piece.host, piece.id) for piece in kept})
+        if orphans:
+            try:
+                self._orphans.send_nowait(orphans)
+            except trio.WouldBlock:
+                _log.info("%d pieces are left on hosts that nobody needs", len(orphans))
+
+    async def _discard_orphans(self) -> None:
+        office = _Office(self._placer.begin(), self._find_content)
+        async for orphans in self._to_discard:
+            await self._discard(orphans, office)
+
+    async def _discard(self, orphans: tuple[tuple[HostAddress, PieceId], ...], office: _Office) -> None:
+        await self._pool.do(Lane.AHEAD, lambda job: Discard(job, orphans), office)
+
+
+class _Office:
+    """Answers the questions of one job."""
+
+    def __init__(self, placement: Placement, find_content: FindContent) -> None:
+        self._placement = placement
+        self._find_content = find_content
+
+    async def answer(self, question: Question) -> Answer:
+        if isinstance(question, PlacesQuestion):
+            places = await self._placement.find(question.wishes)
+            return PlacesAnswer(question.job, question.question, tuple(places))
+        return ContentAnswer(question.job, question.question, await self._content(question.digests))
+
+    def restarted(self) -> None:
+        self._placement.restart()
+
+    async def _content(self, digests: Sequence[bytes]) -> tuple[tuple[bytes, int, int], ...]:
+        found: list[tuple[bytes, int, int]] = []
+        for at in range(0, len(digests), DIGESTS_AT_ONCE):
+            known = self._find_content(digests[at : at + DIGESTS_AT_ONCE])
+            found += [(digest, content, length) for digest, (content, length) in known.items()]
+            await trio.lowlevel.checkpoint()
+        return tuple(found)
+
+
+def _host(candidate: Candidate) -> NodeId:
+    return candidate.address.node_id
+
+
+def _is_stray(candidate: Candidate) -> bool:
+    """Whether this is a host that the records do not name."""
+    return candidate.piece.host != candidate.address.node_id
