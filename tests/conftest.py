@@ -1,0 +1,14 @@
+"""What every test module shares: the option that makes the end-to-end tests large."""
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--big`: the sizes of the promise (5,000 files, 2 GiB) instead of those of a coffee break."""
+    parser.addoption("--big", action="store_true", help="end-to-end tests with 5,000 files and files of gigabytes")
+
+
+@pytest.fixture(scope="session")
+def big(request: pytest.FixtureRequest) -> bool:
+    """Whether the large sizes were asked for."""
+    return bool(request.config.getoption("--big"))

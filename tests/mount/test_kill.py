@@ -1,0 +1,200 @@
+"""`kill -9` at the worst moments: of the mount, its workers, the embedded network.
+
+What was fsynced is there; what was synced is safe.
+"""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.drive import FUSE_IS_THERE, Drive, environment, kill, layrfs, run, wait_for
+from tests.trees import MIB, write_stream
+
+pytestmark = pytest.mark.skipif(not FUSE_IS_THERE, reason="needs /dev/fuse")
+
+WRITER = """
+import hashlib, os, random, sys
+root, seed = sys.argv[1], int(sys.argv[2])
+dice = random.Random(seed)
+os.makedirs(root)
+number = 0
+while True:
+    directory = os.path.join(root, f"d{number // 20}")
+    os.makedirs(directory, exist_ok=True)
+    path = os.path.join(directory, f"f{number}")
+    data = dice.randbytes(dice.choice([0, 17, 4096, 70_000, 1_500_000]))
+    temporary = path + ".tmp" if dice.random() < 0.5 else path
+    with open(temporary, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    if temporary != path:
+        os.rename(temporary, path)
+        holder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        os.fsync(holder)
+        os.close(holder)
+    print(path, hashlib.sha256(data).hexdigest(), flush=True)
+    number += 1
+"""
+OVERWRITER = """
+import os, random, sys
+path, blocks = sys.argv[1], int(sys.argv[2])
+dice = random.Random(9)
+file = os.open(path, os.O_RDWR)
+turn = 0
+while True:
+    turn += 1
+    block = dice.randrange(blocks)
+    os.pwrite(file, b"%016d" % turn * 4096, block * 65536)
+    os.fsync(file)
+    print(block, turn, flush=True)
+"""
+
+
+@pytest.fixture
+def drive(tmp_path: Path) -> Iterator[Drive]:
+    """A drive that uploads at once, so that a kill meets uploads."""
+    with Drive(str(tmp_path / "drive"), options=["upload_after=0"]) as drive:
+        yield drive
+
+
+def lines_of(path: str) -> list[str]:
+    """Complete lines a program has printed so far."""
+    return Path(path).read_text().rpartition("\n")[0].splitlines()
+
+
+def start(program: str, log: str, *arguments: str) -> subprocess.Popen[bytes]:
+    """Run a small program whose output goes to `log`."""
+    with open(log, "wb") as output, open(f"{log}.errors", "wb") as errors:
+        return subprocess.Popen([sys.executable, "-c", program, *arguments], stdout=output, stderr=errors)
+
+
+def wrong(promises: dict[str, str]) -> list[str]:
+    """The promised files that are missing or have other contents."""
+    return [path for path, digest in promises.items() if not os.path.exists(path) or digest_of(path) != digest]
+
+
+def digest_of(path: str) -> str:
+    """SHA-256 of a file."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def test_what_was_fsynced_survives_the_mount_being_killed(drive: Drive, tmp_path: Path) -> None:
+    promises: dict[str, str] = {}
+    for turn, wanted in enumerate((3, 40, 90)):
+        log = str(tmp_path / f"log{turn}")
+        writers = [start(WRITER, log, os.path.join(drive.path, f"turn{turn}"), str(turn))]
+        writers.append(start(WRITER, f"{log}.too", os.path.join(drive.path, f"other{turn}"), str(100 + turn)))
+        try:
+            wait_for(lambda log=log, wanted=wanted: len(lines_of(log)) >= wanted, f"{wanted} files written", 60)  # type: ignore[misc]
+            drive.crash()
+        finally:
+            for writer in writers:
+                writer.kill()
+                writer.wait()
+        promises |= dict(line.split() for line in lines_of(log) + lines_of(f"{log}.too"))
+        drive.mount()
+        assert wrong(promises) == []
+    drive.sync()
+    drive.remount(emptied=True)
+    assert wrong(promises) == []
+
+
+def test_overwriting_what_is_safe_survives_a_kill(drive: Drive, tmp_path: Path) -> None:
+    path, blocks, log = os.path.join(drive.path, "base"), 160, str(tmp_path / "log")
+    write_stream(path, blocks * 65536)
+    drive.sync()
+    before = Path(path).read_bytes()
+    writer = start(OVERWRITER, log, path, str(blocks))
+    try:
+        wait_for(lambda: len(lines_of(log)) > 60, "overwritten here and there")
+        drive.crash()
+    finally:
+        writer.kill()
+        writer.wait()
+    promised = {int(block): int(turn) for block, turn in map(str.split, lines_of(log))}
+    drive.mount()
+    for _ in range(2):
+        check_overwritten(Path(path).read_bytes(), before, promised)
+        drive.sync()
+        drive.remount(emptied=True)
+
+
+def check_overwritten(now: bytes, before: bytes, promised: dict[int, int]) -> None:
+    """Every block is what was promised, or what a write in flight made of it, but never older than the promise."""
+    last = max(promised.values())
+    for block in range(len(before) // 65536):
+        here = now[block * 65536 : block * 65536 + 65536]
+        if block in promised and int(here[:16]) <= last:
+            assert here == b"%016d" % promised[block] * 4096, f"block {block}"
+        elif here != before[block * 65536 : block * 65536 + 65536]:
+            assert int(here[:16]) == last + 1, f"block {block} is neither old nor new"
+
+
+def test_the_mount_killed_in_the_middle_of_an_upload(drive: Drive, tmp_path: Path) -> None:
+    plain = str(tmp_path / "plain")
+    write_stream(plain, 96 * MIB)
+    run("cp", plain, os.path.join(drive.path, "stream"))
+    run("sync", "-f", drive.path)
+    wait_for(lambda: len(drive.piece_files()) > 6, "some shards are on hosts")
+    drive.crash()
+    drive.mount()
+    run("cmp", plain, os.path.join(drive.path, "stream"))
+    drive.sync()
+    drive.remount(emptied=True)
+    run("cmp", plain, os.path.join(drive.path, "stream"))
+
+
+@pytest.mark.parametrize("word", ["layrfs.worker", "layrfs.app.embedded"])
+def test_a_killed_helper_process_comes_back_and_the_upload_ends(drive: Drive, tmp_path: Path, word: str) -> None:
+    plain = str(tmp_path / "plain")
+    write_stream(plain, 96 * MIB)
+    first = drive.pids(word)
+    assert first, f"no process has {word} in its command line"
+    run("cp", plain, os.path.join(drive.path, "stream"))
+    for pieces in (3, 18):
+        wait_for(lambda wanted=pieces: len(drive.piece_files()) >= wanted, "the upload goes on", 60)  # type: ignore[misc]
+        for pid in drive.pids(word):
+            kill(pid)
+        wait_for(lambda: bool(drive.pids(word)), f"{word} is started again")
+        assert os.listdir(drive.path) == ["stream"]
+    drive.sync()
+    assert drive.state(os.path.join(drive.path, "stream")) == "safe"
+    assert not set(first) & set(drive.pids(word))
+    drive.drop_cache()
+    for pid in drive.pids(word):
+        kill(pid)
+    run("cmp", plain, os.path.join(drive.path, "stream"))
+
+
+def test_a_killed_sync_command_harms_nothing(drive: Drive) -> None:
+    write_stream(os.path.join(drive.path, "stream"), 48 * MIB)
+    command = [sys.executable, "-m", "layrfs.cli.main", "sync", drive.path]
+    with open(os.devnull, "wb") as nowhere:
+        syncing = subprocess.Popen(command, env=environment(drive.home), stdout=nowhere, stderr=nowhere)
+    wait_for(lambda: len(drive.piece_files()) > 3, "it has begun")
+    syncing.send_signal(signal.SIGKILL)
+    syncing.wait()
+    drive.sync()
+    assert drive.state(os.path.join(drive.path, "stream")) == "safe"
+
+
+def test_a_stale_mountpoint_is_named_and_can_be_cleaned(drive: Drive) -> None:
+    assert drive.process is not None
+    Path(drive.path, "file").write_text("here")
+    run("sync", "-f", drive.path)
+    drive.process.kill()
+    drive.process.wait()
+    with pytest.raises(OSError, match="Transport endpoint is not connected"):
+        os.stat(drive.path)
+    wait_for(lambda: not drive.pids(), "its children have ended")
+    layrfs(drive.home, "umount", drive.path, check=False)
+    run("fusermount3", "-uz", drive.path, check=False)
+    drive.mount()
+    assert Path(drive.path, "file").read_text() == "here"
