@@ -1,0 +1,300 @@
+"""Where the bytes of every block are on the network: the tables ``block``, ``content``, ``shard``, ``piece``, ``host``.
+
+Owns those rows and the numbers in them. Must not know cache files, inodes' attributes or how shards travel.
+
+A block row names a content (equal blocks share one), a content is a range of a shard's payload, a shard has pieces on
+hosts. Content is found by digest; content of a shard that cannot be fetched (``distrust``) is never offered for that,
+and storing equal bytes again moves the content to the new shard: copying a lost file in once more heals every block.
+Invariant: a block row names a content row, a content row names a shard row with at least one piece.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from layrfs.ids import BlockNumber, InodeNumber, NodeId, PieceId, Salt, ShardId
+from layrfs.model.manifest import ManifestBlock, ManifestShard
+from layrfs.model.redundancy import Redundancy
+from layrfs.model.shards import PieceRecord, ShardRecord
+from layrfs.storage.database import Database
+
+
+class Place(NamedTuple):
+    """A block's valid bytes: ``length`` of them at ``offset`` of the payload of shard number ``shard``."""
+
+    content: int
+    shard: int
+    offset: int
+    length: int
+
+
+class BlockPlace(NamedTuple):
+    """A block of some file whose bytes lie in a shard one already knows."""
+
+    inode: InodeNumber
+    block: BlockNumber
+    content: int
+    offset: int
+    length: int
+
+
+class NewContent(NamedTuple):
+    """Bytes just stored in a shard: the digest that names them and their place."""
+
+    digest: bytes
+    offset: int
+    length: int
+
+
+class Catalog:
+    """Plain code on the trio thread; every method is a handful of statements in the open transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._next_content = 1 + (database.value("SELECT max(number) FROM content") or 0)
+        self._hosts: dict[NodeId, int] = {}
+        self._distrusted: set[int] = set()
+
+    # ------------------------------------------------------------------ blocks
+
+    def block_numbers(self, inode: InodeNumber) -> list[BlockNumber]:
+        """Blocks of the file that have a row, ascending."""
+        return [
+            row[0] for row in self._database.rows("SELECT number FROM block WHERE inode = ? ORDER BY number", (inode,))
+        ]
+
+    def place(self, inode: InodeNumber, block: BlockNumber) -> Place | None:
+        """Where the block was last stored; None for a hole or a block that never was."""
+        row = self._database.row(
+            "SELECT c.number, c.shard, c.offset, b.length FROM block b JOIN content c ON c.number = b.content"
+            " WHERE b.inode = ? AND b.number = ?",
+            (inode, block),
+        )
+        return None if row is None else Place(*row)
+
+    def shards_of_blocks(self, inode: InodeNumber, blocks: Sequence[BlockNumber]) -> list[int]:
+        """The shard numbers of some blocks of a file, without repeats, in block order."""
+        shards = (self.place(inode, block) for block in blocks)
+        return list(dict.fromkeys(place.shard for place in shards if place is not None))
+
+    def put_blocks(self, rows: Iterable[tuple[InodeNumber, BlockNumber, int, int]]) -> None:
+        """Rows of inode, block, content number, length: what the blocks hold from now on."""
+        self._database.write_many(
+            "INSERT OR REPLACE INTO block(inode, number, content, length) VALUES(?, ?, ?, ?)", rows
+        )
+
+    def remove_block(self, inode: InodeNumber, block: BlockNumber) -> None:
+        self._database.write("DELETE FROM block WHERE inode = ? AND number = ?", (inode, block))
+
+    def remove_blocks(self, inode: InodeNumber, first: BlockNumber, end: BlockNumber) -> None:
+        """Forget the file's blocks from ``first`` to before ``end``."""
+        self._database.write("DELETE FROM block WHERE inode = ? AND number >= ? AND number < ?", (inode, first, end))
+
+    def cut_block(self, inode: InodeNumber, block: BlockNumber, length: int) -> None:
+        """The block keeps at most ``length`` valid bytes; its content is not touched."""
+        self._database.write(
+            "UPDATE block SET length = ? WHERE inode = ? AND number = ? AND length > ?", (length, inode, block, length)
+        )
+
+    def last_block(self, inode: InodeNumber) -> BlockNumber | None:
+        """The highest block with a row."""
+        highest: BlockNumber | None = self._database.value("SELECT max(number) FROM block WHERE inode = ?", (inode,))
+        return highest
+
+    # ----------------------------------------------------------------- content
+
+    def find_content(self, digests: Sequence[bytes]) -> Mapping[bytes, tuple[int, int]]:
+        """Of the digests, those already stored where they can be fetched: digest to content number and length."""
+        found: dict[bytes, tuple[int, int]] = {}
+        for digest in digests:
+            row = self._content(digest)
+            if row is not None and row[1] not in self._distrusted:
+                found[digest] = (row[0], row[2])
+        return found
+
+    def add_content(self, shard: int, contents: Sequence[NewContent]) -> list[int]:
+        """Record what a shard holds; the content numbers in order. Known, fetchable content keeps its place."""
+        numbers, rows = [], []
+        new: dict[bytes, int] = {}
+        for content in contents:
+            row = self._content(content.digest)
+            if row is not None:
+                number = row[0]
+                if row[1] in self._distrusted and row[1] != shard:
+                    self._move_content(number, shard, content)
+            elif (number := new.get(content.digest, 0)) == 0:
+                number = new[content.digest] = self._next_content
+                self._next_content += 1
+                rows.append((number, content.digest, shard, content.offset, content.length))
+            numbers.append(number)
+        self._database.write_many(
+            "INSERT INTO content(number, digest, shard, offset, length) VALUES(?, ?, ?, ?, ?)", rows
+        )
+        return numbers
+
+    def _content(self, digest: bytes) -> tuple[int, int, int] | None:
+        return self._database.row("SELECT number, shard, length FROM content WHERE digest = ?", (digest,))
+
+    def _move_content(self, number: int, shard: int, content: NewContent) -> None:
+        self._database.write(
+            "UPDATE content SET shard = ?, offset = ?, length = ? WHERE number = ?",
+            (shard, content.offset, content.length, number),
+        )
+
+    def distrust(self, shard: int) -> None:
+        """The shard could not be fetched: until ``trust``, its content is not offered as already stored."""
+        self._distrusted.add(shard)
+
+    def trust(self, shard: int) -> None:
+        self._distrusted.discard(shard)
+
+    @property
+    def distrusted(self) -> frozenset[int]:
+        """Shards that could not be fetched when last tried (since this start)."""
+        return frozenset(self._distrusted)
+
+    # ------------------------------------------------------------------ shards
+
+    def add_shard(self, record: ShardRecord) -> int:
+        """Record a shard and its pieces; its number."""
+        number = self._database.insert(
+            "INSERT INTO shard(id, salt, plain_bytes, sealed_bytes, needed, total) VALUES(?, ?, ?, ?, ?, ?)",
+            (
+                record.id,
+                record.salt,
+                record.plain_bytes,
+                record.sealed_bytes,
+                record.redundancy.needed,
+                record.redundancy.total,
+            ),
+        )
+        self.put_pieces(number, record.pieces)
+        return number
+
+    def put_pieces(self, shard: int, pieces: Iterable[PieceRecord]) -> None:
+        """Record pieces made for a shard; one at a position that was taken replaces it."""
+        rows = [(shard, piece.position, piece.generation, piece.id, self._host(piece.host)) for piece in pieces]
+        self._database.write_many(
+            "INSERT OR REPLACE INTO piece(shard, position, generation, id, host) VALUES(?, ?, ?, ?, ?)", rows
+        )
+
+    def shard(self, number: int) -> ShardRecord:
+        """A shard with its pieces. Raises ``KeyError`` when there is no such number."""
+        row = self._database.row(
+            "SELECT id, salt, plain_bytes, sealed_bytes, needed, total FROM shard WHERE number = ?", (number,)
+        )
+        if row is None:
+            raise KeyError(number)
+        return ShardRecord(
+            id=ShardId(row[0]),
+            salt=Salt(row[1]),
+            plain_bytes=row[2],
+            sealed_bytes=row[3],
+            redundancy=Redundancy(row[4], row[5]),
+            pieces=tuple(self._pieces(number)),
+        )
+
+    def _pieces(self, shard: int) -> Iterator[PieceRecord]:
+        rows = self._database.rows(
+            "SELECT p.position, p.generation, p.id, h.node_id FROM piece p JOIN host h ON h.number = p.host"
+            " WHERE p.shard = ? ORDER BY p.position",
+            (shard,),
+        )
+        for position, generation, piece, node in rows:
+            yield PieceRecord(position=position, generation=generation, id=PieceId(piece), host=NodeId(node))
+
+    def shard_count(self) -> int:
+        """Shards the volume has."""
+        count: int = self._database.value("SELECT count(*) FROM shard")
+        return count
+
+    def degraded_after(self, number: int, limit: int) -> tuple[list[int], int | None]:
+        """Of the next ``limit`` shards after ``number`` those with too few pieces; where to go on (None: end)."""
+        rows = list(
+            self._database.rows(
+                "SELECT s.number, s.total - (SELECT count(*) FROM piece p WHERE p.shard = s.number) FROM shard s"
+                " WHERE s.number > ? ORDER BY s.number LIMIT ?",
+                (number, limit),
+            )
+        )
+        return [row[0] for row in rows if row[1] > 0], rows[-1][0] if rows else None
+
+    def absent_in_shard(self, shard: int, after: tuple[int, int, int], limit: int) -> list[BlockPlace]:
+        """Blocks of any file whose bytes lie in the shard and are not in the cache.
+
+        In the order of content number, inode, block; ``after`` is the last one seen, ``(0, 0, 0)`` to begin.
+        """
+        rows = self._database.rows(
+            "SELECT b.inode, b.number, c.number, c.offset, b.length"
+            " FROM content c INDEXED BY content_shard"
+            " CROSS JOIN block b INDEXED BY block_content ON b.content = c.number"
+            " WHERE c.shard = ?1 AND c.number >= ?2 AND (c.number, b.inode, b.number) > (?2, ?3, ?4)"
+            " AND NOT EXISTS (SELECT 1 FROM local l WHERE l.inode = b.inode AND l.block = b.number)"
+            " ORDER BY c.number, b.inode, b.number LIMIT ?5",
+            (shard, *after, limit),
+        )
+        return [BlockPlace(*row) for row in rows]
+
+    def shards_of(self, inode: InodeNumber) -> Iterator[int]:
+        """The shards a file needs, in the order of their first block. Do not await while iterating."""
+        rows = self._database.rows(
+            "SELECT c.shard FROM block b CROSS JOIN content c ON c.number = b.content"
+            " WHERE b.inode = ? ORDER BY b.number",
+            (inode,),
+        )
+        seen: set[int] = set()
+        for (shard,) in rows:
+            if shard not in seen:
+                seen.add(shard)
+                yield shard
+
+    def copies(self, inode: InodeNumber) -> list[tuple[BlockNumber, int, int]]:
+        """Of each stored block of a file: its number, how many pieces of its shard are on hosts, how many should be."""
+        rows = self._database.rows(
+            "SELECT b.number, (SELECT count(*) FROM piece p WHERE p.shard = s.number), s.total"
+            " FROM block b CROSS JOIN content c ON c.number = b.content CROSS JOIN shard s ON s.number = c.shard"
+            " WHERE b.inode = ? ORDER BY b.number",
+            (inode,),
+        )
+        return list(rows)
+
+    def manifest_shards(self, inode: InodeNumber) -> tuple[ManifestShard, ...]:
+        """The body of a file's manifest."""
+        rows = self._database.rows(
+            "SELECT b.number, c.shard, c.offset, b.length FROM block b CROSS JOIN content c ON c.number = b.content"
+            " WHERE b.inode = ? ORDER BY b.number",
+            (inode,),
+        )
+        blocks: dict[int, list[ManifestBlock]] = {}
+        for number, shard, offset, length in rows:
+            blocks.setdefault(shard, []).append(ManifestBlock(BlockNumber(number), offset, length))
+        return tuple(ManifestShard(self.shard(shard), tuple(parts)) for shard, parts in blocks.items())
+
+    # ------------------------------------------------------------------- hosts
+
+    def put_host_record(self, node: NodeId, record: bytes) -> None:
+        """Remember the signed node record last seen of a host."""
+        self._database.write("UPDATE host SET record = ? WHERE number = ?", (record, self._host(node)))
+
+    def host_record(self, node: NodeId) -> bytes | None:
+        """The signed node record last seen of a host, or None."""
+        record: bytes | None = self._database.value("SELECT record FROM host WHERE node_id = ?", (node,))
+        return record
+
+    def pieces_per_host(self) -> dict[NodeId, int]:
+        """How many pieces each host holds for this volume."""
+        rows = self._database.rows(
+            "SELECT h.node_id, (SELECT count(*) FROM piece p WHERE p.host = h.number) FROM host h ORDER BY h.number"
+        )
+        return {NodeId(node): count for node, count in rows}
+
+    def _host(self, node: NodeId) -> int:
+        number = self._hosts.get(node)
+        if number is None:
+            found = self._database.value("SELECT number FROM host WHERE node_id = ?", (node,))
+            number = (
+                found if found is not None else self._database.insert("INSERT INTO host(node_id) VALUES(?)", (node,))
+            )
+            self._hosts[node] = number
+        return number

@@ -1,0 +1,180 @@
+"""What of the volume is in this machine's cache, and what of that is not on hosts yet.
+
+Owns the tables ``local`` and ``local_use`` (and ``local_mark``, with the order of use, made here because nobody else
+needs them). Must not know cache files or the network. A row of ``local`` says that a block's bytes are in the cache
+file; ``dirty = 1`` that hosts do not have them: those rows are the journal, and the queue of uploads, and survive
+``kill -9`` from the next commit on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from layrfs.ids import BlockNumber, InodeNumber
+from layrfs.storage.database import Database
+
+_TABLES = (
+    # bytes: of clean blocks, what eviction can free; files without any are not in its way
+    "CREATE INDEX IF NOT EXISTS local_use_order ON local_use(used, inode) WHERE bytes > 0",
+    "CREATE TABLE IF NOT EXISTS local_mark(name TEXT NOT NULL PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID",
+)
+
+BlockKey = tuple[InodeNumber, BlockNumber]
+
+
+class Use(NamedTuple):
+    """How many bytes of clean blocks a file has in the cache, and when it was last used (seconds)."""
+
+    inode: InodeNumber
+    clean_bytes: int
+    used: int
+
+
+class Journal:
+    """Plain code on the trio thread, in the open transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        if database.value("SELECT count(*) FROM sqlite_schema WHERE name IN ('local_use_order', 'local_mark')") != len(
+            _TABLES
+        ):
+            for statement in _TABLES:
+                database.write(statement)
+
+    def commit(self) -> None:
+        """What was written so far survives the end of this process."""
+        self._database.commit()
+
+    # ------------------------------------------------------------------ blocks
+
+    def blocks(self, inode: InodeNumber) -> list[tuple[BlockNumber, int]]:
+        """Blocks of a file in the cache, ascending, each with 1 when dirty."""
+        return list(self._database.rows("SELECT block, dirty FROM local WHERE inode = ? ORDER BY block", (inode,)))
+
+    def has_blocks(self, inode: InodeNumber) -> bool:
+        return self._database.value("SELECT 1 FROM local WHERE inode = ? LIMIT 1", (inode,)) is not None
+
+    def has_dirty(self, inode: InodeNumber) -> bool:
+        return self._database.value("SELECT 1 FROM local WHERE inode = ? AND dirty = 1 LIMIT 1", (inode,)) is not None
+
+    def clean_blocks(self, inode: InodeNumber) -> list[tuple[BlockNumber, int]]:
+        """Clean blocks of a file with the length of their valid bytes, ascending."""
+        rows = self._database.rows(
+            "SELECT l.block, b.length FROM local l JOIN block b ON b.inode = l.inode AND b.number = l.block"
+            " WHERE l.inode = ? AND l.dirty = 0 ORDER BY l.block",
+            (inode,),
+        )
+        return list(rows)
+
+    def clean_length(self, inode: InodeNumber, block: BlockNumber) -> int:
+        """Valid bytes of a clean block, 0 when it is not one."""
+        length: int | None = self._database.value(
+            "SELECT b.length FROM local l JOIN block b ON b.inode = l.inode AND b.number = l.block"
+            " WHERE l.inode = ? AND l.block = ? AND l.dirty = 0",
+            (inode, block),
+        )
+        return length or 0
+
+    def mark_dirty(self, inode: InodeNumber, block: BlockNumber) -> None:
+        self._database.write("INSERT OR REPLACE INTO local(inode, block, dirty) VALUES(?, ?, 1)", (inode, block))
+
+    def mark_all_dirty(self, keys: Iterable[BlockKey]) -> None:
+        self._database.write_many("INSERT OR REPLACE INTO local(inode, block, dirty) VALUES(?, ?, 1)", keys)
+
+    def mark_clean(self, keys: Iterable[BlockKey]) -> None:
+        """The blocks' bytes are in the cache file and on hosts."""
+        self._database.write_many("INSERT OR REPLACE INTO local(inode, block, dirty) VALUES(?, ?, 0)", keys)
+
+    def forget(self, keys: Iterable[BlockKey]) -> None:
+        """The blocks' bytes are not in the cache file any more."""
+        self._database.write_many("DELETE FROM local WHERE inode = ? AND block = ?", keys)
+
+    def forget_range(self, inode: InodeNumber, first: BlockNumber, end: BlockNumber) -> None:
+        self._database.write("DELETE FROM local WHERE inode = ? AND block >= ? AND block < ?", (inode, first, end))
+
+    def last_block(self, inode: InodeNumber) -> BlockNumber | None:
+        """The highest block in the cache."""
+        highest: BlockNumber | None = self._database.value("SELECT max(block) FROM local WHERE inode = ?", (inode,))
+        return highest
+
+    def dirty_after(self, after: BlockKey, limit: int) -> list[BlockKey]:
+        """The next dirty blocks of the volume after a key; ``(0, -1)`` to begin."""
+        rows = self._database.rows(
+            "SELECT inode, block FROM local WHERE dirty = 1 AND (inode, block) > (?, ?) ORDER BY inode, block LIMIT ?",
+            (*after, limit),
+        )
+        return list(rows)
+
+    def dirty_of(self, inode: InodeNumber, after: BlockNumber, limit: int) -> list[BlockKey]:
+        """The next dirty blocks of one file after a block; -1 to begin."""
+        rows = self._database.rows(
+            "SELECT inode, block FROM local WHERE dirty = 1 AND inode = ? AND block > ? ORDER BY inode, block LIMIT ?",
+            (inode, after, limit),
+        )
+        return list(rows)
+
+    # --------------------------------------------------------------------- use
+
+    def add_use(self, rows: Iterable[Use]) -> None:
+        """Add to (or with negative bytes, take from) what files have in the cache, and say when they were used."""
+        self._database.write_many(
+            "INSERT INTO local_use(inode, bytes, used) VALUES(?, ?, ?)"
+            " ON CONFLICT(inode) DO UPDATE SET bytes = bytes + excluded.bytes, used = max(used, excluded.used)",
+            rows,
+        )
+
+    def touch(self, rows: Iterable[tuple[InodeNumber, int]]) -> None:
+        """Rows of inode and time: the files were used then."""
+        self._database.write_many("UPDATE local_use SET used = ?2 WHERE inode = ?1", rows)
+
+    def forget_use(self, inodes: Iterable[InodeNumber]) -> None:
+        self._database.write_many("DELETE FROM local_use WHERE inode = ?", ((inode,) for inode in inodes))
+
+    def clean_bytes_of(self, inode: InodeNumber) -> int:
+        """Bytes of the file's clean blocks in the cache."""
+        value: int | None = self._database.value("SELECT bytes FROM local_use WHERE inode = ?", (inode,))
+        return value or 0
+
+    def clean_bytes(self) -> int:
+        """Bytes of all clean blocks in the cache."""
+        value: int | None = self._database.value("SELECT sum(bytes) FROM local_use")
+        return value or 0
+
+    def oldest(self, after: Use, limit: int) -> list[Use]:
+        """Files with clean blocks in the cache, least recently used first; ``Use(0, 0, -1)`` to begin."""
+        rows = self._database.rows(
+            "SELECT inode, bytes, used FROM local_use INDEXED BY local_use_order"
+            " WHERE bytes > 0 AND (used, inode) > (?, ?) ORDER BY used, inode LIMIT ?",
+            (after.used, after.inode, limit),
+        )
+        return [Use(*row) for row in rows]
+
+    # ---------------------------------------------------------- marks, recovery
+
+    def mark(self, name: str) -> str | int | None:
+        """A fact about this machine's last run."""
+        value: str | int | None = self._database.value("SELECT value FROM local_mark WHERE name = ?", (name,))
+        return value
+
+    def set_mark(self, name: str, value: str | int | None) -> None:
+        self._database.write("INSERT OR REPLACE INTO local_mark(name, value) VALUES(?, ?)", (name, value))
+
+    def inodes_between(self, first: InodeNumber, end: InodeNumber) -> set[InodeNumber]:
+        """Which inode numbers exist from ``first`` to before ``end``."""
+        rows = self._database.rows("SELECT number FROM inode WHERE number >= ? AND number < ?", (first, end))
+        return {row[0] for row in rows}
+
+    def size_of(self, inode: InodeNumber) -> int:
+        """The file's size as last written to the database, 0 when there is no such file."""
+        size: int | None = self._database.value("SELECT size FROM inode WHERE number = ?", (inode,))
+        return size or 0
+
+    def cached_inodes(self) -> Iterator[InodeNumber]:
+        """Files with at least one block in the cache, ascending. Do not write while iterating."""
+        return (row[0] for row in self._database.rows("SELECT DISTINCT inode FROM local ORDER BY inode"))
+
+    def remove_orphans(self) -> None:
+        """Drop rows of files that do not exist: a removal in several steps was interrupted."""
+        for table, column in (("local", "inode"), ("local_use", "inode"), ("block", "inode")):
+            self._database.write(f"DELETE FROM {table} WHERE {column} NOT IN (SELECT number FROM inode)")  # noqa: S608

@@ -1,0 +1,226 @@
+"""What is known in memory of an open file's blocks, and of the cache as a whole.
+
+``BlockMap`` is one open file: the state of every block. ``Ledger`` is shared by all parts of the cache: sums of bytes,
+who is busy with which block, who waits for room. Both are bookkeeping in plain code: no disk, no database, no waiting
+(but for ``Ledger.progress``).
+
+A block is in one of five states:
+
+=========  =======================  ==========================================  =====================
+state      rows                     the cache file at its place                 a write
+=========  =======================  ==========================================  =====================
+hole       neither                  zeros                                       makes it dirty
+ABSENT     block                    zeros; being filled while it is busy        fetches it first
+CLEAN      block, local (dirty 0)   its bytes                                   commits dirty 1 first
+DIRTY      local (dirty 1)          its bytes, hosts have others or none        nothing more to do
+SENDING    local (dirty 1)          its bytes, an upload of just these is on    makes it DIRTY again
+=========  =======================  ==========================================  =====================
+
+Invariants: only an ABSENT block is busy; a ``Mark`` in ``sending`` is ``changed`` as soon as the block is not
+what the upload may read any more; for a file that is not open, the database alone says the state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import trio
+
+from layrfs.ids import BlockNumber, InodeNumber
+from layrfs.policy import eviction
+from layrfs.storage.cache_files import CacheFile
+from layrfs.storage.journal import BlockKey
+
+HOLE: Final = 0
+ABSENT: Final = 1
+CLEAN: Final = 2
+DIRTY: Final = 3
+SENDING: Final = 4
+
+STATE_NAMES: Final = {HOLE: "hole", ABSENT: "absent", CLEAN: "clean", DIRTY: "dirty", SENDING: "dirty"}
+
+PAGE_BYTES: Final = 4096
+
+
+def on_disk(length: int) -> int:
+    """Bytes a block with ``length`` valid bytes takes in the cache."""
+    return -(-length // PAGE_BYTES) * PAGE_BYTES
+
+
+def extent(end: int, block: int, block_bytes: int) -> int:
+    """How much of a block lies before ``end``, where the cache file ends."""
+    return min(max(end - block * block_bytes, 0), block_bytes)
+
+
+class BlockMap:
+    """The blocks of one open file. Block numbers that are in no dictionary are holes."""
+
+    __slots__ = (
+        "absent",
+        "block_bytes",
+        "charged",
+        "durable",
+        "end",
+        "file",
+        "inode",
+        "opened",
+        "states",
+        "used",
+        "waiting",
+        "written",
+    )
+
+    def __init__(self, inode: InodeNumber, block_bytes: int, file: CacheFile) -> None:
+        self.inode = inode
+        self.block_bytes = block_bytes
+        self.file = file
+        self.states: dict[int, int] = {}
+        self.absent = 0
+        """How many blocks are ABSENT: 0 lets reads skip looking."""
+        self.written: dict[int, float] = {}
+        """Dirty (DIRTY or SENDING) blocks: when they were last written."""
+        self.used: dict[int, float] = {}
+        """When blocks were last read or filled, since the file was opened."""
+        self.waiting: dict[int, int] = {}
+        """How many readers and writers are waiting for a block: those are not evicted."""
+        self.end = 0
+        """Where the cache file ends (of an open file with dirty blocks; never less than it is)."""
+        self.charged = 0
+        """What the ledger's ``dirty_bytes`` counts for this file."""
+        self.opened = 0.0
+        """When it was; blocks not used since count as used then."""
+        self.durable = False
+        """Clean blocks' bytes are known to be on the disk, not only in the page cache."""
+
+    def set_state(self, block: int, state: int) -> None:
+        """Move a block to another state; HOLE forgets it."""
+        states = self.states
+        if states.get(block) == ABSENT:
+            self.absent -= 1
+        if state == HOLE:
+            states.pop(block, None)
+            self.used.pop(block, None)
+        else:
+            states[block] = state
+            if state == ABSENT:
+                self.absent += 1
+        if state < DIRTY:
+            self.written.pop(block, None)
+
+    def dirty_bytes(self) -> int:
+        """Bytes the dirty blocks take in the cache: whole blocks, but for the one the file ends in."""
+        if not self.written or self.end == 0:
+            return 0
+        last = (self.end - 1) // self.block_bytes
+        missing = self.block_bytes - on_disk(extent(self.end, last, self.block_bytes)) if last in self.written else 0
+        return len(self.written) * self.block_bytes - missing
+
+    def blocks_of(self, offset: int, length: int) -> range:
+        """The blocks a range of the file touches."""
+        return range(offset // self.block_bytes, (offset + length - 1) // self.block_bytes + 1)
+
+
+class Mark:
+    """An upload's claim on a dirty block: ``changed`` says that what it reads is not what counts any more."""
+
+    __slots__ = ("changed", "charged")
+
+    def __init__(self, charged: int) -> None:
+        self.changed = False
+        self.charged = charged
+        """What ``dirty_bytes`` counts for the block while its file is not open."""
+
+
+class Busy:
+    """Somebody fills or empties ABSENT blocks; ``error`` is set when filling failed."""
+
+    def __init__(self) -> None:
+        self.done = trio.Event()
+        self.error: Exception | None = None
+
+
+class Ledger:
+    """Sums and claims of the whole cache."""
+
+    def __init__(self, open_files: Mapping[InodeNumber, BlockMap], limit_bytes: int, keep_free_bytes: int) -> None:
+        self.open = open_files
+        self.limit_bytes = limit_bytes
+        self.keep_free_bytes = keep_free_bytes
+        self.clean_bytes = 0
+        self.dirty_bytes = 0
+        self.dirty_blocks = 0
+        self.sent_bytes = 0
+        """Bytes whose upload has ended well, since the start."""
+        self.last_sent = 0.0
+        """When an upload last ended well, on trio's clock."""
+        self.room = 0
+        """Bytes the cache may still grow by, as of the last ``refresh`` and less what was written since."""
+        self.now = 0.0
+        """Seconds since the epoch, coarse: set by the housekeeper, never goes back."""
+        self.writing = False
+        """Something was written to a cache file since the last commit."""
+        self._busy: dict[InodeNumber, dict[int, Busy]] = {}
+        self.sending: dict[BlockKey, Mark] = {}
+        self.degraded: set[int] = set()
+        """Shards with fewer pieces than they should have."""
+        self.closed: dict[InodeNumber, float] = {}
+        """Files with dirty blocks that were closed a moment ago, and when."""
+        self.used: dict[InodeNumber, int] = {}
+        """Files used since the last commit, and when."""
+        self._progress = trio.Event()
+
+    @property
+    def cached_bytes(self) -> int:
+        return self.clean_bytes + self.dirty_bytes
+
+    def settle(self, file: BlockMap) -> None:
+        """Count an open file's dirty bytes as they are now."""
+        charge = file.dirty_bytes()
+        self.dirty_bytes += charge - file.charged
+        file.charged = charge
+
+    def refresh(self, free_bytes: int) -> None:
+        """Work out the room anew from exact sums and the free space on the disk."""
+        for file in self.open.values():
+            if file.written:
+                self.settle(file)
+        self.room = eviction.room(
+            limit_bytes=self.limit_bytes,
+            cached_bytes=self.cached_bytes,
+            free_bytes=free_bytes,
+            keep_free_bytes=self.keep_free_bytes,
+        )
+
+    def busy(self, inode: InodeNumber, block: int) -> Busy | None:
+        """Who fills or empties the block."""
+        blocks = self._busy.get(inode)
+        return None if blocks is None else blocks.get(block)
+
+    def has_busy(self, inode: InodeNumber) -> bool:
+        """Whether somebody is at work in the inode's cache file."""
+        return inode in self._busy
+
+    def occupy(self, inode: InodeNumber, block: int, busy: Busy) -> None:
+        self._busy.setdefault(inode, {})[block] = busy
+
+    def leave(self, inode: InodeNumber, block: int) -> None:
+        blocks = self._busy[inode]
+        del blocks[block]
+        if not blocks:
+            del self._busy[inode]
+
+    def changed(self, inode: InodeNumber, block: int) -> None:
+        """The block is not what an upload on its way has read."""
+        mark = self.sending.get((inode, BlockNumber(block)))
+        if mark is not None:
+            mark.changed = True
+
+    def moved(self) -> None:
+        """Blocks became clean or room was made: wake who waits for that."""
+        self._progress.set()
+        self._progress = trio.Event()
+
+    async def progress(self) -> None:
+        """Return after the next ``moved``."""
+        await self._progress.wait()

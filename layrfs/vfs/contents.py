@@ -1,0 +1,335 @@
+"""The contents of all files: one door to the cache, its journal, and the way to hosts and back.
+
+Builds the parts and owns their tasks (``run``), open files and their reference counts, and the end of deleted files.
+Must not know names, attributes or permissions: the caller does, and tells a file's block size when asked.
+
+Order of shutdown: ``flush_to_network`` if wanted, ``sync(None)``, cancel ``run``, ``close``, then close the database.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import msgspec
+import trio
+
+from layrfs.errors import LayrError
+from layrfs.ids import InodeNumber
+from layrfs.model.redundancy import DEFAULT_REDUNDANCY, Redundancy
+from layrfs.model.sharding import MAX_BLOCK_BYTES
+from layrfs.model.status import BlockRun
+from layrfs.pipeline.transfers import Transfers
+from layrfs.storage.cache_files import CacheFiles
+from layrfs.storage.content import Catalog
+from layrfs.storage.database import Database
+from layrfs.storage.journal import Journal
+from layrfs.vfs.blocks import Ledger
+from layrfs.vfs.degraded import Completer
+from layrfs.vfs.eviction import STALL_SECONDS, Evictor
+from layrfs.vfs.fetching import Fetcher
+from layrfs.vfs.file_content import FileContent, InThread
+from layrfs.vfs.recovery import Recovery, boot_id
+from layrfs.vfs.shelf import Shelf
+from layrfs.vfs.writeback import Progress, Writeback
+
+__all__ = ["CacheStats", "Contents", "FileContent", "FileState", "Progress"]
+
+logger = logging.getLogger(__name__)
+
+FileState = Literal["cached", "uploading", "safe", "degraded", "lost"]
+
+KEEP_FREE_BYTES = 256 << 20
+TICK_SECONDS = 0.5
+REMOVE_BLOCKS = 1024
+"""Blocks of a deleted file whose rows go in one step."""
+
+RATE_SECONDS = 5.0
+
+
+class CacheStats(msgspec.Struct, frozen=True):
+    """The cache and the uploads at one moment."""
+
+    limit_bytes: int
+    room_bytes: int
+    cached_bytes: int
+    clean_bytes: int
+    dirty_bytes: int
+    dirty_blocks: int
+    uploading_bytes: int
+    uploading_blocks: int
+    upload_bytes_per_second: float
+    eta_seconds: float | None
+    degraded_shards: int
+    unreachable_shards: int
+    shards: int
+    problem: str | None
+
+
+def _default_redundancy(_inode: InodeNumber) -> Redundancy:
+    return DEFAULT_REDUNDANCY
+
+
+async def _in_thread(work: Callable[[], None]) -> None:
+    await trio.to_thread.run_sync(work)
+
+
+class Contents:
+    """See the module. Everything is plain code for the trio thread unless it is ``async``."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        catalog: Catalog,
+        cache_directory: str,
+        transfers: Transfers,
+        block_bytes_of: Callable[[InodeNumber], int],
+        fix_block_bytes: Callable[[InodeNumber], int] | None = None,
+        redundancy_of: Callable[[InodeNumber], Redundancy] = _default_redundancy,
+        cache_bytes: int = 1 << 30,
+        keep_free_bytes: int = KEEP_FREE_BYTES,
+        stall_seconds: float = STALL_SECONDS,
+        in_thread: InThread = _in_thread,
+        boot: str | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """``block_bytes_of`` knows the block size of any file that exists.
+
+        ``fix_block_bytes`` is called before blocks of a file go out for the first time, decides its size for good
+        (``count:N``) and answers it; without it block sizes never change. ``redundancy_of`` is asked when a file goes out.
+        """
+        self._database = database
+        self._now = now
+        self._in_thread = in_thread
+        self._open: dict[InodeNumber, FileContent] = {}
+        self._doomed: set[InodeNumber] = set()
+        self._removing: dict[InodeNumber, int] = {}
+        self._unlinking: list[InodeNumber] = []
+        ledger = Ledger(self._open, cache_bytes, keep_free_bytes)
+        self._shelf = Shelf(ledger, Journal(database), catalog, CacheFiles(cache_directory), block_bytes_of)
+        self._evictor = Evictor(self._shelf, in_thread, lambda: database.has_room, stall_seconds)
+        self._fetcher = Fetcher(self._shelf, self._evictor, transfers)
+        fix = fix_block_bytes or block_bytes_of
+        self._writeback = Writeback(self._shelf, self._evictor, transfers, redundancy_of, fix)
+        self._completer = Completer(self._shelf, transfers)
+        self._recovery = Recovery(self._shelf, boot if boot is not None else boot_id())
+        self._rate, self._rate_sent_bytes = 0.0, 0
+        database.before_commit(self._recovery.stamp)
+
+    # ------------------------------------------------------------- open files
+
+    def open(self, inode: InodeNumber) -> FileContent:
+        """The content of a file; release it as often as it was opened."""
+        file = self._open.get(inode)
+        if file is None:
+            shelf = self._shelf
+            file = FileContent(
+                inode,
+                shelf.block_bytes(inode),
+                shelf.files.file(inode),
+                shelf=shelf,
+                fetcher=self._fetcher,
+                evictor=self._evictor,
+                in_thread=self._in_thread,
+            )
+            shelf.load(file)
+            self._open[inode] = file
+        file.references += 1
+        return file
+
+    def release(self, content: FileContent) -> None:
+        """The last one closes the file: from now on its dirty blocks may go when they have been idle for a moment."""
+        content.references -= 1
+        if content.references:
+            return
+        self._shelf.unload(content)
+        del self._open[content.inode]
+        if content.inode in self._doomed:
+            self._doomed.discard(content.inode)
+            self.remove(content.inode)
+
+    def remove(self, inode: InodeNumber) -> None:
+        """The file was deleted: its rows go now (or when it is released), its bytes after the next commit."""
+        if inode in self._open:
+            self._doomed.add(inode)
+        elif self._shelf.remove(inode, block_bytes := self._block_bytes(inode), REMOVE_BLOCKS):
+            self._unlinking.append(inode)
+        else:
+            self._removing[inode] = block_bytes
+
+    def _block_bytes(self, inode: InodeNumber) -> int:
+        try:
+            return self._shelf.block_bytes(inode)
+        except LayrError:
+            return MAX_BLOCK_BYTES
+
+    # ---------------------------------------------------------- durability
+
+    async def sync(self, inode: InodeNumber | None) -> None:
+        """Return when a file's cache file (or every one) is on the disk; sync the database after.
+
+        Raises ``LocalError``.
+        """
+        files = self._shelf.files
+        await self._in_thread(files.sync_all if inode is None else lambda: files.sync(inode))
+
+    async def flush_to_network(self, inodes: Sequence[InodeNumber] | None, progress: Progress | None = None) -> None:
+        """Return when all that is dirty now, of some files or all, is on hosts. Tries for ever; cancel it."""
+        await self._writeback.flush(inodes, progress)
+        if self._shelf.ledger.degraded:
+            await self._completer.top_up()
+
+    async def drop_clean(self) -> int:
+        """Empty the cache of everything that hosts have; the bytes it freed. Works without ``run``, too."""
+        if not self._shelf.ledger.clean_bytes:
+            self._shelf.ledger.clean_bytes = self._shelf.journal.clean_bytes()
+        return await self._evictor.drop_clean()
+
+    def hosts_appeared(self) -> None:
+        """Hosts have been found or come back: try again what waits for them."""
+        self._writeback.resume()
+        self._completer.hosts_appeared()
+
+    # -------------------------------------------------------------- what is where
+
+    def state(self, inode: InodeNumber) -> FileState:
+        """What ``user.layrfs.state`` says of a file: the worst of its blocks."""
+        shelf = self._shelf
+        if shelf.journal.has_dirty(inode):
+            return "uploading" if self._writeback.is_travelling(inode) else "cached"
+        unreachable, degraded = shelf.catalog.distrusted, shelf.ledger.degraded
+        if not unreachable and not degraded:
+            return "safe"
+        shards = set(shelf.catalog.shards_of(inode))
+        if shards & unreachable:
+            return "lost"
+        return "degraded" if shards & degraded else "safe"
+
+    def usage(self, inode: InodeNumber) -> tuple[int, int]:
+        """Bytes of a file in the cache, and how many of those are on no host yet."""
+        shelf, end, dirty_bytes = self._shelf, self._shelf.end(inode), 0
+        for block, dirty in shelf.journal.blocks(inode):
+            dirty_bytes += shelf.charge(inode, block, end) if dirty else 0
+        return shelf.journal.clean_bytes_of(inode) + dirty_bytes, dirty_bytes
+
+    def runs(self, inode: InodeNumber, block_count: int) -> tuple[BlockRun, ...]:
+        """The first ``block_count`` blocks of a file: what is here, and how many pieces of it are on hosts."""
+        local: dict[int, int] = dict(self._shelf.journal.blocks(inode))
+        stored: dict[int, tuple[int, int]] = {
+            number: (pieces, total) for number, pieces, total in self._shelf.catalog.copies(inode)
+        }
+        runs: list[BlockRun] = []
+        at = 0
+        for block in [*sorted(local.keys() | stored.keys()), block_count]:
+            if block > at:
+                runs.append(BlockRun(at, block - at, "hole"))
+            at = block + 1
+            if block >= block_count:
+                break
+            here = "absent" if block not in local else "dirty" if local[block] else "clean"
+            run = BlockRun(block, 1, here, *stored.get(block, (0, 0)))
+            last = runs[-1] if runs else None
+            if last is not None and (last.local, last.copies, last.wanted) == (run.local, run.copies, run.wanted):
+                runs[-1] = msgspec.structs.replace(last, count=last.count + 1)
+            else:
+                runs.append(run)
+        return tuple(runs)
+
+    def stats(self) -> CacheStats:
+        """The whole cache now."""
+        ledger, catalog = self._shelf.ledger, self._shelf.catalog
+        return CacheStats(
+            limit_bytes=ledger.limit_bytes,
+            room_bytes=ledger.room,
+            cached_bytes=ledger.cached_bytes,
+            clean_bytes=ledger.clean_bytes,
+            dirty_bytes=ledger.dirty_bytes,
+            dirty_blocks=ledger.dirty_blocks,
+            uploading_bytes=sum(mark.charged for mark in ledger.sending.values()),
+            uploading_blocks=len(ledger.sending),
+            upload_bytes_per_second=self._rate,
+            eta_seconds=ledger.dirty_bytes / self._rate if self._rate >= 1 else None if ledger.dirty_bytes else 0.0,
+            degraded_shards=len(ledger.degraded),
+            unreachable_shards=len(catalog.distrusted),
+            shards=catalog.shard_count(),
+            problem=self._writeback.problem,
+        )
+
+    # ---------------------------------------------------------------------- tasks
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Recover, say started, and work until cancelled. Nothing may be opened before it has started."""
+        self._tick_clock(self._now())
+        await self._recovery.recover()
+        await self._database.sync()  # the mark that this run began must survive a power cut
+        self._evictor.refresh()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._fetcher.run)
+            await nursery.start(self._writeback.run)
+            await nursery.start(self._completer.run)
+            nursery.start_soon(self._keep_house)
+            task_status.started()
+            await self._recovery.remove_strays()
+
+    def close(self) -> None:
+        """After ``run`` has ended: close cache files and record a proper stop. Close the database next."""
+        for file in list(self._open.values()):
+            self._shelf.unload(file)
+        self._open.clear()
+        for inode, block_bytes in self._removing.items():
+            while not self._shelf.remove(inode, block_bytes, REMOVE_BLOCKS):
+                pass
+        self._unlinking += self._removing
+        self._removing.clear()
+        self._recovery.stopped()
+        self._shelf.journal.commit()
+        for inode in self._unlinking:
+            self._shelf.files.remove(inode)
+
+    async def _keep_house(self) -> None:
+        """Clock, sums, limits and the end of deleted files, twice a second."""
+        started, wall = trio.current_time(), self._now()
+        while True:
+            await trio.sleep(TICK_SECONDS)
+            self._tick_clock(wall + trio.current_time() - started)
+            self._measure()
+            try:
+                self._evictor.refresh()
+                await self._evictor.keep_limit()
+                await self._finish_removals()
+            except LayrError as error:
+                logger.error("cache: %s", error)  # noqa: TRY400 - the sentence says it all
+
+    def _tick_clock(self, now: float) -> None:
+        ledger = self._shelf.ledger
+        ledger.now = max(ledger.now, now)
+        while ledger.closed:
+            inode, closed = next(iter(ledger.closed.items()))
+            if ledger.now - closed < RATE_SECONDS:
+                break
+            del ledger.closed[inode]
+
+    def _measure(self) -> None:
+        sent = self._shelf.ledger.sent_bytes
+        share = TICK_SECONDS / RATE_SECONDS
+        self._rate += share * ((sent - self._rate_sent_bytes) / TICK_SECONDS - self._rate)
+        self._rate_sent_bytes = sent
+
+    async def _finish_removals(self) -> None:
+        for inode, block_bytes in list(self._removing.items()):
+            while not self._shelf.remove(inode, block_bytes, REMOVE_BLOCKS):
+                await trio.lowlevel.checkpoint()
+            del self._removing[inode]
+            self._unlinking.append(inode)
+        if self._unlinking:
+            gone, self._unlinking = self._unlinking, []
+            await self._database.sync()
+            await self._in_thread(lambda: self._unlink(gone))
+            self._shelf.ledger.moved()
+
+    def _unlink(self, inodes: Sequence[InodeNumber]) -> None:
+        for inode in inodes:
+            self._shelf.files.remove(inode)

@@ -1,0 +1,63 @@
+"""Shards with fewer pieces than they should have get the missing ones when hosts appear.
+
+Owns nothing but the order in which that is tried; which shards they are is in the ledger. Must not know placement.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import trio
+
+from layrfs.errors import LayrError
+from layrfs.pipeline.transfers import Transfers, missing_slots
+from layrfs.vfs.shelf import Shelf
+
+logger = logging.getLogger(__name__)
+
+RETRY_SECONDS = 60.0
+
+
+class Completer:
+    """Tops up degraded shards while ``run`` runs."""
+
+    def __init__(self, shelf: Shelf, transfers: Transfers) -> None:
+        self._shelf = shelf
+        self._transfers = transfers
+        self._wake = trio.Event()
+
+    def hosts_appeared(self) -> None:
+        """Try now."""
+        self._wake.set()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        task_status.started()
+        while True:
+            with trio.move_on_after(RETRY_SECONDS):
+                await self._wake.wait()
+            self._wake = trio.Event()
+            await self.top_up()
+
+    async def top_up(self) -> int:
+        """Try every degraded shard once, oldest first, until no host takes a piece; how many are complete now."""
+        completed = 0
+        for number in sorted(self._shelf.ledger.degraded):
+            try:
+                placed, complete = await self._top_up(number)
+            except LayrError as error:
+                logger.info("shard %d stays degraded: %s", number, error)
+                continue
+            completed += complete
+            if not placed:
+                break
+        return completed
+
+    async def _top_up(self, number: int) -> tuple[bool, bool]:
+        record = self._shelf.catalog.shard(number)
+        slots = missing_slots(record)
+        pieces = await self._transfers.top_up(record, slots) if slots else ()
+        self._shelf.catalog.put_pieces(number, pieces)
+        complete = len(pieces) == len(slots)
+        if complete:
+            self._shelf.ledger.degraded.discard(number)
+        return bool(pieces) or complete, complete

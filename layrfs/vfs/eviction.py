@@ -1,0 +1,238 @@
+"""Room in the cache: clean blocks leave, least recently used first; writers wait while dirty ones are on their way out.
+
+Owns what leaves and who waits. Must not know hosts. Dirty blocks never leave.
+Invariant: rows that call a block clean are gone *and committed* before its bytes are; a block being emptied is ABSENT
+and busy.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+
+import trio
+
+from layrfs.errors import NoSpace
+from layrfs.ids import BlockNumber, InodeNumber
+from layrfs.policy.eviction import Candidate, choose, to_free
+from layrfs.storage.journal import Use
+from layrfs.vfs.blocks import CLEAN, BlockMap, Busy, on_disk
+from layrfs.vfs.shelf import Shelf
+
+logger = logging.getLogger(__name__)
+
+STALL_SECONDS = 30.0
+"""Writers that find no room wait this long for an upload to make some before they are told there is none."""
+
+SLICE = 64
+"""Files or blocks that leave in one go, between two looks at what else there is to do."""
+
+SMALL_BYTES = 256 << 10
+"""Files no larger than this are deleted on the spot: handing it to a thread costs more."""
+
+PUNCH_BYTES = 32 << 20
+"""Cut out at most this in one system call: a write to the same file waits for it."""
+
+BATCH = 256
+"""Closed files looked at in one query."""
+
+
+class Evictor:
+    """Makes room."""
+
+    def __init__(
+        self,
+        shelf: Shelf,
+        in_thread: Callable[[Callable[[], None]], Awaitable[None]],
+        has_room: Callable[[], bool],
+        stall_seconds: float = STALL_SECONDS,
+    ) -> None:
+        self._shelf = shelf
+        self._in_thread = in_thread
+        self._database_has_room = has_room
+        self._stall_seconds = stall_seconds
+        self._evicting = trio.Lock()
+        self._stuck_since: float | None = None
+        self.writers_waiting = 0
+        """How many writers wait for room; uploads hurry then."""
+
+    def refresh(self) -> None:
+        """Look at the disk and the sums again."""
+        ledger = self._shelf.ledger
+        ledger.refresh(self._shelf.files.free_bytes())
+        if not self._database_has_room():
+            ledger.room = min(ledger.room, 0)
+
+    async def room_for_reading(self, wanted_bytes: int) -> None:
+        """Make room if that is possible; readers go on in any case."""
+        await self._free_for(wanted_bytes)
+
+    async def room_for_writing(self, wanted_bytes: int) -> None:
+        """Return when there is room. Raises ``NoSpace`` when none comes up and uploads make no progress."""
+        ledger = self._shelf.ledger
+        self.writers_waiting += 1
+        try:
+            while not await self._free_for(wanted_bytes):
+                if ledger.dirty_blocks == 0 and ledger.limit_bytes < 2 * wanted_bytes:
+                    return
+                self._check_stalled()
+                with trio.move_on_after(1.0):
+                    await ledger.progress()
+            self._stuck_since = None
+        finally:
+            self.writers_waiting -= 1
+
+    def _check_stalled(self) -> None:
+        """Once stuck, every writer is told at once, until an upload ends well or room turns up."""
+        now = trio.current_time()
+        if self._stuck_since is None:
+            self._stuck_since = now
+        if now - max(self._stuck_since, self._shelf.ledger.last_sent) >= self._stall_seconds:
+            raise NoSpace("The cache is full of data that no host has yet, and uploads make no progress.")
+
+    async def _free_for(self, wanted_bytes: int) -> bool:
+        """Evict until there is room; whether there is now."""
+        ledger = self._shelf.ledger
+        if ledger.room >= wanted_bytes:
+            return True
+        async with self._evicting:
+            self.refresh()
+            needed = to_free(room_bytes=ledger.room, wanted_bytes=wanted_bytes, limit_bytes=ledger.limit_bytes)
+            if needed > 0:
+                await self._free(needed)
+                self.refresh()
+        return ledger.room >= wanted_bytes
+
+    async def keep_limit(self) -> None:
+        """Evict what is over the limit: the housekeeper calls this now and then."""
+        if self._shelf.ledger.room < 0 < self._shelf.ledger.clean_bytes:
+            await self._free_for(0)
+
+    async def drop_clean(self) -> int:
+        """Evict everything clean that nobody is waiting for; the bytes that were freed."""
+        async with self._evicting:
+            freed = await self._free(self._shelf.ledger.limit_bytes + self._shelf.ledger.cached_bytes)
+            self.refresh()
+        return freed
+
+    # ------------------------------------------------------------- choosing
+
+    async def _free(self, needed_bytes: int) -> int:
+        freed, after = 0, Use(InodeNumber(0), 0, -1)
+        while freed < needed_bytes:
+            closed = self._shelf.journal.oldest(after, BATCH)
+            # open files compete with this batch; after the last batch nothing but they is left
+            horizon = float(closed[-1].used) if len(closed) == BATCH else float("inf")
+            candidates = [*self._closed(closed), *self._opened(horizon)]
+            freed += await self._evict(choose(candidates, needed_bytes - freed), needed_bytes - freed)
+            if len(closed) < BATCH:
+                break
+            after = closed[-1]
+        return freed
+
+    def _closed(self, uses: list[Use]) -> Iterator[Candidate]:
+        for use in uses:
+            if use.inode not in self._shelf.ledger.open:
+                yield Candidate(
+                    use.inode, None, use.clean_bytes, max(use.used, self._shelf.ledger.used.get(use.inode, 0))
+                )
+
+    def _opened(self, horizon: float) -> Iterator[Candidate]:
+        for file in self._shelf.ledger.open.values():
+            clean = [block for block, state in file.states.items() if state == CLEAN and block not in file.waiting]
+            if not clean:
+                continue
+            each = 1 + self._shelf.journal.clean_bytes_of(file.inode) // len(clean)
+            for block in clean:
+                used = file.used.get(block, file.opened)
+                if used <= horizon:
+                    yield Candidate(file.inode, block, each, used)
+
+    # ------------------------------------------------------------- carrying out
+
+    async def _evict(self, chosen: list[Candidate], needed_bytes: int) -> int:
+        freed = 0
+        for first in range(0, len(chosen), SLICE):
+            freed += await self._evict_slice(chosen[first : first + SLICE], needed_bytes - freed)
+        return freed
+
+    async def _evict_slice(self, chosen: list[Candidate], needed_bytes: int) -> int:
+        shelf, emptied, removed = self._shelf, dict[InodeNumber, list[BlockNumber]](), list[InodeNumber]()
+        freed = 0
+        for candidate in chosen:
+            inode = InodeNumber(candidate.inode)
+            blocks = self._still_clean(inode, candidate.block)
+            if candidate.clean_bytes > SMALL_BYTES:
+                blocks = _enough(blocks, needed_bytes - freed)
+            freed += shelf.forget_clean(inode, blocks)
+            if candidate.block is None and candidate.clean_bytes <= SMALL_BYTES:
+                removed.append(inode)
+            emptied.setdefault(inode, []).extend(block for block, _length in blocks)
+        shelf.journal.commit()
+        for inode in removed:
+            if shelf.remove_if_empty(inode):
+                del emptied[inode]
+        if emptied:
+            await self._empty(emptied)
+        else:
+            await trio.lowlevel.checkpoint()
+        shelf.ledger.moved()
+        return freed
+
+    def _still_clean(self, inode: InodeNumber, block: int | None) -> list[tuple[BlockNumber, int]]:
+        file = self._shelf.ledger.open.get(inode)
+        if block is not None:
+            number = BlockNumber(block)
+            length = self._shelf.journal.clean_length(inode, number) if _evictable(file, block) else 0
+            return [(number, length)] if length else []
+        clean = self._shelf.journal.clean_blocks(inode)
+        return clean if file is None else [(number, length) for number, length in clean if _evictable(file, number)]
+
+    async def _empty(self, emptied: dict[InodeNumber, list[BlockNumber]]) -> None:
+        """Punch blocks out of their cache files in a thread, with nobody filling them meanwhile."""
+        shelf, busy = self._shelf, Busy()
+        keys = [(inode, block) for inode, blocks in emptied.items() for block in blocks]
+        ranges = {inode: _ranges(blocks, shelf.block_bytes(inode)) for inode, blocks in emptied.items()}
+        for key in keys:
+            shelf.ledger.occupy(*key, busy)
+        try:
+            with trio.CancelScope(shield=True):
+                await self._in_thread(partial(self._punch, ranges))
+        finally:
+            for key in keys:
+                shelf.ledger.leave(*key)
+            busy.done.set()
+        for inode in emptied:
+            shelf.remove_if_empty(inode)
+
+    def _punch(self, ranges: dict[InodeNumber, list[tuple[int, int]]]) -> None:
+        for inode, holes in ranges.items():
+            self._shelf.files.punch(inode, holes)
+
+
+def _evictable(file: BlockMap | None, block: int) -> bool:
+    return file is None or (file.states.get(block) == CLEAN and block not in file.waiting)
+
+
+def _enough(blocks: list[tuple[BlockNumber, int]], needed_bytes: int) -> list[tuple[BlockNumber, int]]:
+    """The last blocks of a large file, as many as are needed: whoever reads it again begins at the front."""
+    chosen: list[tuple[BlockNumber, int]] = []
+    for block in reversed(blocks):
+        if needed_bytes <= 0:
+            break
+        chosen.append(block)
+        needed_bytes -= on_disk(block[1])
+    return chosen
+
+
+def _ranges(blocks: list[BlockNumber], block_bytes: int) -> list[tuple[int, int]]:
+    """Offsets and lengths, neighbours joined: cutting out one long range is much cheaper than many short ones."""
+    ranges: list[tuple[int, int]] = []
+    for block in sorted(blocks):
+        offset = block * block_bytes
+        if ranges and sum(ranges[-1]) == offset and ranges[-1][1] < PUNCH_BYTES:
+            ranges[-1] = (ranges[-1][0], ranges[-1][1] + block_bytes)
+        else:
+            ranges.append((offset, block_bytes))
+    return ranges

@@ -1,0 +1,232 @@
+"""From hosts into cache files: one fetch per shard at a time, and everything useful in it at once.
+
+Owns which shards are on their way here. Must not know who reads. A shard that several small blocks share brings all of
+them that are absent, as far as there is room: files that were written together are read together.
+Invariant: every block being filled is ABSENT and in busy until its bytes are complete and recorded, or its
+place in the cache file is zeros again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import trio
+
+from layrfs.errors import LayrError, LocalError, RemoteError
+from layrfs.ids import BlockNumber
+from layrfs.model.shards import ShardRecord
+from layrfs.pipeline.transfers import TargetPart, Transfers
+from layrfs.storage.content import BlockPlace, Place
+from layrfs.vfs.blocks import ABSENT, BlockMap, Busy
+from layrfs.vfs.eviction import Evictor
+from layrfs.vfs.shelf import Shelf
+
+logger = logging.getLogger(__name__)
+
+FETCHES = 32
+"""Shards on their way at once; the pipeline bounds how many really move."""
+
+AHEAD = 16
+"""Fetches ahead of readers that may wait for their turn."""
+
+SLICE = 128
+"""Rows handled between two looks at what else there is to do."""
+
+SHARE = 2
+"""Neighbours may take this many times the shard's own size (equal blocks are one content but many files)."""
+
+
+class Fetch(Busy):
+    """One shard on its way."""
+
+    def __init__(self, shard: int, *, urgent: bool) -> None:
+        super().__init__()
+        self.shard = shard
+        self.urgent = urgent
+        self.wanted: list[BlockPlace] = []
+        self.places: list[BlockPlace] = []
+
+
+class Fetcher:
+    """Brings absent blocks; works while ``run`` runs."""
+
+    def __init__(self, shelf: Shelf, evictor: Evictor, transfers: Transfers) -> None:
+        self._shelf = shelf
+        self._evictor = evictor
+        self._transfers = transfers
+        self._by_shard: dict[int, Fetch] = {}
+        self._jobs, self._todo = trio.open_memory_channel[Fetch](AHEAD)
+
+    async def fetch(self, file: BlockMap, blocks: Sequence[int]) -> None:
+        """Return when none of the blocks is absent. Raises ``Unavailable``, ``LocalError``."""
+        for block in blocks:
+            file.waiting[block] = file.waiting.get(block, 0) + 1
+        try:
+            for block in blocks:
+                await self._begin(file, block)
+            for block in blocks:
+                await self._until_present(file, block)
+        finally:
+            for block in blocks:
+                _one_less(file.waiting, block)
+
+    def prefetch(self, file: BlockMap, block: int) -> None:
+        """Start fetching an absent block, if that is not under way and there is a turn and room for it."""
+        if self._shelf.ledger.busy(file.inode, block) is not None or self._shelf.ledger.room <= 0:
+            return
+        fetch = self._new(file, block, urgent=False)
+        if fetch is None:
+            return
+        try:
+            self._jobs.send_nowait(fetch)
+        except trio.WouldBlock:
+            self._end(fetch)
+
+    async def settle(self, file: BlockMap, block: int) -> None:
+        """Return when nobody fills or empties the block any more."""
+        while (busy := self._shelf.ledger.busy(file.inode, block)) is not None:
+            await busy.done.wait()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        async with trio.open_nursery() as nursery:
+            for _ in range(FETCHES):
+                nursery.start_soon(self._work, self._todo.clone())
+            task_status.started()
+
+    async def _work(self, todo: trio.MemoryReceiveChannel[Fetch]) -> None:
+        async with todo:
+            async for fetch in todo:
+                await self._carry_out(fetch)
+
+    # ------------------------------------------------------------- one block
+
+    async def _until_present(self, file: BlockMap, block: int) -> None:
+        while file.states.get(block) == ABSENT:
+            busy = await self._begin(file, block)
+            if busy is None:
+                continue
+            await busy.done.wait()
+            if busy.error is not None and file.states.get(block) == ABSENT:
+                raise type(busy.error)(str(busy.error)) from busy.error
+
+    async def _begin(self, file: BlockMap, block: int) -> Busy | None:
+        """Who brings the block; None when nothing needs to be waited for."""
+        if file.states.get(block) != ABSENT:
+            return None
+        busy = self._shelf.ledger.busy(file.inode, block)
+        if busy is not None:
+            if isinstance(busy, Fetch):
+                busy.urgent = True
+            return busy
+        fetch = self._new(file, block, urgent=True)
+        if fetch is None:
+            place = self._place(file, block)
+            return self._by_shard[place.shard]
+        try:
+            await self._jobs.send(fetch)
+        except BaseException:
+            self._end(fetch)
+            raise
+        return fetch
+
+    def _new(self, file: BlockMap, block: int, *, urgent: bool) -> Fetch | None:
+        """A fetch of the block's shard, with the block claimed; None when the shard is on its way already."""
+        place = self._place(file, block)
+        running = self._by_shard.get(place.shard)
+        if running is not None:
+            running.urgent = running.urgent or urgent
+            return None
+        fetch = Fetch(place.shard, urgent=urgent)
+        self._claim(fetch, BlockPlace(file.inode, BlockNumber(block), place.content, place.offset, place.length))
+        fetch.wanted = list(fetch.places)
+        self._by_shard[place.shard] = fetch
+        return fetch
+
+    def _place(self, file: BlockMap, block: int) -> Place:
+        place = self._shelf.catalog.place(file.inode, BlockNumber(block))
+        if place is None:
+            raise LocalError(
+                f"Block {block} of file {file.inode} is neither here nor anywhere: the database is damaged."
+            )
+        return place
+
+    def _claim(self, fetch: Fetch, place: BlockPlace) -> None:
+        self._shelf.ledger.occupy(place.inode, place.block, fetch)
+        fetch.places.append(place)
+
+    # ------------------------------------------------------------- one shard
+
+    async def _carry_out(self, fetch: Fetch) -> None:
+        try:
+            record = self._shard(fetch.shard)
+            await self._evictor.room_for_reading(record.plain_bytes)
+            await self._add_neighbours(fetch, record)
+            targets = [self._target(place) for place in fetch.places]
+            await self._transfers.download(record, targets, urgent=fetch.urgent)
+            self._shelf.catalog.trust(fetch.shard)
+            await self._record(fetch)
+        except LayrError as error:
+            fetch.error = error
+            if isinstance(error, RemoteError):
+                self._shelf.catalog.distrust(fetch.shard)
+            logger.warning("shard %d could not be fetched: %s", fetch.shard, error)
+        finally:
+            self._end(fetch)
+
+    def _shard(self, number: int) -> ShardRecord:
+        try:
+            return self._shelf.catalog.shard(number)
+        except KeyError:
+            raise LocalError(f"Shard {number} is not in the database: it is damaged.") from None
+
+    async def _add_neighbours(self, fetch: Fetch, record: ShardRecord) -> None:
+        room = min(SHARE * record.plain_bytes, self._shelf.ledger.room)
+        after = (0, 0, 0)
+        while room > 0:
+            rows = self._shelf.catalog.absent_in_shard(fetch.shard, after, SLICE)
+            for place in rows:
+                if self._is_free(place) and place.length <= room:
+                    self._claim(fetch, place)
+                    room -= place.length
+            if len(rows) < SLICE:
+                break
+            after = (rows[-1].content, rows[-1].inode, rows[-1].block)
+            await trio.lowlevel.checkpoint()
+
+    def _is_free(self, place: BlockPlace) -> bool:
+        file = self._shelf.ledger.open.get(place.inode)
+        absent = file is None or file.states.get(place.block) == ABSENT
+        return absent and self._shelf.ledger.busy(place.inode, place.block) is None
+
+    def _target(self, place: BlockPlace) -> TargetPart:
+        shelf = self._shelf
+        shelf.files.make_directory(place.inode)
+        return TargetPart(
+            path=shelf.files.path(place.inode),
+            file_offset=place.block * shelf.block_bytes(place.inode) if place.block else 0,
+            shard_offset=place.offset,
+            length=place.length,
+        )
+
+    async def _record(self, fetch: Fetch) -> None:
+        while fetch.places:
+            self._shelf.filled(fetch.places[:SLICE])
+            del fetch.places[:SLICE]
+            if fetch.places:
+                await trio.lowlevel.checkpoint()
+
+    def _end(self, fetch: Fetch) -> None:
+        """Give up what was not filled, and let everybody go on."""
+        del self._by_shard[fetch.shard]
+        for place in fetch.places:
+            self._shelf.ledger.leave(place.inode, place.block)
+            self._shelf.clear(place.inode, place.block)
+        fetch.places.clear()
+        fetch.done.set()
+
+
+def _one_less(counts: dict[int, int], key: int) -> None:
+    counts[key] -= 1
+    if not counts[key]:
+        del counts[key]

@@ -1,0 +1,223 @@
+"""The bytes of one open file.
+
+Owns reading, writing and truncating through the cache file, and nothing about size or times: the caller clips reads to
+the file's size and knows it. Must not know hosts; absent blocks are asked of the ``Fetcher``, room of the ``Evictor``.
+``read_now`` and ``write_now`` are the hot paths: plain code, one system call, no database; they say when they cannot,
+and ``read`` and ``write`` do what it takes.
+
+Before the first change of a clean block its dirty mark is committed (``kill -9``), and what else is in that block is
+put on the disk (power cut: otherwise the mark could survive and the unchanged half of the block could not).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Awaitable, Callable
+
+from layrfs.ids import BlockNumber, InodeNumber
+from layrfs.policy.readahead import Reader, observe
+from layrfs.storage.cache_files import CacheFile, failed
+from layrfs.vfs.blocks import ABSENT, CLEAN, DIRTY, HOLE, SENDING, BlockMap, Ledger
+from layrfs.vfs.eviction import Evictor
+from layrfs.vfs.fetching import Fetcher
+from layrfs.vfs.shelf import Shelf
+
+InThread = Callable[[Callable[[], None]], Awaitable[None]]
+
+ON_DISK_SECONDS = 600.0
+"""A file not changed for so long is on the disk: the kernel writes dirty pages back after 30 seconds."""
+
+LONG_CUT_BYTES = 64 << 20
+"""Cutting off more than this takes the kernel long enough to have a thread wait for it."""
+
+
+class FileContent(BlockMap):
+    """Open file content; made by ``Contents.open`` only."""
+
+    __slots__ = ("_evictor", "_fetcher", "_in_thread", "_ledger", "_reader", "_shelf", "references")
+
+    def __init__(
+        self,
+        inode: InodeNumber,
+        block_bytes: int,
+        file: CacheFile,
+        *,
+        shelf: Shelf,
+        fetcher: Fetcher,
+        evictor: Evictor,
+        in_thread: InThread,
+    ) -> None:
+        super().__init__(inode, block_bytes, file)
+        self._shelf = shelf
+        self._ledger: Ledger = shelf.ledger
+        self._fetcher = fetcher
+        self._evictor = evictor
+        self._in_thread = in_thread
+        self._reader = Reader()
+        self.references = 0
+        """How many opens have not been released."""
+
+    # ----------------------------------------------------------------- reading
+
+    def read_now(self, offset: int, length: int) -> bytes | None:
+        """``length`` bytes, or None when a block of the range has to be fetched first."""
+        if length <= 0:
+            return b""
+        if self.absent:
+            if self._missing(offset, length):
+                return None
+            self._look_ahead(offset, length)
+        return self._read_present(offset, length)
+
+    async def read(self, offset: int, length: int) -> bytes:
+        """``length`` bytes. Raises ``Unavailable`` when no host has them now, ``LocalError``."""
+        if length <= 0:
+            return b""
+        if self.absent:
+            self._look_ahead(offset, length)
+        while self.absent and (missing := self._missing(offset, length)):
+            await self._fetcher.fetch(self, missing)
+        return self._read_present(offset, length)
+
+    def _read_present(self, offset: int, length: int) -> bytes:
+        self.used[offset // self.block_bytes] = self._ledger.now
+        file = self.file
+        fd = file.fd
+        if fd < 0:
+            return file.read(offset, length)
+        try:
+            data = os.pread(fd, length, offset)
+        except OSError as error:
+            raise failed(error, file.path) from error
+        return data if len(data) == length else data + bytes(length - len(data))
+
+    def _missing(self, offset: int, length: int) -> list[int]:
+        states = self.states
+        return [block for block in self.blocks_of(offset, length) if states.get(block) == ABSENT]
+
+    def _look_ahead(self, offset: int, length: int) -> None:
+        before = self._reader
+        reader = self._reader = observe(before, offset, length, self.block_bytes)
+        if reader.window and (reader.block, reader.window) != (before.block, before.window):
+            for block in range(reader.block + 1, reader.block + 1 + reader.window):
+                if self.states.get(block) == ABSENT:
+                    self._fetcher.prefetch(self, block)
+
+    # ----------------------------------------------------------------- writing
+
+    def write_now(self, offset: int, data: bytes) -> bool:
+        """Write ``data``, or say False (and change nothing) when ``write`` has to do it.
+
+        Raises ``NoSpace`` or ``LocalError``.
+        """
+        end = offset + len(data)
+        block = offset // self.block_bytes
+        if self.states.get(block) != DIRTY or end > (block + 1) * self.block_bytes:
+            return self._write_blocks(offset, data)
+        ledger = self._ledger
+        if end > self.end:
+            if end - self.end > ledger.room:
+                return False
+            ledger.room -= end - self.end
+            self.end = end
+        file = self.file
+        fd = file.fd
+        try:
+            if fd < 0 or os.pwrite(fd, data, offset) != len(data):
+                file.write(data, offset)
+        except OSError as error:
+            raise failed(error, file.path) from error
+        self.written[block] = ledger.now
+        return True
+
+    async def write(self, offset: int, data: bytes) -> None:
+        """Write ``data``; waits for blocks to be fetched and for room.
+
+        Raises ``NoSpace``, ``Unavailable``, ``LocalError``.
+        """
+        while not self.write_now(offset, data):
+            await self._evictor.room_for_writing(len(data))
+            replaced = await self._prepare(offset, len(data))
+            if self._write_blocks(offset, data, replaced=replaced, has_room=True):
+                return
+
+    def _write_blocks(
+        self, offset: int, data: bytes, *, replaced: frozenset[int] = frozenset(), has_room: bool = False
+    ) -> bool:
+        """Blocks in ``replaced`` are wholly overwritten: their old bytes are needed neither here nor on the disk."""
+        if not data:
+            return True
+        blocks, states = self.blocks_of(offset, len(data)), self.states
+        if not all(self._is_writable(block, replaced) for block in blocks):
+            return False
+        if len(data) > self._ledger.room and not has_room:
+            return False
+        clean = [block for block in blocks if states.get(block) == CLEAN]
+        if clean:
+            self._shelf.start_changing(self, clean)
+        for block in blocks:
+            if states.get(block) == SENDING:
+                self._shelf.wrote_sending(self, block)
+        self.file.write(data, offset)
+        self.end = max(self.end, offset + len(data))
+        for block in blocks:
+            if states.get(block) != DIRTY:
+                self._shelf.wrote_new(self, block)
+        self.written.update(dict.fromkeys(blocks, self._ledger.now))
+        self._ledger.room -= len(data)
+        self._ledger.settle(self)
+        return True
+
+    def _is_writable(self, block: int, replaced: frozenset[int]) -> bool:
+        state = self.states.get(block, HOLE)
+        if state == CLEAN:
+            return self.durable or block in replaced
+        if state == ABSENT:
+            return block in replaced and self._ledger.busy(self.inode, block) is None
+        return True
+
+    async def _prepare(self, offset: int, length: int) -> frozenset[int]:
+        """Have what a write needs; the blocks it overwrites wholly, which need nothing."""
+        replaced = frozenset(block for block in self.blocks_of(offset, length) if self._covers(offset, length, block))
+        for block in self.blocks_of(offset, length):
+            if block in replaced:
+                await self._fetcher.settle(self, block)
+            elif self.states.get(block) == ABSENT:
+                await self._fetcher.fetch(self, [block])
+        if any(self.states.get(block) == CLEAN and block not in replaced for block in self.blocks_of(offset, length)):
+            await self._make_durable()
+        return replaced
+
+    def _covers(self, offset: int, length: int, block: int) -> bool:
+        """Whether a write leaves nothing of what a block on hosts holds."""
+        start = block * self.block_bytes
+        if self.states.get(block) not in {ABSENT, CLEAN} or offset > start:
+            return False
+        if offset + length >= start + self.block_bytes:
+            return True
+        place = self._shelf.catalog.place(self.inode, BlockNumber(block))
+        return place is not None and offset + length >= start + place.length
+
+    async def _make_durable(self) -> None:
+        if self.durable:
+            return
+        self.durable = True
+        files, inode = self._shelf.files, self.inode
+        changed = files.changed_seconds(inode)
+        if changed is None or time.time() - changed < ON_DISK_SECONDS:
+            await self._in_thread(lambda: files.sync(inode))
+
+    async def truncate(self, old_size: int, new_size: int) -> None:
+        """The file has ``new_size`` bytes from now on; what is beyond reads as zeros should it grow again."""
+        if new_size >= old_size and new_size >= self.end:
+            return
+        for block in [block for block, state in self.states.items() if state == ABSENT]:
+            if (block + 1) * self.block_bytes > new_size:
+                await self._fetcher.settle(self, block)
+        end = self.end
+        self._shelf.cut(self, new_size)
+        if end - new_size > LONG_CUT_BYTES:
+            await self._in_thread(lambda: self._shelf.files.cut(self.inode, new_size))
+        else:
+            self.file.cut(new_size)
