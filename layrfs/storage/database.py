@@ -126,6 +126,8 @@ class Database:
         for flush in self._flushes:
             flush()
         if not self._writing:
+            if not self.has_room:
+                self._keep_room()
             return
         self._keep_room()
         try:

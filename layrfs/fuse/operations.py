@@ -1,0 +1,236 @@
+"""FUSE requests, one method each, handed on to the file system.
+
+Owns the unpacking and packing of arguments, nothing else. The invariant: every handler is ``answered``, see
+``layrfs.fuse.errnos``.
+"""
+
+# ruff: noqa: ARG002, FBT001 - the signatures are pyfuse3's
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+
+import pyfuse3
+from pyfuse3 import (
+    EntryAttributes,
+    FileHandleT,
+    FileInfo,
+    FileNameT,
+    FlagT,
+    FUSEError,
+    InodeT,
+    ModeT,
+    ReaddirToken,
+    RequestContext,
+    SetattrFields,
+    StatvfsData,
+    XAttrNameT,
+)
+
+from layrfs.fuse.attributes import entry_attributes, no_entry, statvfs_data
+from layrfs.fuse.errnos import answered, fuse_error
+from layrfs.ids import InodeNumber
+from layrfs.vfs.directories import DOT_DOT_COOKIE
+from layrfs.vfs.filesystem import SYMLINK_MODE, Changes, Filesystem, Owner
+from layrfs.vfs.inodes import Inode
+
+
+class Operations(pyfuse3.Operations):
+    """A mount of one file system. Hand it to ``layrfs.fuse.mounting.serve``."""
+
+    supports_dot_lookup = True
+    enable_acl = False
+
+    def __init__(self, filesystem: Filesystem, *, writeback_cache: bool = True) -> None:
+        """With ``writeback_cache`` the kernel collects small writes, and tells us the times it keeps meanwhile."""
+        super().__init__()
+        self._filesystem = filesystem
+        self.enable_writeback_cache = writeback_cache
+        self._no_entry = no_entry()
+
+    # ---- names
+
+    @answered
+    async def lookup(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> EntryAttributes:
+        inode = self._filesystem.lookup(InodeNumber(parent_inode), name)
+        return self._no_entry if inode is None else self._entry(inode)
+
+    async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
+        try:
+            self._filesystem.forget(inode_list)
+        except Exception as error:  # noqa: BLE001 - there is nobody to tell, and the mount must go on
+            fuse_error(error)
+
+    @answered
+    async def mknod(
+        self, parent_inode: InodeT, name: FileNameT, mode: ModeT, rdev: int, ctx: RequestContext
+    ) -> EntryAttributes:
+        parent, owner = InodeNumber(parent_inode), Owner(ctx.uid, ctx.gid)
+        return self._entry(self._filesystem.make(parent, name, mode=mode, owner=owner, rdev=rdev))
+
+    @answered
+    async def mkdir(self, parent_inode: InodeT, name: FileNameT, mode: ModeT, ctx: RequestContext) -> EntryAttributes:
+        parent, owner = InodeNumber(parent_inode), Owner(ctx.uid, ctx.gid)
+        return self._entry(self._filesystem.make(parent, name, mode=mode, owner=owner))
+
+    @answered
+    async def symlink(
+        self, parent_inode: InodeT, name: FileNameT, target: FileNameT, ctx: RequestContext
+    ) -> EntryAttributes:
+        parent, owner = InodeNumber(parent_inode), Owner(ctx.uid, ctx.gid)
+        return self._entry(self._filesystem.make(parent, name, mode=SYMLINK_MODE, owner=owner, target=target))
+
+    @answered
+    async def link(
+        self, inode: InodeT, new_parent_inode: InodeT, new_name: FileNameT, ctx: RequestContext
+    ) -> EntryAttributes:
+        return self._entry(self._filesystem.link(InodeNumber(inode), InodeNumber(new_parent_inode), new_name))
+
+    @answered
+    async def readlink(self, inode: InodeT, ctx: RequestContext) -> FileNameT:
+        return self._filesystem.readlink(InodeNumber(inode))
+
+    @answered
+    async def unlink(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:
+        self._filesystem.unlink(InodeNumber(parent_inode), name)
+
+    @answered
+    async def rmdir(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:
+        self._filesystem.rmdir(InodeNumber(parent_inode), name)
+
+    @answered
+    async def rename(
+        self,
+        parent_inode_old: InodeT,
+        name_old: FileNameT,
+        parent_inode_new: InodeT,
+        name_new: FileNameT,
+        flags: FlagT,
+        ctx: RequestContext,
+    ) -> None:
+        names = InodeNumber(parent_inode_old), name_old, InodeNumber(parent_inode_new), name_new
+        if flags == pyfuse3.RENAME_EXCHANGE:
+            self._filesystem.exchange(*names)
+        elif flags in {0, pyfuse3.RENAME_NOREPLACE}:
+            self._filesystem.rename(*names, replace=not flags)
+        else:
+            raise FUSEError(errno.EINVAL)
+
+    # ---- directories
+
+    @answered
+    async def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:
+        return FileHandleT(inode)
+
+    @answered
+    async def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:
+        filesystem = self._filesystem
+        for name, inode, position in filesystem.listing(InodeNumber(fh), start_id):
+            if not pyfuse3.readdir_reply(token, FileNameT(name), self._listed(inode), position):
+                return
+            if position > DOT_DOT_COOKIE:
+                filesystem.refer(inode.number)
+
+    @answered
+    async def releasedir(self, fh: FileHandleT) -> None:
+        pass
+
+    @answered
+    async def fsyncdir(self, fh: FileHandleT, datasync: bool) -> None:
+        await self._filesystem.fsyncdir()
+
+    # ---- attributes
+
+    @answered
+    async def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
+        return self._entry(self._filesystem.getattr(InodeNumber(inode)))
+
+    @answered
+    async def setattr(
+        self,
+        inode: InodeT,
+        attr: EntryAttributes,
+        fields: SetattrFields,
+        fh: FileHandleT | None,
+        ctx: RequestContext,
+    ) -> EntryAttributes:
+        changes = Changes(
+            mode=attr.st_mode if fields.update_mode else None,
+            uid=attr.st_uid if fields.update_uid else None,
+            gid=attr.st_gid if fields.update_gid else None,
+            size=attr.st_size if fields.update_size else None,
+            atime_ns=attr.st_atime_ns if fields.update_atime else None,
+            mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
+            ctime_ns=attr.st_ctime_ns if fields.update_ctime else None,
+        )
+        return self._entry(await self._filesystem.setattr(InodeNumber(inode), changes))
+
+    @answered
+    async def access(self, inode: InodeT, mode: ModeT, ctx: RequestContext) -> bool:
+        return True  # the kernel checks: default_permissions is always on
+
+    @answered
+    async def statfs(self, ctx: RequestContext) -> StatvfsData:
+        return statvfs_data(self._filesystem.statfs())
+
+    @answered
+    async def getxattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> bytes:
+        return self._filesystem.getxattr(InodeNumber(inode), name)
+
+    @answered
+    async def setxattr(self, inode: InodeT, name: XAttrNameT, value: bytes, ctx: RequestContext) -> None:
+        self._filesystem.setxattr(InodeNumber(inode), name, value)
+
+    @answered
+    async def removexattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> None:
+        self._filesystem.removexattr(InodeNumber(inode), name)
+
+    @answered
+    async def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[bytes]:
+        return self._filesystem.listxattr(InodeNumber(inode), privileged=ctx.uid == 0)
+
+    # ---- bytes
+
+    @answered
+    async def create(
+        self, parent_inode: InodeT, name: FileNameT, mode: ModeT, flags: FlagT, ctx: RequestContext
+    ) -> tuple[FileInfo, EntryAttributes]:
+        inode, handle = self._filesystem.create(
+            InodeNumber(parent_inode), name, mode=mode, owner=Owner(ctx.uid, ctx.gid)
+        )
+        return FileInfo(fh=FileHandleT(handle), keep_cache=True), self._entry(inode)
+
+    @answered
+    async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
+        handle = await self._filesystem.open(InodeNumber(inode), truncate=bool(flags & os.O_TRUNC))
+        return FileInfo(fh=FileHandleT(handle), keep_cache=True)
+
+    @answered
+    async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
+        return await self._filesystem.read(fh, off, size)
+
+    @answered
+    async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
+        return await self._filesystem.write(fh, off, buf, touch=not self.enable_writeback_cache)
+
+    @answered
+    async def flush(self, fh: FileHandleT) -> None:
+        pass
+
+    @answered
+    async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
+        await self._filesystem.fsync(fh)
+
+    @answered
+    async def release(self, fh: FileHandleT) -> None:
+        self._filesystem.release(fh)
+
+    def _entry(self, inode: Inode) -> EntryAttributes:
+        return entry_attributes(inode, self._filesystem.stored_bytes(inode))
+
+    def _listed(self, inode: Inode) -> EntryAttributes:
+        """Counting holes costs a query, which a long listing of whole small files can do without."""
+        whole = inode.stored_bytes is None and inode.is_file and inode.size <= inode.block_bytes
+        return entry_attributes(inode, inode.size if whole else self._filesystem.stored_bytes(inode))

@@ -1,0 +1,421 @@
+"""The volume as a file system: the one object front ends talk to.
+
+Owns open files, who still knows an inode, and the order of writes. Must not know the kernel: callers hand in plain
+numbers and get ``Inode``s, bytes, or one of ``layrfs.errors``.
+
+The invariants: whatever a method has answered is in the open transaction, so a commit is always a consistent volume;
+``fsync`` returns when bytes and metadata are on the disk, in this order; an inode without a name lives as long as
+somebody knows it, and no longer than the mount.
+
+Inodes handed out are for reading at once: do not keep them across an ``await``.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from layrfs.errors import InvalidArgument, IsADirectory, LayrError, NoSpace, NotFound
+from layrfs.ids import ROOT_INODE, InodeNumber
+from layrfs.model.redundancy import Redundancy
+from layrfs.model.sharding import Sharding
+from layrfs.storage.database import Database
+from layrfs.storage.tree import Tree
+from layrfs.vfs import permissions
+from layrfs.vfs.contents import Contents, FileContent
+from layrfs.vfs.directories import MAX_NAME_BYTES, Directories, Listing
+from layrfs.vfs.inodes import Inode, Inodes, References
+from layrfs.vfs.policies import Policies
+from layrfs.vfs.statfs import Space, Statistics, statistics
+from layrfs.vfs.xattrs import ExtendedAttributes, VirtualAttributes
+
+DAY_NS = 24 * 3600 * 10**9
+
+ROOT_MODE = stat.S_IFDIR | 0o755
+SYMLINK_MODE = stat.S_IFLNK | 0o777
+
+
+class Owner(NamedTuple):
+    """Who something new belongs to."""
+
+    uid: int
+    gid: int
+
+
+class Changes(NamedTuple):
+    """Attributes to set; None leaves one as it is."""
+
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    size: int | None = None
+    atime_ns: int | None = None
+    mtime_ns: int | None = None
+    ctime_ns: int | None = None
+
+
+class OpenFile:
+    """What a handle stands for."""
+
+    __slots__ = ("content", "inode")
+
+    def __init__(self, inode: InodeNumber, content: FileContent) -> None:
+        self.inode = inode
+        self.content = content
+
+
+class Filesystem:
+    """Lookups, names, attributes and bytes of one volume. Only what may wait for disk or network is ``async``."""
+
+    def __init__(
+        self,
+        database: Database,
+        tree: Tree,
+        inodes: Inodes,
+        contents: Contents,
+        *,
+        space: Callable[[], Space],
+        virtual_attributes: VirtualAttributes | None = None,
+        owner: Owner | None = None,
+    ) -> None:
+        """Make the root directory if the volume is new; it belongs to ``owner``, by default this process's user.
+
+        ``space`` tells ``df``'s numbers; ``virtual_attributes`` answers names under ``user.layrfs.``.
+        """
+        self._database = database
+        self._inodes = inodes
+        self._tree = tree
+        self._contents = contents
+        self._space = space
+        self._directories = Directories(tree, inodes)
+        self._policies = Policies(tree, inodes)
+        self._xattrs = ExtendedAttributes(tree, inodes, self._policies, virtual_attributes or {})
+        self._references = References()
+        self._orphans: set[InodeNumber] = set()
+        self._open: dict[int, OpenFile] = {}
+        self._open_counts: dict[InodeNumber, int] = {}
+        self._next_handle = 1
+        database.before_commit(inodes.flush)
+        if tree.load(ROOT_INODE) is None:
+            uid, gid = owner or (os.getuid(), os.getgid())
+            inodes.make_root(mode=ROOT_MODE, uid=uid, gid=gid)
+
+    def remove_orphans(self) -> None:
+        """Drop what was unlinked while open when the last mount ended. Once, when ``contents`` has started."""
+        for orphan in self._tree.orphans():
+            self._delete(self._inodes.get(orphan))
+
+    def close(self) -> None:
+        """Drop what has no name and commit. The caller closes the database."""
+        for orphan in list(self._orphans):
+            self._delete(self._inodes.get(orphan))
+        self._orphans.clear()
+        self._database.commit()
+
+    # ---- names
+
+    def lookup(self, parent: InodeNumber, name: bytes) -> Inode | None:
+        """The inode of a name, None when there is no such name. Counts as one reference, see ``forget``."""
+        inode = self._directories.find(parent, name)
+        if inode is not None:
+            self._references.add(inode.number)
+        return inode
+
+    def forget(self, references: Iterable[tuple[int, int]]) -> None:
+        """The caller gives back references, as pairs of inode and count; what nobody can reach any more is deleted."""
+        for number, count in references:
+            if not self._references.drop(number, count) and number in self._orphans:
+                self._delete_unreachable(InodeNumber(number))
+
+    def make(
+        self,
+        parent: InodeNumber,
+        name: bytes,
+        *,
+        mode: int,
+        owner: Owner,
+        rdev: int = 0,
+        target: bytes | None = None,
+    ) -> Inode:
+        """Make a file, directory, device, pipe, socket or (with ``target``) symbolic link, as ``mode`` says.
+
+        Counts as one reference.
+        """
+        directory = self._directories.check_new(parent, name)
+        self._check_room()
+        mode, gid = permissions.inherited(mode, owner.gid, directory.mode, directory.gid)
+        inode = self._inodes.new(mode=mode, uid=owner.uid, gid=gid, rdev=rdev, target=target)
+        self._policies.inherit(directory, inode)
+        self._directories.add(directory, name, inode)
+        self._references.add(inode.number)
+        return inode
+
+    def create(self, parent: InodeNumber, name: bytes, *, mode: int, owner: Owner) -> tuple[Inode, int]:
+        """Make a regular file and open it; the inode (one reference) and the handle."""
+        inode = self.make(parent, name, mode=stat.S_IFREG | permissions.PERMISSION_BITS & mode, owner=owner)
+        return inode, self._handle(inode.number)
+
+    def link(self, number: InodeNumber, parent: InodeNumber, name: bytes) -> Inode:
+        """Another name for a file. Counts as one reference."""
+        self._check_room()
+        inode = self._directories.link(number, parent, name)
+        self._references.add(number)
+        return inode
+
+    def unlink(self, parent: InodeNumber, name: bytes) -> None:
+        """Drop a name of a file."""
+        self._lost_name(self._directories.unlink(parent, name))
+
+    def rmdir(self, parent: InodeNumber, name: bytes) -> None:
+        """Remove an empty directory."""
+        self._lost_name(self._directories.rmdir(parent, name))
+
+    def rename(
+        self,
+        parent: InodeNumber,
+        name: bytes,
+        new_parent: InodeNumber,
+        new_name: bytes,
+        *,
+        replace: bool = True,
+    ) -> None:
+        """Move a name, replacing what has the new one unless ``replace`` is false."""
+        replaced = self._directories.rename(parent, name, new_parent, new_name, replace=replace)
+        if replaced is not None:
+            self._lost_name(replaced)
+
+    def exchange(self, parent: InodeNumber, name: bytes, new_parent: InodeNumber, new_name: bytes) -> None:
+        """Swap what two names stand for."""
+        self._directories.exchange(parent, name, new_parent, new_name)
+
+    def readlink(self, number: InodeNumber) -> bytes:
+        """Where a symbolic link points."""
+        target = self._inodes.get(number).target
+        if target is None:
+            raise InvalidArgument("It is not a symbolic link.")
+        return target
+
+    def listing(self, number: InodeNumber, position: int) -> Iterator[Listing]:
+        """The names of a directory, see ``Directories.listing``. ``refer`` to those that are handed on."""
+        inode = self._inodes.get(number)
+        if _is_stale(inode.atime_ns, inode.mtime_ns, inode.ctime_ns, now := self._inodes.now_ns()):
+            inode.atime_ns = now
+            self._inodes.changed(inode)
+        return self._directories.listing(number, position)
+
+    def refer(self, number: InodeNumber) -> None:
+        """One more reference to an inode."""
+        self._references.add(number)
+
+    def path_of(self, number: InodeNumber) -> bytes | None:
+        """One path of an inode from the root; None when it has no name."""
+        return self._tree.path_of(number)
+
+    def resolve(self, path: bytes) -> Inode:
+        """The inode of a path from the root, symbolic links not followed. Raises ``NotFound``."""
+        inode = self._inodes.get(ROOT_INODE)
+        for name in filter(None, path.split(b"/")):
+            found = self._directories.find(inode.number, name)
+            if found is None:
+                raise NotFound(f"There is no {path.decode(errors='replace')} in the volume.")
+            inode = found
+        return inode
+
+    # ---- attributes
+
+    def getattr(self, number: InodeNumber) -> Inode:
+        """An inode's attributes; raises ``NotFound``."""
+        return self._inodes.get(number)
+
+    def stored_bytes(self, inode: Inode) -> int:
+        """What a file occupies: its size less its holes, in whole blocks."""
+        if inode.stored_bytes is None:
+            blocks = self._tree.stored_blocks(inode.number) if inode.is_file and inode.size else 0
+            inode.stored_bytes = min(inode.size, blocks * inode.block_bytes)
+        return inode.stored_bytes
+
+    async def setattr(self, number: InodeNumber, changes: Changes) -> Inode:
+        """Change attributes; a size cuts or extends the file."""
+        if changes.size is not None:
+            await self._resize(number, changes.size)
+        inode = self._inodes.get(number)
+        now = self._inodes.now_ns()
+        if changes.mode is not None:
+            inode.mode = permissions.with_permissions(inode.mode, changes.mode)
+        if changes.uid is not None or changes.gid is not None:
+            inode.uid = inode.uid if changes.uid is None else changes.uid
+            inode.gid = inode.gid if changes.gid is None else changes.gid
+            inode.mode = inode.mode if changes.mode is not None else permissions.without_privileges(inode.mode)
+        if changes.atime_ns is not None:
+            inode.atime_ns = changes.atime_ns
+        if changes.mtime_ns is not None:
+            inode.mtime_ns = changes.mtime_ns
+        inode.ctime_ns = now if changes.ctime_ns is None else changes.ctime_ns
+        self._inodes.changed(inode)
+        return inode
+
+    def statfs(self) -> Statistics:
+        """Sizes of the whole volume."""
+        return statistics(self._space(), self._tree.inode_count, MAX_NAME_BYTES)
+
+    def getxattr(self, number: InodeNumber, name: bytes) -> bytes:
+        """The value of an extended attribute."""
+        return self._xattrs.get(number, name)
+
+    def setxattr(self, number: InodeNumber, name: bytes, value: bytes) -> None:
+        """Create or replace an extended attribute."""
+        self._check_room()
+        self._xattrs.set(number, name, value)
+
+    def removexattr(self, number: InodeNumber, name: bytes) -> None:
+        """Drop an extended attribute."""
+        self._xattrs.remove(number, name)
+
+    def listxattr(self, number: InodeNumber, *, privileged: bool) -> list[bytes]:
+        """The names of extended attributes that the caller may know."""
+        return self._xattrs.names(number, privileged=privileged)
+
+    def redundancy_of(self, number: InodeNumber) -> Redundancy:
+        """The redundancy in force for a file."""
+        return self._policies.redundancy_of(number)
+
+    def sharding_of(self, number: InodeNumber) -> Sharding:
+        """The sharding in force for a file."""
+        return self._policies.sharding_of(number)
+
+    # ---- bytes
+
+    async def open(self, number: InodeNumber, *, truncate: bool) -> int:
+        """A handle for a regular file."""
+        inode = self._inodes.get(number)
+        if inode.is_directory:
+            raise IsADirectory("It is a directory.")
+        if truncate:
+            await self._resize(number, 0)
+        return self._handle(number)
+
+    async def read(self, handle: int, offset: int, length: int) -> bytes:
+        """At most ``length`` bytes; fewer only at the end of the file."""
+        file = self._open[handle]
+        inode = self._inodes.get(file.inode)
+        length = min(length, inode.size - offset)
+        if length <= 0:
+            return b""
+        if _is_stale(inode.atime_ns, inode.mtime_ns, inode.ctime_ns, now := self._inodes.now_ns()):
+            inode.atime_ns = now
+            self._inodes.changed(inode)
+        data = file.content.read_now(offset, length)
+        return await file.content.read(offset, length) if data is None else data
+
+    async def write(self, handle: int, offset: int, data: bytes, *, touch: bool = True) -> int:
+        """Write all of ``data``; how much that is. Without ``touch`` the caller sets the times: when the write comes
+        late from a writeback cache, only that knows them."""
+        file = self._open[handle]
+        if not file.content.write_now(offset, data):
+            await file.content.write(offset, data)
+        inode = self._inodes.get(file.inode)
+        inode.stored_bytes = None
+        end = offset + len(data)
+        if end > inode.size:
+            inode.size = end
+            self._inodes.changed(inode)
+        if touch:
+            inode.mtime_ns = inode.ctime_ns = self._inodes.now_ns()
+            self._inodes.changed(inode)
+        if inode.mode & (stat.S_ISUID | stat.S_ISGID):
+            inode.mode = permissions.without_privileges(inode.mode)
+            self._inodes.changed(inode)
+        return len(data)
+
+    async def fsync(self, handle: int) -> None:
+        """Return when the file's bytes, then all metadata, are on the disk."""
+        await self._contents.sync(self._open[handle].inode)
+        await self._database.sync()
+
+    async def fsyncdir(self) -> None:
+        """Return when all metadata is on the disk."""
+        await self._database.sync()
+
+    def release(self, handle: int) -> None:
+        """Close a handle."""
+        file = self._open.pop(handle)
+        self._contents.release(file.content)
+        left = self._open_counts[file.inode] - 1
+        if left:
+            self._open_counts[file.inode] = left
+            return
+        del self._open_counts[file.inode]
+        if file.inode in self._orphans and not self._references.count(file.inode):
+            self._delete_unreachable(file.inode)
+
+    # ---- inside
+
+    def _handle(self, number: InodeNumber) -> int:
+        content = self._contents.open(number)
+        handle = self._next_handle
+        self._next_handle += 1
+        self._open[handle] = OpenFile(number, content)
+        self._open_counts[number] = self._open_counts.get(number, 0) + 1
+        return handle
+
+    async def _resize(self, number: InodeNumber, size: int) -> None:
+        inode = self._inodes.get(number)
+        if inode.is_directory:
+            raise IsADirectory("It is a directory.")
+        if not inode.is_file:
+            raise InvalidArgument("Only regular files have a length.")
+        old_size = inode.size
+        if size != old_size:
+            await self._cut(number, old_size, size)
+        inode = self._inodes.get(number)
+        inode.size = size
+        inode.stored_bytes = None
+        inode.mtime_ns = inode.ctime_ns = self._inodes.now_ns()
+        inode.mode = permissions.without_privileges(inode.mode)
+        self._inodes.changed(inode)
+
+    async def _cut(self, number: InodeNumber, old_size: int, size: int) -> None:
+        """A smaller size goes into the same commit as the end of the blocks beyond it."""
+        content = self._contents.open(number)
+        try:
+            self._set_size(number, min(old_size, size))
+            await content.truncate(old_size, size)
+        except LayrError:
+            self._set_size(number, old_size)
+            raise
+        finally:
+            self._contents.release(content)
+
+    def _set_size(self, number: InodeNumber, size: int) -> None:
+        inode = self._inodes.get(number)
+        inode.size = size
+        self._inodes.changed(inode)
+
+    def _check_room(self) -> None:
+        if not self._database.has_room:
+            raise NoSpace("The disk that holds the volume's metadata is full.")
+
+    def _lost_name(self, inode: Inode) -> None:
+        if inode.nlink:
+            return
+        if self._references.count(inode.number) or inode.number in self._open_counts:
+            self._orphans.add(inode.number)
+        else:
+            self._delete(inode)
+
+    def _delete_unreachable(self, number: InodeNumber) -> None:
+        if number not in self._open_counts:
+            self._orphans.discard(number)
+            self._delete(self._inodes.get(number))
+
+    def _delete(self, inode: Inode) -> None:
+        if inode.is_file:
+            self._contents.remove(inode.number)
+        self._inodes.delete(inode)
+
+
+def _is_stale(atime_ns: int, mtime_ns: int, ctime_ns: int, now_ns: int) -> bool:
+    """Whether a read updates the access time: as ``relatime`` does, once after each change and once a day."""
+    return atime_ns <= mtime_ns or atime_ns <= ctime_ns or now_ns - atime_ns > DAY_NS
