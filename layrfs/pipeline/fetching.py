@@ -18,7 +18,7 @@ import msgspec
 
 from layrfs.errors import MissingPiece, Refused, RemoteError, Unavailable, WrongBytes
 from layrfs.model.shards import PieceRecord
-from layrfs.network.links import Cancellation
+from layrfs.network.connections import Cancellation
 from layrfs.pipeline.coding import sealed_of_piece
 from layrfs.pipeline.jobs import Attempt, Candidate, Done, Download, FetchPlan, Outcome
 from layrfs.pipeline.ports import Calls, Foreman, Tools

@@ -17,7 +17,7 @@ import msgspec
 from layrfs.crypto.digests import Buffer
 from layrfs.ids import PieceId
 from layrfs.model.records import HostAddress
-from layrfs.network.links import Cancellation
+from layrfs.network.connections import Cancellation
 from layrfs.pipeline.jobs import Wish
 from layrfs.pipeline.sealing import SealingKeys
 

@@ -1,0 +1,245 @@
+"""What every `Transfers` promises, run on the fake and on the real one (worker processes, TLS, hosts in memory)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import trio
+
+from layrfs.crypto.identity import NodeIdentity
+from layrfs.crypto.keys import VolumeKeys
+from layrfs.errors import LocalError, Unavailable
+from layrfs.ids import NodeId, PieceId, ShardId
+from layrfs.model.redundancy import Redundancy
+from layrfs.pipeline.jobs import WorkerKeys
+from layrfs.pipeline.pool import WorkerPool
+from layrfs.pipeline.pooled import PooledTransfers
+from layrfs.pipeline.transfers import (
+    Duplicate,
+    SourcePart,
+    Stored,
+    TargetPart,
+    Transfers,
+    Uploaded,
+    Zero,
+    missing_slots,
+)
+from tests.fakes.hosts import NETWORK_ID, FakeFinder, TlsHost
+from tests.fakes.transfers import FakeTransfers
+
+THREE = Redundancy(1, 3)
+KEYS = VolumeKeys(content=b"c" * 32, mask=b"m" * 32, root_private=b"r" * 32)
+
+
+@dataclass
+class World:
+    """A `Transfers`, what it is told, and a switch for how many hosts there are."""
+
+    transfers: Transfers
+    use_hosts: Callable[[int], None]
+    known: dict[bytes, tuple[int, int]]
+    bad: list[tuple[ShardId, PieceId, NodeId, str]] = field(default_factory=list)
+
+
+def worker_keys() -> WorkerKeys:
+    node = NodeIdentity.generate()
+    return WorkerKeys(KEYS.content, KEYS.mask, KEYS.digest_key, KEYS.volume_id, node.private, NETWORK_ID)
+
+
+@asynccontextmanager
+async def fake_world() -> AsyncIterator[World]:
+    known: dict[bytes, tuple[int, int]] = {}
+    fake = FakeTransfers(find_content=lambda digests: lookup(known, digests))
+
+    def use_hosts(count: int) -> None:
+        fake.hosts = count
+
+    yield World(fake, use_hosts, known)
+
+
+@asynccontextmanager
+async def real_world() -> AsyncIterator[World]:
+    hosts = [TlsHost() for _ in range(5)]
+    for host in hosts:
+        host.start()
+    finder = FakeFinder([host.record() for host in hosts])
+    known: dict[bytes, tuple[int, int]] = {}
+    bad: list[tuple[ShardId, PieceId, NodeId, str]] = []
+    transfers = PooledTransfers(
+        WorkerPool(worker_keys(), workers=2),
+        finder,
+        find_content=lambda digests: lookup(known, digests),
+        on_bad_piece=lambda *report: bad.append(report),
+        patience_seconds=0.1,
+    )
+
+    def use_hosts(count: int) -> None:
+        finder.records = [host.record() for host in hosts[:count]]
+
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(transfers.run)
+            yield World(transfers, use_hosts, known, bad)
+            nursery.cancel_scope.cancel()
+    finally:
+        for host in hosts:
+            host.stop()
+
+
+def lookup(known: Mapping[bytes, tuple[int, int]], digests: Sequence[bytes]) -> Mapping[bytes, tuple[int, int]]:
+    return {digest: known[digest] for digest in digests if digest in known}
+
+
+WorldMaker = Callable[[], AbstractAsyncContextManager[World]]
+
+
+@pytest.fixture(params=[fake_world, real_world], ids=["fake", "real"])
+def make_world(request: pytest.FixtureRequest) -> WorldMaker:
+    maker: WorldMaker = request.param
+    return maker
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+def write_parts(directory: Path, *contents: bytes) -> list[SourcePart]:
+    """Files of one block each."""
+    parts = []
+    for number, content in enumerate(contents):
+        path = directory / f"source-{number}"
+        path.write_bytes(content)
+        parts.append(SourcePart(number + 2, 0, str(path), 0, len(content)))
+    return parts
+
+
+def targets_of(directory: Path, uploaded: Uploaded) -> list[TargetPart]:
+    """One file for each stored part."""
+    return [
+        TargetPart(str(directory / f"target-{number}"), 0, outcome.part.offset, outcome.part.length)
+        for number, outcome in enumerate(uploaded.outcomes)
+        if isinstance(outcome, Stored)
+    ]
+
+
+async def test_what_was_uploaded_comes_back(make_world: WorldMaker, directory: Path) -> None:
+    contents = [os.urandom(300_000), b"text " * 1000, b"\0\0leading zeros stay"]
+    async with make_world() as world:
+        uploaded = await world.transfers.upload(write_parts(directory, *contents), THREE)
+        assert uploaded.shard is not None
+        assert uploaded.shard.plain_bytes == sum(map(len, contents))
+        assert len({piece.host for piece in uploaded.shard.pieces}) == 3
+        assert [piece.position for piece in uploaded.shard.pieces] == [0, 1, 2]
+        await world.transfers.download(uploaded.shard, targets_of(directory, uploaded), urgent=True)
+    for number, content in enumerate(contents):
+        assert (directory / f"target-{number}").read_bytes() == content
+
+
+async def test_a_part_may_come_from_and_go_to_the_middle_of_a_file(make_world: WorldMaker, directory: Path) -> None:
+    source, target = directory / "source", directory / "target"
+    source.write_bytes(b"before|the part|after")
+    target.write_bytes(b"." * 30)
+    async with make_world() as world:
+        uploaded = await world.transfers.upload([SourcePart(2, 7, str(source), 7, 8)], THREE)
+        assert uploaded.shard is not None
+        await world.transfers.download(uploaded.shard, [TargetPart(str(target), 10, 4, 4)], urgent=False)
+    assert target.read_bytes() == b"." * 10 + b"part" + b"." * 16
+
+
+async def test_zeros_are_holes_and_equal_parts_share_a_place(make_world: WorldMaker, directory: Path) -> None:
+    async with make_world() as world:
+        parts = write_parts(directory, bytes(200_000), b"twice", b"", b"twice", b"end in zeros" + bytes(70_000))
+        uploaded = await world.transfers.upload(parts, THREE)
+        first, twice, empty, again, tail = uploaded.outcomes
+        assert (first, empty) == (Zero(), Zero())
+        assert isinstance(twice, Stored)
+        assert again == twice
+        assert isinstance(tail, Stored)
+        assert tail.part.length == len(b"end in zeros")
+        assert uploaded.shard is not None
+        assert uploaded.shard.plain_bytes == len(b"twice") + len(b"end in zeros")
+
+
+async def test_a_source_that_ends_early_reads_as_zeros(make_world: WorldMaker, directory: Path) -> None:
+    (part,) = write_parts(directory, b"short")
+    async with make_world() as world:
+        uploaded = await world.transfers.upload([SourcePart(2, 0, part.path, 0, 4096)], THREE)
+        (outcome,) = uploaded.outcomes
+        assert isinstance(outcome, Stored)
+        assert outcome.part.length == 5
+
+
+async def test_what_the_volume_stores_already_is_not_stored_again(make_world: WorldMaker, directory: Path) -> None:
+    async with make_world() as world:
+        parts = write_parts(directory, b"known", b"new")
+        before = await world.transfers.upload(parts[:1], THREE)
+        (outcome,) = before.outcomes
+        assert isinstance(outcome, Stored)
+        world.known[outcome.part.digest] = (77, 5)
+        after = await world.transfers.upload(parts, THREE)
+        assert after.outcomes[0] == Duplicate(77, 5)
+        assert isinstance(after.outcomes[1], Stored)
+        assert after.outcomes[1].part.offset == 0
+        assert await world.transfers.upload(parts[:1], THREE) == Uploaded((Duplicate(77, 5),), None)
+
+
+async def test_equal_data_never_makes_an_equal_shard(make_world: WorldMaker, directory: Path) -> None:
+    async with make_world() as world:
+        parts = write_parts(directory, b"the same")
+        first, second = [(await world.transfers.upload(parts, THREE)).shard for _ in range(2)]
+        assert first is not None
+        assert second is not None
+        assert first.id != second.id
+        assert first.salt != second.salt
+        assert not {piece.id for piece in first.pieces} & {piece.id for piece in second.pieces}
+
+
+async def test_few_hosts_make_a_degraded_shard_that_is_topped_up_later(make_world: WorldMaker, directory: Path) -> None:
+    async with make_world() as world:
+        world.use_hosts(1)
+        shard = (await world.transfers.upload(write_parts(directory, b"precious"), THREE)).shard
+        assert shard is not None
+        assert len(shard.pieces) == 1
+        world.use_hosts(5)
+        more = await world.transfers.top_up(shard, missing_slots(shard))
+        assert {piece.position for piece in more} == {0, 1, 2} - {piece.position for piece in shard.pieces}
+        assert len({piece.host for piece in (*shard.pieces, *more)}) == 3
+        assert len({piece.id for piece in (*shard.pieces, *more)}) == 3
+
+
+async def test_without_any_host_an_upload_is_unavailable(make_world: WorldMaker, directory: Path) -> None:
+    async with make_world() as world:
+        world.use_hosts(0)
+        with pytest.raises(Unavailable):
+            await world.transfers.upload(write_parts(directory, b"data"), THREE)
+
+
+async def test_files_that_cannot_be_used_are_this_machines_fault(make_world: WorldMaker, directory: Path) -> None:
+    async with make_world() as world:
+        with pytest.raises(LocalError):
+            await world.transfers.upload([SourcePart(2, 0, str(directory / "none"), 0, 10)], THREE)
+        shard = (await world.transfers.upload(write_parts(directory, b"data"), THREE)).shard
+        assert shard is not None
+        target = TargetPart(str(directory / "no" / "directory"), 0, 0, 4)
+        with pytest.raises(LocalError):
+            await world.transfers.download(shard, [target], urgent=True)
+
+
+async def test_many_at_once_all_succeed(make_world: WorldMaker, directory: Path) -> None:
+    async with make_world() as world:
+        parts = write_parts(directory, *[os.urandom(1000) for _ in range(30)])
+        done: list[Uploaded] = []
+
+        async def one(part: SourcePart) -> None:
+            done.append(await world.transfers.upload([part], THREE))
+
+        async with trio.open_nursery() as nursery:
+            for part in parts:
+                nursery.start_soon(one, part)
+        assert len({uploaded.shard.id for uploaded in done if uploaded.shard}) == 30
