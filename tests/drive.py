@@ -30,12 +30,12 @@ class Failed(AssertionError):
     """A command, a mount or a host did not do what it must; the message carries what it printed."""
 
 
-def wait_for(condition: Callable[[], bool], what: str, seconds: float = STOP_SECONDS) -> None:
+def wait_for(condition: Callable[[], bool], what: str | Callable[[], str], seconds: float = STOP_SECONDS) -> None:
     """Wait until another process made `condition` true. They have no virtual clock: only here is polled."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise Failed(f"not within {seconds:.0f} s: {what}")
+            raise Failed(f"not within {seconds:.0f} s: {what if isinstance(what, str) else what()}")
         time.sleep(0.02)
 
 
@@ -190,7 +190,7 @@ class Drive:
                 command, env=environment(self.home), cwd="/", stdin=subprocess.DEVNULL, stdout=output, stderr=output
             )
         try:
-            wait_for(self._mounted_or_over, f"mounted at {self.path}\n{tail(self.output)}", START_SECONDS)
+            wait_for(self._mounted_or_over, lambda: f"mounted at {self.path}\n{tail(self.output)}", START_SECONDS)
             os.stat(self.path)
         except BaseException:
             self.close()
@@ -216,7 +216,7 @@ class Drive:
             raise Failed(f"the mount process is still there\n{tail(self.output)}") from None
         if status:
             raise Failed(f"the mount process ended with {status}\n{tail(self.output)}")
-        wait_for(lambda: not processes_of(self.home), f"every process ended: {processes_of(self.home)}")
+        wait_for(lambda: not processes_of(self.home), lambda: f"every process ended: {processes_of(self.home)}")
         if is_mounted(self.path):
             raise Failed("the mount process is gone but its mount is not")
 
@@ -226,7 +226,9 @@ class Drive:
         self.process.kill()
         self.process.wait()
         self._unmount_lazily()
-        wait_for(lambda: not processes_of(self.home), f"children ended after kill -9: {processes_of(self.home)}")
+        wait_for(
+            lambda: not processes_of(self.home), lambda: f"children ended after kill -9: {processes_of(self.home)}"
+        )
 
     def remount(self, *, emptied: bool = False) -> None:
         """Unmount and mount again, with an emptied cache when asked for: nothing read before is in any memory."""
@@ -358,7 +360,9 @@ class HostNetwork:
                 command, env=environment(home) | {"RECORDING": os.path.join(home, "received")}, cwd="/",
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output,
             )  # fmt: skip
-        wait_for(lambda: self._accepts(number), f"host {number} listens\n{tail(self.output(number))}", START_SECONDS)
+        wait_for(
+            lambda: self._accepts(number), lambda: f"host {number} listens\n{tail(self.output(number))}", START_SECONDS
+        )
 
     def _accepts(self, number: int) -> bool:
         process = self.processes[number]
