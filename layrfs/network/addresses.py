@@ -7,6 +7,7 @@ equal endpoints are equal tuples (an IPv4 address seen through an IPv6 socket in
 
 from __future__ import annotations
 
+import enum
 import functools
 import ipaddress
 import re
@@ -63,6 +64,28 @@ def canonical(host: str) -> str:
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
         return str(address.ipv4_mapped)
     return str(address)
+
+
+class Scope(enum.IntEnum):
+    """How far an address reaches."""
+
+    MACHINE = 0
+    SITE = 1
+    WORLD = 2
+
+
+@functools.lru_cache(maxsize=4096)
+def scope(host: str) -> Scope:
+    """The scope of an IP literal."""
+    address = ipaddress.ip_address(host)
+    if address.is_loopback:
+        return Scope.MACHINE
+    return Scope.WORLD if address.is_global else Scope.SITE
+
+
+def may_speak_of(speaker: str, host: str) -> bool:
+    """Whether a node seen at ``speaker`` can know ``host``; nobody from afar sends us into our own networks."""
+    return scope(host) >= scope(speaker)
 
 
 async def resolve(address: Address) -> list[Address]:

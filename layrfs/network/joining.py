@@ -1,0 +1,156 @@
+"""Finding the network: seeds are asked until somebody answers, and again from time to time, for ever.
+
+Owns the seeds and what is wrong with them. Must not know routing or records beyond handing answers to the node.
+Invariant: a seed that cannot be resolved, does not answer, or belongs to another network never stops the others.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import trio
+
+from layrfs.errors import Unreachable
+from layrfs.ids import NodeId
+from layrfs.network.addresses import Address, resolve
+from layrfs.network.exchange import CLOCK_WINDOW_SECONDS, Answer, Exchange
+from layrfs.network.lookups import HARD_SECONDS, Peer
+from layrfs.network.peers import Peers
+from layrfs.wire.datagrams import Hello, Ping, Pong
+
+FIRST_PAUSE_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 30.0
+"""Between two rounds of asking seeds while there is no contact."""
+SEEDS_AGAIN_SECONDS = 300.0
+"""The same while there are contacts: how two halves of a network that share a seed find together."""
+RESOLVE_SECONDS = 5.0
+MOST_ENDPOINTS = 4
+"""Addresses tried of one name."""
+SEEDS_AT_ONCE = 8
+
+_log = logging.getLogger(__name__)
+
+
+class Joiner(Protocol):
+    """What joining needs of the node."""
+
+    node_id: NodeId
+    peers: Peers
+
+    async def look_up(self, target: bytes) -> object:
+        """Meet the nodes nearest to an id."""
+        ...
+
+    def answered_untrusted(self, peer: Peer, pong: Pong) -> bool:
+        """Take in an answer."""
+        ...
+
+
+class Joining:
+    """The seeds of one node."""
+
+    def __init__(self, node: Joiner, exchange: Exchange, seeds: Sequence[Address], now: Callable[[], float]) -> None:
+        self._node = node
+        self._exchange = exchange
+        self._seeds = seeds
+        self._now = now
+        self._own: set[Address] = set()
+        self._problems: dict[Address, str] = {}
+        self._limit = trio.CapacityLimiter(SEEDS_AT_ONCE)
+        self.joined = trio.Event()
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong with the first seed that something is wrong with."""
+        return next(iter(self._problems.values()), None)
+
+    async def join_forever(self) -> None:
+        """Ask seeds, explore from there, rest, again."""
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            alone = not self._has_contacts()
+            await self._greet_seeds()
+            if self._has_contacts():
+                await self._explore(thoroughly=alone)
+                pause = FIRST_PAUSE_SECONDS
+                await self._rest(SEEDS_AGAIN_SECONDS)
+            else:
+                await self._rest(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+    def _has_contacts(self) -> bool:
+        return len(self._node.peers.table) > 0
+
+    async def _rest(self, seconds: float) -> None:
+        """Sleep, but not on when the first contact has come or the last one gone."""
+        had_contacts = self._has_contacts()
+        until = trio.current_time() + seconds
+        while trio.current_time() < until and self._has_contacts() == had_contacts:  # noqa: ASYNC110 - twice a second
+            await trio.sleep(min(FIRST_PAUSE_SECONDS, seconds))
+
+    async def _explore(self, *, thoroughly: bool) -> None:
+        """Make ourselves known to our neighbours; when new here, meet some of everybody else too."""
+        began = trio.current_time()
+        await self._node.look_up(self._node.node_id)
+        if not self.joined.is_set():
+            _log.info("joined the network: %d nodes known", len(self._node.peers.table))
+            self.joined.set()
+        if thoroughly:
+            for target in self._node.peers.table.neglected(began):
+                await self._node.look_up(target)
+
+    async def _greet_seeds(self) -> None:
+        async with trio.open_nursery() as nursery:
+            for seed in self._seeds:
+                nursery.start_soon(self._greet, seed)
+        if not self._has_contacts() and not self._problems:
+            self.joined.set()  # all seeds are ourselves, or there are none: this node is the network
+
+    async def _greet(self, seed: Address) -> None:
+        async with self._limit:
+            try:
+                with trio.fail_after(RESOLVE_SECONDS):
+                    endpoints = await resolve(seed)
+            except (Unreachable, trio.TooSlowError):
+                self._note(seed, f"the name of seed {seed} cannot be resolved")
+                return
+            for endpoint in endpoints[:MOST_ENDPOINTS]:
+                await self._greet_endpoint(seed, endpoint)
+
+    async def _greet_endpoint(self, seed: Address, endpoint: Address) -> None:
+        if endpoint in self._own or self._node.peers.table.knows_address(endpoint):
+            return
+        answer = await self._ask(endpoint, Ping())
+        if answer is None:
+            await self._find_out_why(seed, endpoint)
+        elif answer.node_id == self._node.node_id:
+            self._own.add(endpoint)
+            self._problems.pop(seed, None)
+        elif self._node.answered_untrusted(Peer(answer.node_id, endpoint), answer.message):
+            self._problems.pop(seed, None)
+        else:
+            self._note(seed, f"seed {seed} answers, but is not a host others can reach")
+
+    async def _find_out_why(self, seed: Address, endpoint: Address) -> None:
+        """A seed that ignores our ping may still say hello, and thereby what is wrong."""
+        answer = await self._ask(endpoint, Hello())
+        if answer is None:
+            self._note(seed, f"seed {seed} does not answer")
+        elif not self._exchange.is_ours(answer):
+            self._note(seed, f"seed {seed} belongs to another network")
+        elif abs(answer.time_ms / 1000 - self._now()) > CLOCK_WINDOW_SECONDS:
+            minutes = abs(answer.time_ms / 1000 - self._now()) / 60
+            self._note(seed, f"the clock of this machine, or of seed {seed}, is wrong by {minutes:.0f} minutes")
+
+    async def _ask(self, endpoint: Address, request: Ping | Hello) -> Answer[Pong] | None:
+        with trio.move_on_after(HARD_SECONDS):
+            return await self._exchange.ask(endpoint, request, Pong)
+        return None
+
+    def _note(self, seed: Address, problem: str) -> None:
+        """Remember a problem, log it once."""
+        if self._problems.get(seed) != problem:
+            self._problems[seed] = problem
+            _log.warning("%s", problem)
