@@ -63,7 +63,7 @@ class ControlClient:
                     progress(reply.progress)
                 elif reply.error is not None:
                     raise errors.named(reply.error.kind, reply.error.message)
-                elif reply.result is not None:
+                elif reply.result:
                     return msgspec.json.decode(reply.result, type=command.answer)
         raise LocalError("the drive ended before it answered; its log says why")
 

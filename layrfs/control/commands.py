@@ -158,9 +158,12 @@ class Failure(msgspec.Struct, frozen=True):
     message: str
 
 
+_NO_RESULT = msgspec.Raw()
+
+
 class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
     """An answer line; exactly one of the three is there. ``progress`` lines come before the one that ends it."""
 
     progress: ProgressReport | None = None
-    result: msgspec.Raw | None = None
+    result: msgspec.Raw = _NO_RESULT
     error: Failure | None = None

@@ -21,6 +21,7 @@ import trio
 from layrfs.control.address import short_address
 from layrfs.control.commands import REQUEST_LIMIT_BYTES, Bound, Envelope, Failure, Progress, Reply
 from layrfs.errors import LayrError, LocalError, StateInUse, innermost
+from layrfs.logs import printable
 from layrfs.model.status import ProgressReport
 
 _log = logging.getLogger(__name__)
@@ -52,17 +53,12 @@ class ControlServer:
                 os.unlink(self._path)
 
     async def _listen(self) -> trio.SocketListener:
-        sock = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             with short_address(self._path) as address:
                 _clear_abandoned(self._path, address)
-                await sock.bind(address)
-            os.chmod(self._path, 0o600)
-            sock.listen(_BACKLOG)
+                return await _bound_listener(address)
         except OSError as error:
-            sock.close()
             raise LocalError(f"the control socket {self._path} cannot be made: {error.strerror}") from error
-        return trio.SocketListener(sock)
 
     async def _serve(self, stream: trio.SocketStream) -> None:
         async with stream:
@@ -99,7 +95,7 @@ class _Sender:
         self._changed = trio.Event()
 
     def report(self, progress: ProgressReport) -> None:
-        self._newest = progress
+        self._newest = msgspec.structs.replace(progress, text=printable(progress.text))
         self._changed.set()
 
     async def send_progress(self) -> None:
@@ -115,6 +111,18 @@ class _Sender:
         with trio.move_on_after(_SEND_SECONDS, shield=True), contextlib.suppress(trio.BrokenResourceError):
             async with self._lock:
                 await self._stream.send_all(line)
+
+
+async def _bound_listener(address: str) -> trio.SocketListener:
+    sock = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        await sock.bind(address)
+        os.chmod(address, 0o600)
+        sock.listen(_BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    return trio.SocketListener(sock)
 
 
 async def _receive_line(stream: trio.SocketStream) -> bytes | None:
@@ -168,4 +176,5 @@ def _explain(error: BaseException) -> Reply:
 
 
 def _failure(kind: str, message: str) -> Reply:
-    return Reply(error=Failure(kind, message))
+    """File names in sentences may hold what neither JSON nor a terminal takes."""
+    return Reply(error=Failure(kind, printable(message)))
