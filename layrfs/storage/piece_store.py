@@ -1,7 +1,7 @@
 """A host's pieces on its disk: written whole and durable, verified before they are believed.
 
 Owns `pieces/`, `incoming/` and `quarantine/` of one directory; must not know the network, or what pieces are made of.
-A piece file is a 64-byte head (whose piece it is, since when) and the piece's bytes, nothing else.
+What a piece's file looks like is said in `layrfs.storage.piece_file`.
 Invariants: a file under its final name was complete, verified and fsynced when it got that name, and `put` returns
 after the name is durable too; whatever `read` gives has just been verified; what fails verification is moved aside,
 counted and from then on missing.
@@ -26,7 +26,16 @@ from layrfs.crypto import merkle
 from layrfs.crypto.digests import Buffer
 from layrfs.errors import CorruptFile, LocalError, NewerFormat, NoSpace, NotPermitted, WrongBytes
 from layrfs.ids import PIECE_ID_BYTES, PieceId
-from layrfs.storage.piece_file import HEAD_BYTES, PieceHead, read_at, sync_directory, write_new
+from layrfs.storage.piece_file import (
+    TAIL_BYTES,
+    AlignedBuffers,
+    PieceTail,
+    file_bytes,
+    read_tail,
+    read_whole,
+    sync_directory,
+    write_new,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -74,6 +83,7 @@ class PieceStore:
         self._space_bytes = space_bytes
         self._now = now
         self._lock = threading.RLock()
+        self._buffers = AlignedBuffers()
         self._serial = itertools.count()
         self._trees: OrderedDict[PieceId, list[bytes]] = OrderedDict()
         self._reserved = self._verified = 0
@@ -88,7 +98,7 @@ class PieceStore:
     @contextlib.contextmanager
     def room(self, piece_bytes: int) -> Iterator[None]:
         """Set room for one piece aside while it is on its way; NoSpace when there is none."""
-        wanted = piece_bytes + HEAD_BYTES
+        wanted = file_bytes(piece_bytes)
         with self._lock:
             if wanted > self._free_bytes():
                 raise NoSpace("the space set aside for others is full")
@@ -112,7 +122,7 @@ class PieceStore:
             return
         temporary = os.path.join(self._incoming, f"{piece.hex()}.{next(self._serial)}")
         try:
-            write_new(temporary, PieceHead(tenant, int(self._now()), len(data)), data)
+            write_new(temporary, PieceTail(tenant, int(self._now()), len(data)), data, self._buffers)
             self._publish(piece, temporary, tenant, len(data))
         except OSError as error:
             raise _local_error(error) from error
@@ -143,11 +153,11 @@ class PieceStore:
     def delete(self, piece: PieceId, tenant: bytes) -> bool:
         """Forget a piece of this tenant; False when there is none, or it is another's."""
         with self._lock:
-            head = self._head(piece)
-            if head is None or head.tenant != tenant:
+            tail = self._tail(piece)
+            if tail is None or tail.tenant != tenant:
                 return False
             os.unlink(self._path(piece))
-            self._account(-head.length - HEAD_BYTES, -1)
+            self._account(-file_bytes(tail.length), -1)
             self._trees.pop(piece, None)
         return True
 
@@ -219,10 +229,10 @@ class PieceStore:
 
     def _stored_already(self, piece: PieceId, tenant: bytes) -> bool:
         """Whether a good copy is here; a bad one is moved out of the way of the new one."""
-        head = self._head(piece)
-        if head is None:
+        tail = self._tail(piece)
+        if tail is None:
             return False
-        if head.tenant != tenant:
+        if tail.tenant != tenant:
             raise NotPermitted("another tenant has stored this piece here")
         if self._read(piece) is None:
             return False
@@ -232,22 +242,22 @@ class PieceStore:
     def _publish(self, piece: PieceId, temporary: str, tenant: bytes, piece_bytes: int) -> None:
         path = self._path(piece)
         with self._lock:
-            head = self._head(piece)
-            if head is not None and head.tenant != tenant:
+            tail = self._tail(piece)
+            if tail is not None and tail.tenant != tenant:
                 raise NotPermitted("another tenant has stored this piece here")
             os.rename(temporary, path)
-            if head is None:
-                self._account(piece_bytes + HEAD_BYTES, 1)
+            if tail is None:
+                self._account(file_bytes(piece_bytes), 1)
         sync_directory(os.path.dirname(path))
 
     def _account(self, more_bytes: int, more_pieces: int) -> None:
         self._used += more_bytes
         self._count += more_pieces
 
-    def _head(self, piece: PieceId) -> PieceHead | None:
-        """None when there is no such piece, or its head is damaged (the piece is set aside then)."""
+    def _tail(self, piece: PieceId) -> PieceTail | None:
+        """None when there is no such piece, or its tail is damaged (the piece is set aside then)."""
         with self._opened(piece) as descriptor:
-            return None if descriptor is None else PieceHead.from_bytes(read_at(descriptor, 0, HEAD_BYTES))
+            return None if descriptor is None else read_tail(descriptor)
         return None
 
     def _read(self, piece: PieceId) -> tuple[bytes, list[bytes]] | None:
@@ -255,10 +265,12 @@ class PieceStore:
         with self._opened(piece) as descriptor:
             if descriptor is None:
                 return None
-            head = PieceHead.from_bytes(read_at(descriptor, 0, HEAD_BYTES))
-            data = read_at(descriptor, HEAD_BYTES, min(head.length, os.fstat(descriptor).st_size))
+            with self._buffers.lease(os.fstat(descriptor).st_size) as image:
+                read_whole(descriptor, image)
+                tail = PieceTail.from_bytes(image[-TAIL_BYTES:])
+                data = bytes(image[: tail.length])
             hashes = merkle.leaf_hashes(data)
-            if len(data) != head.length or merkle.root_of(hashes, len(data)) != piece:
+            if len(data) != tail.length or merkle.root_of(hashes, len(data)) != piece:
                 raise CorruptFile("the bytes are not the piece any more")
             self._remember(piece, hashes)
             return data, hashes
@@ -269,12 +281,11 @@ class PieceStore:
         with self._opened(piece) as descriptor:
             if descriptor is None:
                 return None
-            size = PieceHead.from_bytes(read_at(descriptor, 0, HEAD_BYTES)).length
+            size = read_tail(descriptor).length
             first, count = _leaves_covering(size, offset, length)
             start = first * merkle.LEAF_BYTES
-            wanted = min(size - start, count * merkle.LEAF_BYTES)
-            leaves = read_at(descriptor, HEAD_BYTES + start, wanted)
-            if len(leaves) != wanted or merkle.leaf_hashes(leaves) != hashes[first : first + count]:
+            leaves = os.pread(descriptor, min(size - start, count * merkle.LEAF_BYTES), start)
+            if merkle.leaf_hashes(leaves) != hashes[first : first + count]:
                 raise CorruptFile("the bytes are not the piece any more")
             return RangeRead(size, first, leaves, tuple(merkle.prove(hashes, first, count)))
         return None

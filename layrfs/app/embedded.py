@@ -1,0 +1,162 @@
+"""`python -m layrfs.app.embedded DIRECTORY`: five real hosts on loopback, so that a drive works with no set-up.
+
+Owns the process: one network, five directories, their ports, `seeds.json`. The mount that started it talks to it
+through its standard streams alone: `standby` or `ready` comes out, and standard input ends when the mount does.
+Invariant: one process at a time serves a directory; others stand by until its lock is free.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import signal
+import sys
+from collections.abc import AsyncIterator
+
+import msgspec
+import trio
+
+from layrfs import logs
+from layrfs.app.serving import HostPlan, HostStarted, ServingHost
+from layrfs.config import write_atomically
+from layrfs.errors import LayrError, StateInUse, innermost
+from layrfs.host.directory import HostDirectory, HostSettings
+from layrfs.network.addresses import format_address
+from layrfs.network.piece_server import Limits
+from layrfs.wire.messages import NETWORK_ID_BYTES
+
+_log = logging.getLogger("layrfs.app.embedded")  # not __name__: this runs as __main__
+
+HOSTS = 5
+LOOPBACK = "127.0.0.1"
+STANDBY_SECONDS = 0.5
+"""How often a standby looks whether the lock is free."""
+
+LIMITS = Limits(connections_per_address=256, bodies=8)
+"""Everybody comes from loopback; five hosts share one machine's memory."""
+
+
+async def serve(path: str) -> None:
+    """Stand by, then run the five hosts until standard input ends or SIGTERM comes."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_end_with_input, nursery.cancel_scope)
+            nursery.start_soon(_end_at_signal, signals, nursery.cancel_scope)
+            directory = HostDirectory(path)
+            await _lock(directory)
+            try:
+                await _run_hosts(directory)
+            finally:
+                directory.unlock()
+
+
+async def _lock(directory: HostDirectory) -> None:
+    if directory.try_lock():
+        return
+    _say("standby")
+    while not directory.try_lock():  # noqa: ASYNC110 - another process lets go of it
+        await trio.sleep(STANDBY_SECONDS)
+
+
+async def _run_hosts(directory: HostDirectory) -> None:
+    network_id = _network_id(directory.path)
+    async with trio.open_nursery() as nursery:
+        homes = [HostDirectory(os.path.join(directory.path, f"host-{number}")) for number in range(HOSTS)]
+        seeds: list[tuple[str, int]] = []
+        for home in homes:
+            started = await _start(home, network_id, tuple(seeds), nursery)
+            seeds.append((LOOPBACK, started.port))
+        _publish(directory.path, network_id, seeds)
+        _log.info("five hosts are ready, network %s", network_id.hex())
+        _say("ready")
+        await trio.sleep_forever()
+
+
+async def _start(
+    home: HostDirectory, network_id: bytes, seeds: tuple[tuple[str, int], ...], nursery: trio.Nursery
+) -> HostStarted:
+    """On the port of last time, because records and manifests elsewhere remember it; on another when that is taken."""
+    home.lock()
+    before = home.settings()
+    space_bytes = _disk_bytes(home.path)
+    plan = HostPlan(
+        network_id=network_id,
+        listen=LOOPBACK,
+        port=before.port if before else 0,
+        space_bytes=space_bytes,
+        seeds=seeds,
+        limits=LIMITS,
+        free_share=1 / HOSTS,
+    )
+    host = await trio.to_thread.run_sync(ServingHost, home, plan)
+    try:
+        started: HostStarted = await nursery.start(host.run)
+    except* StateInUse:
+        host = await trio.to_thread.run_sync(ServingHost, home, msgspec.structs.replace(plan, port=0))
+        started = await nursery.start(host.run)
+    home.save_settings(
+        HostSettings(network_id=network_id.hex(), listen=LOOPBACK, port=started.port, space_bytes=space_bytes)
+    )
+    return started
+
+
+def _network_id(path: str) -> bytes:
+    """The network's, made by its first start; each host keeps it, so one that is left is enough."""
+    for number in range(HOSTS):
+        settings = HostDirectory(os.path.join(path, f"host-{number}")).settings()
+        if settings is not None:
+            return bytes.fromhex(settings.network_id)
+    return secrets.token_bytes(NETWORK_ID_BYTES)
+
+
+def _publish(path: str, network_id: bytes, seeds: list[tuple[str, int]]) -> None:
+    content = {"network_id": network_id.hex(), "seeds": [format_address(*seed) for seed in seeds]}
+    write_atomically(os.path.join(path, "seeds.json"), json.dumps(content).encode())
+
+
+def _disk_bytes(path: str) -> int:
+    """Each host may use the whole disk; what it offers is its share of what is free."""
+    disk = os.statvfs(path)
+    return disk.f_blocks * disk.f_frsize
+
+
+async def _end_with_input(scope: trio.CancelScope) -> None:
+    async with trio.lowlevel.FdStream(os.dup(sys.stdin.fileno())) as stream:
+        while await stream.receive_some():
+            pass
+    scope.cancel()
+
+
+async def _end_at_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+    async for _ in signals:
+        scope.cancel()
+
+
+def _say(word: str) -> None:
+    sys.stdout.write(word + "\n")
+    sys.stdout.flush()
+
+
+def main(arguments: list[str]) -> int:
+    """The program. Its log is DIRECTORY/log; on failure one sentence goes to standard error too."""
+    if len(arguments) != 1:
+        sys.stderr.write("usage: python -m layrfs.app.embedded DIRECTORY\n")
+        return 2
+    try:
+        os.makedirs(arguments[0], mode=0o700, exist_ok=True)
+        logs.configure(os.path.join(arguments[0], "log"), verbose=False)
+        trio.run(serve, arguments[0])
+    except BaseException as error:
+        cause = innermost(error)
+        if not isinstance(cause, LayrError | OSError):
+            raise
+        _log.error("%s", cause)
+        sys.stderr.write(f"{cause}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,159 @@
+"""One running host: its pieces on disk, its TLS server in threads, its DHT node in the caller's trio runtime.
+
+Owns the order in which these start and stop. `layrfs.app.host` runs one of them, `layrfs.app.embedded` five.
+Invariant: when `run` has ended no thread serves, and whatever was acknowledged is on the disk.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+import msgspec
+import trio
+
+from layrfs.errors import StateInUse
+from layrfs.host.directory import HostDirectory
+from layrfs.host.service import HostService
+from layrfs.ids import NodeId
+from layrfs.model.records import LIFETIME_SECONDS, NodeRecord
+from layrfs.network.addresses import format_address, is_literal, scope
+from layrfs.network.dht import DhtNode
+from layrfs.network.listening import open_listener, outward_address
+from layrfs.network.piece_server import Counts, Limits, PieceServer
+from layrfs.storage.piece_store import PieceStore, StoreStatistics
+
+_log = logging.getLogger(__name__)
+
+PEERS_SECONDS = 60.0
+_PEERS_KEPT = 32
+_PORT_TRIES = 20
+_STOP_SECONDS = 8.0
+
+
+class HostPlan(msgspec.Struct, frozen=True):
+    """What to run. `listen` is an IP literal; port 0 takes a free one. `announce` (another): what others are told."""
+
+    network_id: bytes
+    listen: str
+    port: int
+    space_bytes: int
+    seeds: tuple[tuple[str, int], ...] = ()
+    announce: str = ""
+    limits: Limits = Limits()
+    free_share: float = 1.0
+    """How much of the free space to offer: hosts that share a disk must not promise it several times."""
+
+
+class HostStarted(msgspec.Struct, frozen=True):
+    """What is known once it runs."""
+
+    node_id: NodeId
+    port: int
+    announced: str
+    statistics: StoreStatistics
+
+
+class ServingHost:
+    """See the module. The directory is locked by the caller."""
+
+    def __init__(self, directory: HostDirectory, plan: HostPlan) -> None:
+        """Opens the pieces. Raises LocalError, NewerFormat, CorruptFile. Blocking."""
+        self._directory = directory
+        self._plan = plan
+        self._identity = directory.identity()
+        self._store = PieceStore(directory.path, space_bytes=plan.space_bytes)
+        self._dropped = Counts()
+        self._stop_verifying = threading.Event()
+
+    async def run(self, *, task_status: trio.TaskStatus[HostStarted] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled. Raises StateInUse or UsageError when the port cannot be had."""
+        async with trio.open_nursery() as nursery:
+            listener, node = await self._take_port(nursery)
+            port = int(listener.getsockname()[1])
+            server = self._server(listener)
+            verifier = threading.Thread(target=self._store.verify_all, args=(self._stop_verifying,), daemon=True)
+            server.start()
+            verifier.start()
+            try:
+                announced = self._announced(node.seen_as())
+                task_status.started(HostStarted(self._identity.node_id, port, announced, self._store.statistics()))
+                await self._remember_peers(node)
+            finally:
+                self._stop_verifying.set()
+                with trio.CancelScope(shield=True):
+                    await trio.to_thread.run_sync(server.close, _STOP_SECONDS)
+                self._save_peers(node)
+        verifier.join(_STOP_SECONDS)
+
+    async def _take_port(self, nursery: trio.Nursery) -> tuple[socket.socket, DhtNode]:
+        """The same number for TCP and UDP. When any port will do, another one is tried until both are free."""
+        tries = 1 if self._plan.port else _PORT_TRIES
+        for left in reversed(range(tries)):
+            listener = open_listener(self._plan.listen, self._plan.port)
+            try:
+                node = self._node(int(listener.getsockname()[1]))
+                await nursery.start(node.run)
+            except StateInUse:
+                listener.close()
+                if left == 0:
+                    raise
+            except BaseException:
+                listener.close()
+                raise
+            else:
+                return listener, node
+        raise AssertionError  # the loop returns or raises
+
+    def _server(self, listener: socket.socket) -> PieceServer:
+        plan, identity = self._plan, self._identity
+        service = HostService(identity, plan.network_id, self._store, limits=plan.limits, dropped=self._dropped)
+        return PieceServer(identity, plan.network_id, listener, service, limits=plan.limits, dropped=self._dropped)
+
+    def _node(self, port: int) -> DhtNode:
+        def seen_as() -> str | None:
+            return node.seen_as()
+
+        node = DhtNode(
+            self._identity,
+            self._plan.network_id,
+            bind=(self._plan.listen, port),
+            make_record=lambda udp_port: self._record(udp_port, seen_as),
+            seeds=self._plan.seeds,
+            serving=True,
+        )
+        return node
+
+    def _record(self, port: int, seen_as: Callable[[], str | None]) -> NodeRecord:
+        """Who we are, where, and how much room there is now; the DHT node asks again every few seconds."""
+        return NodeRecord.sign(
+            self._identity,
+            host=self._announced(seen_as()),
+            udp_port=port,
+            tcp_port=port,
+            free_bytes=int(self._store.free_bytes() * self._plan.free_share),
+            expires=int(time.time()) + LIFETIME_SECONDS,
+        )
+
+    def _announced(self, seen_as: str | None) -> str:
+        """The address others are told: as asked, as listened on, as others see us, or by this machine's routes."""
+        if self._plan.announce:
+            return self._plan.announce
+        if not ipaddress.ip_address(self._plan.listen).is_unspecified:
+            return self._plan.listen
+        outward = outward_address(next((host for host, _ in self._plan.seeds if is_literal(host)), "192.0.2.1"))
+        return max(seen_as or outward, outward, key=scope)
+
+    async def _remember_peers(self, node: DhtNode) -> None:
+        while True:
+            await trio.sleep(PEERS_SECONDS)
+            self._save_peers(node)
+
+    def _save_peers(self, node: DhtNode) -> None:
+        peers = [format_address(record.host, record.udp_port) for record in node.contacts()[:_PEERS_KEPT]]
+        if peers:
+            self._directory.save_peers(peers)
