@@ -1,0 +1,390 @@
+"""What the drive answers at its control socket: one method for each command of ``layrfs.control.commands``.
+
+Gathers facts from the parts and moves bytes for the classic interface; decides nothing and keeps nothing. Handlers run
+on the trio thread beside FUSE requests, so whatever grows with the volume yields now and then.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+import time
+from collections.abc import Iterator
+
+import trio
+
+import layrfs
+from layrfs.app.membership import Membership, choose_network
+from layrfs.config import MountOptions
+from layrfs.control import commands
+from layrfs.control.commands import Progress
+from layrfs.crypto.keys import VolumeKeys
+from layrfs.errors import (
+    AccessDenied,
+    AlreadyExists,
+    IsADirectory,
+    LocalError,
+    NotADirectory,
+    NotFound,
+    NotSupported,
+    Unavailable,
+)
+from layrfs.ids import ROOT_INODE, InodeNumber
+from layrfs.model.manifest import Manifest
+from layrfs.model.status import (
+    CacheDropped,
+    Done,
+    Fetched,
+    HostStatus,
+    ListEntry,
+    ListPage,
+    ManifestText,
+    NetworkStatus,
+    PathStatus,
+    ProgressReport,
+    Stored,
+    SyncReport,
+    VolumeStatus,
+)
+from layrfs.network.addresses import format_address
+from layrfs.pipeline.manifests import check_volume, restore
+from layrfs.pipeline.pooled import PooledTransfers
+from layrfs.storage.content import Catalog
+from layrfs.storage.database import Database
+from layrfs.storage.tree import Tree
+from layrfs.vfs.contents import Contents
+from layrfs.vfs.directories import Listing
+from layrfs.vfs.filesystem import Filesystem, Owner
+from layrfs.vfs.inodes import Inode
+
+COPY_BYTES = 1 << 20
+YIELD_EVERY = 64
+_KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
+_STATES_WORST_FIRST = ("lost", "cached", "uploading", "degraded", "safe")
+
+
+class Answers:
+    """The handlers."""
+
+    def __init__(
+        self,
+        *,
+        volume: str,
+        keys: VolumeKeys,
+        options: MountOptions,
+        network_file: str,
+        database: Database,
+        tree: Tree,
+        catalog: Catalog,
+        contents: Contents,
+        filesystem: Filesystem,
+        transfers: PooledTransfers,
+        membership: Membership,
+    ) -> None:
+        self._volume = volume
+        self._keys = keys
+        self._options = options
+        self._network_file = network_file
+        self._database = database
+        self._tree = tree
+        self._catalog = catalog
+        self._contents = contents
+        self._filesystem = filesystem
+        self._transfers = transfers
+        self._membership = membership
+        self._started = time.monotonic()
+        self.stopping = trio.Event()
+        """Set by the command ``stop``; whoever runs the drive waits for it."""
+
+    def table(self, mountpoint: str) -> list[commands.Bound]:
+        """The table, for a drive mounted at ``mountpoint`` (empty: not mounted)."""
+
+        async def status(_request: commands.Nothing, _progress: Progress) -> VolumeStatus:
+            return self._status(mountpoint)
+
+        return [
+            commands.STATUS.bind(status),
+            commands.PATH_STATUS.bind(self.path_status),
+            commands.SYNC.bind(self.sync),
+            commands.CACHE_DROP.bind(self.cache_drop),
+            commands.LIST.bind(self.list_directory),
+            commands.MANIFEST.bind(self.manifest),
+            commands.UPLOAD.bind(self.upload),
+            commands.DOWNLOAD.bind(self.download),
+            commands.NET_SHOW.bind(self.net_show),
+            commands.NET_JOIN.bind(self.net_join),
+            commands.NET_LEAVE.bind(self.net_leave),
+            commands.STOP.bind(self.stop),
+        ]
+
+    def _status(self, mountpoint: str) -> VolumeStatus:
+        stats = self._contents.stats()
+        problems = [text for text in (stats.problem, self._membership.problem) if text]
+        if stats.unreachable_shards:
+            problems.append(f"{stats.unreachable_shards} shards could not be read from any host")
+        return VolumeStatus(
+            volume=self._volume,
+            mountpoint=mountpoint,
+            volume_id=self._keys.volume_id.hex(),
+            version=layrfs.__version__,
+            pid=os.getpid(),
+            uptime_seconds=int(time.monotonic() - self._started),
+            read_only=self._options.read_only,
+            files=self._tree.inode_count,
+            file_bytes=self._database.value("SELECT coalesce(sum(plain_bytes), 0) FROM shard") + stats.dirty_bytes,
+            cached_bytes=stats.cached_bytes,
+            cache_limit_bytes=stats.limit_bytes,
+            dirty_bytes=stats.dirty_bytes,
+            uploading_bytes=stats.uploading_bytes,
+            upload_bytes_per_second=int(stats.upload_bytes_per_second),
+            shards=stats.shards,
+            degraded_shards=stats.degraded_shards,
+            lost_shards=stats.unreachable_shards,
+            eta_seconds=None if stats.eta_seconds is None else int(stats.eta_seconds),
+            problems=tuple(problems),
+            hosts=self._hosts(),
+            network=self._membership.status(),
+        )
+
+    def _hosts(self) -> tuple[HostStatus, ...]:
+        """Those that answer now, then those that hold pieces of ours but are silent."""
+        pieces = self._catalog.pieces_per_host()
+        known = {record.node_id: record for record in self._membership.known_hosts()}
+        online = [
+            HostStatus(
+                node.hex(),
+                format_address(record.host, record.tcp_port),
+                "online" if record.free_bytes else "full",
+                record.free_bytes,
+                pieces.get(node, 0),
+            )
+            for node, record in known.items()
+        ]
+        silent = [HostStatus(node.hex(), "", "silent", 0, count) for node, count in pieces.items() if node not in known]
+        return tuple(online + silent)
+
+    async def path_status(self, request: commands.AtPath, _progress: Progress) -> PathStatus:
+        inode = self._filesystem.resolve(request.path)
+        redundancy = str(self._filesystem.redundancy_of(inode.number))
+        if inode.is_directory:
+            return await self._directory_status(request.path, inode, redundancy)
+        cached, dirty = self._contents.usage(inode.number) if inode.is_file else (0, 0)
+        blocks = -(-inode.size // inode.block_bytes) if inode.is_file else 0
+        return PathStatus(
+            path=request.path,
+            kind=_kind(inode),
+            state=self._contents.state(inode.number) if inode.is_file else "",
+            size=inode.size,
+            block_bytes=inode.block_bytes,
+            redundancy=redundancy,
+            cached_bytes=cached,
+            dirty_bytes=dirty,
+            runs=self._contents.runs(inode.number, blocks),
+        )
+
+    async def _directory_status(self, path: bytes, directory: Inode, redundancy: str) -> PathStatus:
+        files = size = cached = dirty = 0
+        states = set()
+        number, block_bytes = directory.number, directory.block_bytes
+        for count, inode_number in enumerate(self._below(number)):
+            try:
+                inode = self._filesystem.getattr(inode_number)
+            except NotFound:
+                continue
+            if inode.is_file:
+                usage = self._contents.usage(inode_number)
+                files, size, cached, dirty = files + 1, size + inode.size, cached + usage[0], dirty + usage[1]
+                states.add(self._contents.state(inode_number))
+            if count % YIELD_EVERY == 0:
+                await trio.lowlevel.checkpoint()
+        state = next((word for word in _STATES_WORST_FIRST if word in states), "safe")
+        return PathStatus(path, "directory", state, size, block_bytes, redundancy, files, cached, dirty)
+
+    async def sync(self, request: commands.AtPath, progress: Progress) -> SyncReport:
+        inode = self._filesystem.resolve(request.path)
+        inodes = None if inode.number == ROOT_INODE else await self._all_below(inode)
+        sent = 0
+
+        def report(done_bytes: int, left_bytes: int) -> None:
+            nonlocal sent
+            sent = done_bytes
+            progress(ProgressReport(done_bytes, done_bytes + left_bytes, self._contents.stats().problem or ""))
+
+        await self._contents.flush_to_network(inodes, report)
+        await self._contents.sync(None)
+        await self._database.sync()
+        return SyncReport(sent, self._contents.stats().degraded_shards)
+
+    async def _all_below(self, inode: Inode) -> list[InodeNumber]:
+        if not inode.is_directory:
+            return [inode.number]
+        found = []
+        for number in self._below(inode.number):
+            found.append(number)
+            if len(found) % YIELD_EVERY == 0:
+                await trio.lowlevel.checkpoint()
+        return found
+
+    def _below(self, directory: InodeNumber) -> Iterator[InodeNumber]:
+        """Everything below a directory, depth first; holds one directory's listing at a time."""
+        waiting = [directory]
+        while waiting:
+            children = [(line.inode.number, line.inode.is_directory) for line in self._names(waiting.pop())]
+            for number, is_directory in children:
+                if is_directory:
+                    waiting.append(number)
+                yield number
+
+    def _names(self, directory: InodeNumber) -> Iterator[Listing]:
+        try:
+            for line in self._filesystem.listing(directory, 0):
+                if line.name not in {b".", b".."}:
+                    yield line
+        except NotFound:
+            return
+
+    async def cache_drop(self, _request: commands.Nothing, _progress: Progress) -> CacheDropped:
+        dropped = await self._contents.drop_clean()
+        return CacheDropped(dropped, self._contents.stats().dirty_bytes)
+
+    async def list_directory(self, request: commands.ListDirectory, _progress: Progress) -> ListPage:
+        directory = self._filesystem.resolve(request.path)
+        if not directory.is_directory:
+            raise NotADirectory(f"{request.path.decode(errors='replace')} is not a directory")
+        entries: list[ListEntry] = []
+        following = request.after
+        for line in self._filesystem.listing(directory.number, request.after):
+            if len(entries) >= request.limit:
+                return ListPage(tuple(entries), following)
+            following = line.position
+            if line.name not in {b".", b".."}:
+                entries.append(self._entry(line.name, line.inode))
+        return ListPage(tuple(entries))
+
+    def _entry(self, name: bytes, inode: Inode) -> ListEntry:
+        state = self._contents.state(inode.number) if inode.is_file else ""
+        return ListEntry(name, _kind(inode), inode.size, inode.mtime_ns, state)
+
+    async def manifest(self, request: commands.AtPath, _progress: Progress) -> ManifestText:
+        return ManifestText(self.manifest_of(self._filesystem.resolve(request.path).number).decode())
+
+    def manifest_of(self, number: InodeNumber) -> bytes:
+        """The manifest of a regular file as JSON. Raises ``Unavailable`` while parts of it are not on hosts."""
+        inode = self._filesystem.getattr(number)
+        if not inode.is_file:
+            raise IsADirectory("Only regular files have a manifest.")
+        if self._contents.state(number) in {"cached", "uploading"}:
+            raise Unavailable("The file is not on the network yet; `layrfs sync` waits for that.")
+        path = self._filesystem.path_of(number) or b"/unnamed"
+        return Manifest(
+            file_name=os.path.basename(path),
+            file_size=inode.size,
+            shard_size=inode.block_bytes,
+            volume=self._keys.volume_id,
+            shards=self._catalog.manifest_shards(number),
+        ).to_json()
+
+    async def upload(self, request: commands.Upload, progress: Progress) -> Stored:
+        parent_path, name = os.path.split(request.target)
+        parent = self._filesystem.resolve(parent_path).number
+        self._check_target(parent, name, replace=request.replace)
+        temporary = b".layrfs-" + secrets.token_hex(8).encode()
+        try:
+            number = await self._copy_in(os.fsdecode(request.source), parent, temporary, progress)
+            self._check_target(parent, name, replace=request.replace)
+            self._filesystem.rename(parent, temporary, parent, name, replace=request.replace)
+        except BaseException:
+            self._drop_name(parent, temporary)
+            raise
+        await self.sync(commands.AtPath(request.target), progress)
+        return Stored(request.target, self._filesystem.getattr(number).size, self._contents.state(number))
+
+    def _check_target(self, parent: InodeNumber, name: bytes, *, replace: bool) -> None:
+        if not name:
+            raise IsADirectory("The target needs a name.")
+        there = self._filesystem.lookup(parent, name)
+        if there is None:
+            return
+        self._filesystem.forget([(there.number, 1)])
+        if there.is_directory:
+            raise IsADirectory("The target is a directory.")
+        if not replace:
+            raise AlreadyExists("The target exists already; --replace overwrites it.")
+
+    def _drop_name(self, parent: InodeNumber, name: bytes) -> None:
+        there = self._filesystem.lookup(parent, name)
+        if there is not None:
+            self._filesystem.forget([(there.number, 1)])
+            self._filesystem.unlink(parent, name)
+
+    async def _copy_in(self, source: str, parent: InodeNumber, name: bytes, progress: Progress) -> InodeNumber:
+        descriptor = _open_source(source)
+        try:
+            size = os.fstat(descriptor).st_size
+            mode = stat.S_IFREG | (os.fstat(descriptor).st_mode & 0o777)
+            inode, handle = self._filesystem.create(parent, name, mode=mode, owner=Owner(os.getuid(), os.getgid()))
+            number, offset = inode.number, 0
+            try:
+                while data := await trio.to_thread.run_sync(os.pread, descriptor, COPY_BYTES, offset):
+                    await self._filesystem.write(handle, offset, data)
+                    offset += len(data)
+                    progress(ProgressReport(offset, size, "reading"))
+            finally:
+                self._filesystem.release(handle)
+                self._filesystem.forget([(number, 1)])
+            return number
+        finally:
+            os.close(descriptor)
+
+    async def download(self, request: commands.Download, progress: Progress) -> Fetched:
+        manifest = Manifest.from_json_untrusted(request.manifest.encode())
+        check_volume(manifest, self._keys.volume_id)
+        output = os.fsdecode(request.output)
+        if os.path.lexists(output) and not request.replace:
+            raise AlreadyExists(f"{output} exists already; --replace overwrites it")
+
+        def report(done_bytes: int, total_bytes: int) -> None:
+            progress(ProgressReport(done_bytes, total_bytes))
+
+        await restore(manifest, self._transfers, output, report)
+        return Fetched(manifest.file_size)
+
+    async def net_show(self, _request: commands.Nothing, _progress: Progress) -> NetworkStatus:
+        return self._membership.status()
+
+    async def net_join(self, request: commands.JoinNetwork, _progress: Progress) -> NetworkStatus:
+        return await self._choose_network(request.seeds)
+
+    async def net_leave(self, _request: commands.Nothing, _progress: Progress) -> NetworkStatus:
+        return await self._choose_network(())
+
+    async def _choose_network(self, seeds: tuple[str, ...]) -> NetworkStatus:
+        """For the next run of this drive, which ends now. A volume with files on hosts stays where they are."""
+        if self._catalog.shard_count():
+            raise NotSupported(
+                "this volume has files on its network's hosts and cannot move yet; make another with "
+                "`layrfs init --seed` under another LAYRFS_HOME, mount both, and copy"
+            )
+        config = await choose_network(self._network_file, seeds)
+        self.stopping.set()
+        return NetworkStatus(config.network_id or "", config.embedded, config.seeds)
+
+    async def stop(self, _request: commands.Nothing, _progress: Progress) -> Done:
+        self.stopping.set()
+        return Done()
+
+
+def _kind(inode: Inode) -> str:
+    return _KINDS.get(stat.S_IFMT(inode.mode), "special")
+
+
+def _open_source(source: str) -> int:
+    try:
+        return os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise NotFound(f"there is no {source}") from None
+    except PermissionError:
+        raise AccessDenied(f"you may not read {source}") from None
+    except OSError as error:
+        raise LocalError(f"{source} cannot be read: {error.strerror}") from error

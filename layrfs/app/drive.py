@@ -1,0 +1,294 @@
+"""The drive: one volume, its cache, its workers, its place in a network, and, when wanted, its mount.
+
+The composition root: builds every object, owns the top nursery and the order of shutdown. Decides nothing itself.
+
+The order of the end: no more requests (unmount), bytes then metadata onto the disk, background work cancelled, cache
+and database closed. What is not on hosts by then is uploaded after the next mount.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+
+import trio
+
+from layrfs.app.answers import Answers
+from layrfs.app.membership import Membership
+from layrfs.config import MountOptions, Paths
+from layrfs.control.server import ControlServer
+from layrfs.crypto.identity import NodeIdentity
+from layrfs.crypto.keys import VolumeKeys
+from layrfs.errors import CorruptFile, FileTooLarge, StateInUse, Unreachable
+from layrfs.ids import InodeNumber, NodeId, PieceId, ShardId
+from layrfs.pipeline.jobs import WorkerKeys
+from layrfs.pipeline.pool import WorkerPool
+from layrfs.pipeline.pooled import PooledTransfers
+from layrfs.storage.content import Catalog
+from layrfs.storage.database import Database
+from layrfs.storage.keyring import load_or_create_identity
+from layrfs.storage.tree import Tree
+from layrfs.vfs.contents import Contents
+from layrfs.vfs.filesystem import Filesystem
+from layrfs.vfs.inodes import Inodes
+from layrfs.vfs.policies import Policies
+from layrfs.vfs.statfs import Space
+
+_log = logging.getLogger(__name__)
+
+CACHE_SHARE = 0.1
+LARGEST_DEFAULT_CACHE_BYTES = 20 << 30
+SMALLEST_DEFAULT_CACHE_BYTES = 256 << 20
+HOSTS_SECONDS = 1.0
+"""How often we look whether hosts have come."""
+
+SPACE_SECONDS = 5.0
+NETWORK_SECONDS = 40.0
+"""For the embedded network's first start, or a seed's first answer."""
+
+LARGEST_ATTRIBUTE_BYTES = 65536
+
+
+class Drive:
+    """One volume in use; ``run`` once."""
+
+    def __init__(self, *, paths: Paths, volume: str, keys: VolumeKeys, options: MountOptions) -> None:
+        self.paths = paths
+        self.volume = volume
+        self.keys = keys
+        self.options = options
+
+    async def run(self, mountpoint: str | None, ready: Callable[[], None]) -> None:
+        """Until unmounted, told to stop, or SIGTERM or SIGINT; without a mountpoint only the control socket answers.
+
+        Raises ``StateInUse``, ``CorruptFile``, ``NewerFormat``, ``LocalError``.
+        """
+        paths, volume = self.paths, self.volume
+        with _locked(paths.volume_dir(volume)):
+            identity = load_or_create_identity(paths.node_key(volume))
+            membership = Membership(paths, identity, self.options.listen)
+            with Database(paths.database(volume)) as database:
+                _check_volume(database, self.keys, paths.database(volume))
+                async with trio.open_nursery() as nursery:
+                    await nursery.start(membership.run)
+                    network_id = await _network_id(membership)
+                    keys = _worker_keys(self.keys, identity, network_id)
+                    parts = _Parts(self, keys, membership, database)
+                    await _run(parts, mountpoint, ready)
+                    nursery.cancel_scope.cancel()
+
+
+class _Parts:
+    """Every long-lived object of a drive, built in order; each gets what it needs and nothing is attached later."""
+
+    def __init__(self, drive: Drive, worker_keys: WorkerKeys, membership: Membership, database: Database) -> None:
+        paths, volume, options, keys = drive.paths, drive.volume, drive.options, drive.keys
+        self.volume, self.options, self.database, self.membership = volume, options, database, membership
+        catalog = Catalog(database)
+        self.transfers = PooledTransfers(
+            WorkerPool(worker_keys, workers=options.workers),
+            membership,
+            find_content=catalog.find_content,
+            on_bad_piece=_report_bad_piece,
+            own_node=NodeIdentity.from_private(worker_keys.node_private).node_id,
+        )
+        tree = Tree(database)
+        inodes = Inodes(tree)
+        policies = Policies(tree, inodes)
+        self.contents = Contents(
+            database=database,
+            catalog=catalog,
+            cache_directory=paths.cache_dir(volume),
+            transfers=self.transfers,
+            block_bytes_of=inodes.block_bytes_of,
+            fix_block_bytes=policies.fix_block_bytes,
+            redundancy_of=policies.redundancy_of,
+            cache_bytes=options.cache_bytes or default_cache_bytes(paths.cache_dir(volume)),
+        )
+        space = _SpaceGauge(database, membership, paths.cache_dir(volume))
+        socket = paths.control_socket(volume)
+        self.filesystem = Filesystem(
+            database,
+            tree,
+            inodes,
+            self.contents,
+            space=space.measure,
+            virtual_attributes={
+                b"user.layrfs.state": lambda inode: self.contents.state(inode).encode(),
+                b"user.layrfs.manifest": self._manifest_attribute,
+                b"user.layrfs.control": lambda _inode: os.fsencode(socket),
+            },
+        )
+        self.answers = Answers(
+            volume=volume,
+            keys=keys,
+            options=options,
+            network_file=paths.network_file,
+            database=database,
+            tree=tree,
+            catalog=catalog,
+            contents=self.contents,
+            filesystem=self.filesystem,
+            transfers=self.transfers,
+            membership=membership,
+        )
+        self.socket = socket
+
+    def _manifest_attribute(self, inode: InodeNumber) -> bytes:
+        text = self.answers.manifest_of(inode)
+        if len(text) > LARGEST_ATTRIBUTE_BYTES:
+            raise FileTooLarge("The manifest is too long for an attribute; `layrfs manifest` prints it.")
+        return text
+
+
+async def _network_id(membership: Membership) -> bytes:
+    """Known from the last run, or as soon as a seed answers. Raises ``Unreachable`` when that is too long."""
+    with trio.move_on_after(NETWORK_SECONDS):
+        return await membership.network_id()
+    raise Unreachable("the network cannot be reached, and this volume was never on it before; check the seeds")
+
+
+def _worker_keys(keys: VolumeKeys, identity: NodeIdentity, network_id: bytes) -> WorkerKeys:
+    return WorkerKeys(
+        content=keys.content,
+        mask=keys.mask,
+        digest=keys.digest_key,
+        volume=keys.volume_id,
+        node_private=identity.private,
+        network_id=network_id,
+    )
+
+
+async def _run(parts: _Parts, mountpoint: str | None, ready: Callable[[], None]) -> None:
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(parts.transfers.run)
+            await nursery.start(parts.contents.run)
+            nursery.start_soon(parts.database.run)
+            nursery.start_soon(_watch_hosts, parts)
+            nursery.start_soon(_heed_signals, parts.answers.stopping)
+            await nursery.start(ControlServer(parts.socket, parts.answers.table(mountpoint or "")).run)
+            try:
+                await _serve(parts, mountpoint, ready)
+            finally:
+                with trio.CancelScope(shield=True):
+                    parts.filesystem.close()
+                    await parts.contents.sync(None)
+                    await parts.database.sync()
+                nursery.cancel_scope.cancel()
+    finally:
+        parts.contents.close()
+    _log.info("volume %s has ended in order", parts.volume)
+
+
+async def _serve(parts: _Parts, mountpoint: str | None, ready: Callable[[], None]) -> None:
+    """Until unmounted or told to stop."""
+    if not mountpoint:
+        ready()
+        await parts.answers.stopping.wait()
+        return
+    from layrfs.fuse.mounting import serve
+    from layrfs.fuse.operations import Operations
+
+    async with trio.open_nursery() as nursery:
+
+        async def stop_when_told() -> None:
+            await parts.answers.stopping.wait()
+            nursery.cancel_scope.cancel()
+
+        async def answer_kernel(*, task_status: trio.TaskStatus[None]) -> None:
+            source = f"layrfs:{parts.volume}"
+            operations = Operations(parts.filesystem)
+            await serve(operations, mountpoint, parts.options, source=source, task_status=task_status)
+            nursery.cancel_scope.cancel()
+
+        await nursery.start(answer_kernel)
+        nursery.start_soon(stop_when_told)
+        _log.info("volume %s is mounted at %s", parts.volume, mountpoint)
+        ready()
+
+
+async def _heed_signals(stopping: trio.Event) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        async for number in signals:
+            _log.info("%s: unmounting", signal.Signals(number).name)
+            stopping.set()
+
+
+async def _watch_hosts(parts: _Parts) -> None:
+    """Tell those who wait for hosts when new ones are there."""
+    known: set[NodeId] = set()
+    while True:
+        hosts = {record.node_id for record in parts.membership.known_hosts()}
+        if hosts - known:
+            parts.contents.hosts_appeared()
+        known = hosts
+        await trio.sleep(HOSTS_SECONDS)
+
+
+class _SpaceGauge:
+    """What ``df`` shows: what hosts hold for us and still offer, counted in bytes of the owner's data."""
+
+    def __init__(self, database: Database, membership: Membership, directory: str) -> None:
+        self._database = database
+        self._membership = membership
+        self._directory = directory
+        self._measured = -SPACE_SECONDS
+        self._space = Space(0, 0)
+
+    def measure(self) -> Space:
+        now = time.monotonic()
+        if now - self._measured > SPACE_SECONDS:
+            used = self._database.value("SELECT coalesce(sum(plain_bytes), 0) FROM shard")
+            free = self._free_bytes()
+            self._space = Space(used + free, free)
+            self._measured = now
+        return self._space
+
+    def _free_bytes(self) -> int:
+        """A third of what hosts offer (three copies); without hosts, what fits onto this disk."""
+        offered = sum(record.free_bytes for record in self._membership.known_hosts())
+        if offered:
+            return offered // 3
+        disk = os.statvfs(self._directory)
+        return disk.f_bavail * disk.f_frsize
+
+
+def default_cache_bytes(directory: str) -> int:
+    """A tenth of the free disk, at most 20 GiB."""
+    disk = os.statvfs(directory)
+    tenth = int(disk.f_bavail * disk.f_frsize * CACHE_SHARE)
+    return max(SMALLEST_DEFAULT_CACHE_BYTES, min(tenth, LARGEST_DEFAULT_CACHE_BYTES))
+
+
+@contextlib.contextmanager
+def _locked(directory: str) -> Iterator[None]:
+    """One process for a volume; the lock goes with the process, however that ends."""
+    descriptor = os.open(os.path.join(directory, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise StateInUse(f"another process is using the volume in {directory}") from None
+    finally:
+        os.close(descriptor)
+
+
+def _check_volume(database: Database, keys: VolumeKeys, path: str) -> None:
+    """The database is this volume's. Raises ``CorruptFile``."""
+    found = database.value("SELECT value FROM volume WHERE name = 'id'")
+    if found is None:
+        database.write("INSERT INTO volume VALUES('id', ?)", (keys.volume_id,))
+    elif found != keys.volume_id:
+        raise CorruptFile(f"{path} belongs to another volume than the key beside it")
+
+
+def _report_bad_piece(shard: ShardId, piece: PieceId, host: NodeId, kind: str) -> None:
+    _log.warning(
+        "host %s did not deliver piece %s of shard %s: %s", host.hex()[:12], piece.hex()[:12], shard.hex()[:12], kind
+    )
