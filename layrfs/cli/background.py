@@ -7,20 +7,25 @@ is in arguments, environment or log. A child that ends without a word is an erro
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 from layrfs import errors
 from layrfs.cli.passphrase import VARIABLE, asker
 from layrfs.config import Paths
-from layrfs.errors import LayrError, LocalError
+from layrfs.errors import LayrError, LocalError, StateInUse
 
 _LAST_LINES_BYTES = 4096
 _END_SECONDS = 10.0
+_LAST_DRIVE_SECONDS = 30.0
+_LOOK_AGAIN_SECONDS = 0.02
 
 
 class ReadyChannel:
@@ -61,6 +66,7 @@ def start_node(paths: Paths, volume: str, passfile: str | None) -> None:
 def start_drive(paths: Paths, volume: str, arguments: Sequence[str], ask: Callable[[], str]) -> None:
     """Run ``mount.layrfs -f ARGUMENTS`` in the background; returns when it is ready. Raises what it failed with."""
     paths.prepare(volume)
+    _await_end_of_last(paths.volume_dir(volume))
     log_file = paths.log_file(volume)
     ours, theirs = socket.socketpair()
     with ours:
@@ -80,6 +86,18 @@ def start_drive(paths: Paths, volume: str, arguments: Sequence[str], ask: Callab
         except BaseException:
             _end(process)
             raise
+
+
+def _await_end_of_last(volume_dir: str) -> None:
+    """After umount(8) the last drive still puts its bytes on the disk, and holds the volume's lock until then."""
+    deadline = time.monotonic() + _LAST_DRIVE_SECONDS
+    with open(os.open(os.path.join(volume_dir, "lock"), os.O_RDWR | os.O_CREAT, 0o600), "rb+") as lock:
+        while time.monotonic() < deadline:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            time.sleep(_LOOK_AGAIN_SECONDS)
+    raise StateInUse(f"another process still holds the volume in {volume_dir}")
 
 
 def _await_ready(channel: socket.socket, ask: Callable[[], str], log_file: str) -> None:

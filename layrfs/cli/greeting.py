@@ -23,7 +23,7 @@ def greeting(paths: Paths, mountpoint: str) -> str:
     if network is None or network.embedded:
         lines += [
             "",
-            "The hosts are five small processes' worth of disk on this machine: good for trying, no backup yet.",
+            "The hosts are all on this machine: good for trying, but no backup yet.",
             f"`{layrfs} host run --space 100G` on other machines makes real ones; README.md goes on from there.",
         ]
     return "\n".join([*lines, ""])

@@ -101,8 +101,17 @@ def _save(paths: Paths, volume: str, phrase: str, passphrase: str | None, seeds:
 
     paths.prepare(volume)
     if NetworkConfig.load(paths.network_file) is None:
-        NetworkConfig(network_id=None, seeds=seeds, embedded=not seeds).save(paths.network_file)
+        _choose_network(paths, seeds)
     save_volume_key(paths.volume_key(volume), phrase, passphrase)
+
+
+def _choose_network(paths: Paths, seeds: tuple[str, ...]) -> None:
+    if seeds:
+        from layrfs.cli.net import join_network
+
+        join_network(paths, seeds)
+    else:
+        NetworkConfig(network_id=None, seeds=(), embedded=True).save(paths.network_file)
 
 
 def _check_network(paths: Paths, seeds: tuple[str, ...]) -> None:

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from layrfs.cli.arguments import ArgumentParser
-from layrfs.cli.mountpoint import Stale, check_fuse, check_mountpoint, unmount
+from layrfs.cli.mountpoint import Stale, check_fuse, check_mountpoint, mount_at, unmount
 from layrfs.cli.outcome import run_command
 from layrfs.config import DEFAULT_VOLUME, MountOptions, Paths, option_value, valid_volume_name
-from layrfs.errors import NoVolume, StateInUse, UsageError
+from layrfs.errors import LocalError, NotRunning, NoVolume, StateInUse, UsageError
 
 _NO_DEVICE = frozenset({"none", "layrfs"})
 _EPILOG = """\
@@ -181,10 +181,14 @@ def _refuse_second(paths: Paths, volume: str) -> None:
     from layrfs.control.client import ControlClient
     from layrfs.control.commands import STATUS, Nothing
 
-    client = ControlClient(paths.control_socket(volume))
-    if client.is_running():
-        where = client.call(STATUS, Nothing()).mountpoint
-        raise StateInUse(f"volume {volume} is in use already{f', mounted at {where}' if where else ''}")
+    try:
+        where = ControlClient(paths.control_socket(volume)).call(STATUS, Nothing()).mountpoint
+    except (NotRunning, LocalError):
+        return  # there is none, or it ends just now, which is waited for
+    if not where:
+        raise StateInUse(f"volume {volume} is in use by another command just now")
+    if mount_at(where) is not None:
+        raise StateInUse(f"volume {volume} is in use already, mounted at {where}")
 
 
 def _arguments_again(request: MountRequest, mountpoint: str) -> list[str]:

@@ -214,17 +214,18 @@ def test_several_volumes_must_be_told_apart(shell: Shell) -> None:
     assert len(shell.succeeds("phrase").split()) == 24
 
 
-def test_seeds_are_written_down_once(shell: Shell) -> None:
-    shell.succeeds("init", "--seed", "192.0.2.1:4747", "192.0.2.2:4747")
-    network = json.loads((shell.home / "network.json").read_text())
-    assert (network["seeds"], network["embedded"]) == (["192.0.2.1:4747", "192.0.2.2:4747"], False)
-    shell.fails(2, "net join", "init", "--volume", "two", "--seed", "192.0.2.9:4747")
+def test_seeds_that_do_not_answer_are_no_network(shell: Shell) -> None:
+    shell.fails(11, "no seed answers: 127.0.0.1:9", "init", "--seed", "127.0.0.1:9")
+    assert not (shell.home / "network.json").exists()
+    assert not (shell.home / "volumes" / "default" / "volume.key").exists()
+
+
+def test_volumes_of_one_machine_share_a_network(volume: Shell) -> None:
+    volume.fails(2, "embedded network", "init", "--volume", "two", "--seed", "192.0.2.9:4747")
 
 
 def test_a_network_can_be_chosen_before_there_is_a_volume(shell: Shell) -> None:
     assert "embedded" in shell.succeeds("net", "show")
-    assert "192.0.2.1:4747" in shell.succeeds("net", "join", "192.0.2.1:4747")
-    assert json.loads(shell.succeeds("net", "show", "--json"))["seeds"] == ["192.0.2.1:4747"]
     assert json.loads(shell.succeeds("net", "leave", "--json"))["embedded"] is True
 
 
@@ -382,7 +383,7 @@ def test_without_a_volume_and_a_terminal_none_is_made(shell: Shell) -> None:
 
 
 def test_a_volume_in_use_says_where(drive: Shell) -> None:
-    drive.fails(9, "in use already", mountpoint(drive), module="mount")
+    drive.fails(9, "in use by another command", mountpoint(drive), module="mount")
 
 
 def test_doctor_finds_open_keys_and_says_what_to_do(volume: Shell) -> None:
