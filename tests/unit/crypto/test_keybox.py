@@ -89,7 +89,9 @@ def test_versions_and_kinds_that_never_existed() -> None:
             unlock(with_checksum(head + bytes(64)), None)
 
 
-@pytest.mark.parametrize("cost", [(21, 8, 1), (20, 16, 1), (17, 17, 1), (17, 8, 5), (0, 8, 1), (17, 0, 1), (17, 8, 0)])
+@pytest.mark.parametrize(
+    "cost", [(21, 1, 1), (21, 8, 1), (20, 16, 1), (17, 17, 1), (17, 8, 5), (0, 8, 1), (17, 0, 1), (17, 8, 0)]
+)
 def test_costs_beyond_the_bounds_are_refused_before_they_are_paid(cost: tuple[int, int, int]) -> None:
     blob = with_checksum(b"LYRK\1\1" + bytes(cost) + bytes(16) + bytes(48))
     with pytest.raises(CorruptFile, match="more memory or time"):

@@ -89,6 +89,13 @@ def test_any_name_survives(name: bytes) -> None:
     assert again.file_name == name
 
 
+def test_the_first_block_and_the_whole_payload() -> None:
+    document = json.loads(example().to_json())
+    document["shards"][0]["blocks"] = [{"number": 0, "offset": 0, "length": 100}]
+    (shard,) = Manifest.from_json_untrusted(json.dumps(document).encode()).shards
+    assert shard.blocks == (ManifestBlock(BlockNumber(0), 0, 100),)
+
+
 def test_fields_of_later_versions_are_ignored() -> None:
     document = json.loads(example().to_json())
     document["comment"] = {"anything": [1]}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from layrfs.errors import BadMessage
@@ -11,6 +11,8 @@ from layrfs.wire import frames
 
 
 @given(st.integers(1, frames.HEADER_LIMIT), st.integers(0, frames.BODY_LIMIT))
+@example(1, 0)
+@example(frames.HEADER_LIMIT, frames.BODY_LIMIT)
 def test_round_trip(header: int, body: int) -> None:
     prefix = frames.pack_prefix(header, body)
     assert len(prefix) == frames.PREFIX_BYTES
