@@ -22,7 +22,7 @@ from layrfs.ids import NodeId
 from layrfs.model.records import NodeRecord
 from layrfs.network.addresses import Address
 from layrfs.network.exchange import Asker, Exchange
-from layrfs.network.joining import Joining
+from layrfs.network.joining import EXPLORED, Joining
 from layrfs.network.lookups import ALPHA, HARD_SECONDS, Peer, Search, look_up
 from layrfs.network.observed import ObservedAddress
 from layrfs.network.peers import Peers
@@ -43,8 +43,8 @@ from layrfs.wire.datagrams import (
 )
 
 TICK_SECONDS = 1.0
-REFRESH_SECONDS = 60.0
-"""How often the table is searched for neglected buckets."""
+REFRESH_SECONDS = 30.0
+"""How often the table is searched for neglected buckets; a network smaller than ``K`` is looked over as a whole."""
 NEGLECTED_SECONDS = 900.0
 SPARE_START = 3
 """Contacts a lookup starts with, as a multiple of its width: the further ones matter when near ones are dead."""
@@ -249,5 +249,7 @@ class DhtNode:
     async def _refresh_forever(self) -> None:
         while True:
             await trio.sleep(REFRESH_SECONDS)
+            if 0 < len(self.peers.table) < K:
+                await self.look_up(self.node_id)
             for target in self.peers.table.neglected(trio.current_time() - NEGLECTED_SECONDS):
-                await self.look_up(target)
+                await self.look_up(target, width=EXPLORED)

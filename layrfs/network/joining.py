@@ -18,6 +18,7 @@ from layrfs.network.addresses import Address, resolve
 from layrfs.network.exchange import CLOCK_WINDOW_SECONDS, Answer, Exchange
 from layrfs.network.lookups import HARD_SECONDS, Peer
 from layrfs.network.peers import Peers
+from layrfs.network.routing import K
 from layrfs.wire.datagrams import Hello, Ping, Pong
 
 FIRST_PAUSE_SECONDS = 0.5
@@ -29,6 +30,8 @@ RESOLVE_SECONDS = 5.0
 MOST_ENDPOINTS = 4
 """Addresses tried of one name."""
 SEEDS_AT_ONCE = 8
+EXPLORED = 8
+"""Nodes met for each bucket when joining: the table fills further as it is used."""
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +42,7 @@ class Joiner(Protocol):
     node_id: NodeId
     peers: Peers
 
-    async def look_up(self, target: bytes) -> object:
+    async def look_up(self, target: bytes, *, width: int = K) -> object:
         """Meet the nodes nearest to an id."""
         ...
 
@@ -99,7 +102,7 @@ class Joining:
             self.joined.set()
         if thoroughly:
             for target in self._node.peers.table.neglected(began):
-                await self._node.look_up(target)
+                await self._node.look_up(target, width=EXPLORED)
 
     async def _greet_seeds(self) -> None:
         async with trio.open_nursery() as nursery:

@@ -65,7 +65,8 @@ class Peers:
             self.shelf.forget(peer.node_id)
             self._counters["bad record"] += 1
             return False
-        self._lost.pop(peer.node_id, None)
+        if self._lost.pop(peer.node_id, None) is not None:
+            self._hope(clock)
         self._banned.pop(peer, None)
         self.table.heard_from(peer.node_id, peer.address, clock)
         return True
@@ -141,6 +142,12 @@ class Peers:
                 lost.retry_at = clock + lost.pause
                 due.append(Peer(node_id, lost.address))
         return due
+
+    def _hope(self, clock: float) -> None:
+        """One lost contact is back: whatever kept us apart may be over, so try the others now."""
+        for lost in self._lost.values():
+            lost.retry_at = clock
+            lost.pause = FIRST_RETRY_SECONDS
 
     def _is_banned(self, peer: Peer, clock: float) -> bool:
         return clock < self._banned.get(peer, clock)

@@ -63,8 +63,11 @@ class _Buckets(RoutingTable):  # type: ignore[misc]
             half.last_updated = looked_into
 
     def get_bucket_for(self, node: Node) -> int:
+        return self.index_of(node.long_id)
+
+    def index_of(self, number: int) -> int:
         for index, bucket in enumerate(self.buckets):
-            if node.long_id <= bucket.range[1]:
+            if number <= bucket.range[1]:
                 return index
         raise AssertionError("an id of more than 160 bits")
 
@@ -155,7 +158,7 @@ class Table:
         return [_random_id(bucket) for bucket in self._buckets.buckets if bucket.last_updated < before]
 
     def _bucket(self, node_id: NodeId) -> KBucket:
-        return self._buckets.buckets[self._buckets.get_bucket_for(Node(node_id))]
+        return self._buckets.buckets[self._buckets.index_of(int.from_bytes(node_id, "big"))]
 
 
 def _crowded(bucket: KBucket, node: Contact) -> bool:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import trio
+import trio.testing
 
 from layrfs.crypto.identity import NodeIdentity
 from layrfs.ids import NodeId
@@ -65,6 +66,7 @@ class Grid:
         network_id: bytes = NETWORK,
         host: str | None = None,
         identity: NodeIdentity | None = None,
+        now: Callable[[], float] = wall_clock,
     ) -> Member:
         """Start a node; its seed is the first one unless others are given."""
         self._made += 1
@@ -91,7 +93,7 @@ class Grid:
             make_record=make_record,
             seeds=seeds,
             serving=serving,
-            now=wall_clock,
+            now=now,
             transport=self.fabric.endpoint(*address),
         )
         member = Member(node, address)
