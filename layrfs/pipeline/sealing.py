@@ -297,7 +297,7 @@ def _expanded(body: bytes) -> memoryview:
     plaintext = bytearray(MAX_PLAINTEXT_BYTES + 1)
     view, filled = memoryview(plaintext), 0
     with zstandard.ZstdDecompressor().stream_reader(body, read_across_frames=True) as reader:
-        while got := reader.readinto(view[filled:]):
+        while filled < len(view) and (got := reader.readinto(view[filled:])):
             filled += got
     if filled > MAX_PLAINTEXT_BYTES:
         raise BadMessage("a shard expands to more than a shard can hold")

@@ -5,20 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import trio
 
-from layrfs.crypto.identity import NodeIdentity
-from layrfs.crypto.keys import VolumeKeys
 from layrfs.errors import LocalError, Unavailable
-from layrfs.ids import NodeId, PieceId, ShardId
 from layrfs.model.redundancy import Redundancy
-from layrfs.pipeline.jobs import WorkerKeys
-from layrfs.pipeline.pool import WorkerPool
-from layrfs.pipeline.pooled import PooledTransfers
 from layrfs.pipeline.transfers import (
     Duplicate,
     SourcePart,
@@ -29,11 +23,10 @@ from layrfs.pipeline.transfers import (
     Zero,
     missing_slots,
 )
-from tests.fakes.hosts import NETWORK_ID, FakeFinder, TlsHost
+from tests.fakes.loopback import real_transfers
 from tests.fakes.transfers import FakeTransfers
 
 THREE = Redundancy(1, 3)
-KEYS = VolumeKeys(content=b"c" * 32, mask=b"m" * 32, root_private=b"r" * 32)
 
 
 @dataclass
@@ -43,12 +36,6 @@ class World:
     transfers: Transfers
     use_hosts: Callable[[int], None]
     known: dict[bytes, tuple[int, int]]
-    bad: list[tuple[ShardId, PieceId, NodeId, str]] = field(default_factory=list)
-
-
-def worker_keys() -> WorkerKeys:
-    node = NodeIdentity.generate()
-    return WorkerKeys(KEYS.content, KEYS.mask, KEYS.digest_key, KEYS.volume_id, node.private, NETWORK_ID)
 
 
 @asynccontextmanager
@@ -64,31 +51,9 @@ async def fake_world() -> AsyncIterator[World]:
 
 @asynccontextmanager
 async def real_world() -> AsyncIterator[World]:
-    hosts = [TlsHost() for _ in range(5)]
-    for host in hosts:
-        host.start()
-    finder = FakeFinder([host.record() for host in hosts])
     known: dict[bytes, tuple[int, int]] = {}
-    bad: list[tuple[ShardId, PieceId, NodeId, str]] = []
-    transfers = PooledTransfers(
-        WorkerPool(worker_keys(), workers=2),
-        finder,
-        find_content=lambda digests: lookup(known, digests),
-        on_bad_piece=lambda *report: bad.append(report),
-        patience_seconds=0.1,
-    )
-
-    def use_hosts(count: int) -> None:
-        finder.records = [host.record() for host in hosts[:count]]
-
-    try:
-        async with trio.open_nursery() as nursery:
-            await nursery.start(transfers.run)
-            yield World(transfers, use_hosts, known, bad)
-            nursery.cancel_scope.cancel()
-    finally:
-        for host in hosts:
-            host.stop()
+    async with real_transfers(find_content=lambda digests: lookup(known, digests)) as real:
+        yield World(real.transfers, real.use_hosts, known)
 
 
 def lookup(known: Mapping[bytes, tuple[int, int]], digests: Sequence[bytes]) -> Mapping[bytes, tuple[int, int]]:

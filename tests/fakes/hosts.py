@@ -1,7 +1,8 @@
 """Hosts for tests of transfers: a shelf in memory with faults, reachable without sockets or over real TLS.
 
 `Shelf.fault` is one of: "" (fine), "refuse", "wrong" (other bytes than the piece), "lose" (says it has nothing),
-"hang" (answers when the call is given up), "cut" (unreachable).
+"hang" (answers when the call is given up, or the fault is mended), "hang stores" (only those; over TLS only),
+"cut" (unreachable; without sockets only).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from layrfs.crypto.digests import Buffer
 from layrfs.crypto.identity import NodeIdentity
@@ -34,13 +35,25 @@ class Shelf:
         self.tenants: set[bytes] = set()
         self.fault = ""
         self.asked = 0
-        self.changed = threading.Condition()
+        self.arrived = threading.Event()
+        self._changed = threading.Condition()
         self.given_up = threading.Event()
 
     def store(self, piece: PieceId, data: Buffer) -> None:
-        with self.changed:
+        with self._changed:
             self.pieces[piece] = bytes(data)
-            self.changed.notify_all()
+            self._changed.notify_all()
+
+    def forget(self, pieces: Sequence[PieceId]) -> int:
+        """How many of them were here."""
+        with self._changed:
+            self._changed.notify_all()
+            return sum(self.pieces.pop(piece, None) is not None for piece in pieces)
+
+    def wait_until_only(self, pieces: Collection[PieceId]) -> bool:
+        """Until there is nothing but these; False after 20 seconds of something else."""
+        with self._changed:
+            return self._changed.wait_for(lambda: set(self.pieces) <= set(pieces), 20)
 
     def served(self, piece: PieceId) -> bytes | None:
         """What is sent for a piece, None when it is said to be missing."""
@@ -92,7 +105,7 @@ class FakeLinks:
         shelf = self._reach(host, None)
         if tenant_private not in shelf.tenants:
             return 0
-        return sum(shelf.pieces.pop(piece, None) is not None for piece in pieces)
+        return shelf.forget(pieces)
 
     def _reach(self, host: HostAddress, cancellation: Cancellation | None) -> Shelf:
         shelf = self.shelves[host.node_id]
@@ -119,7 +132,7 @@ class TlsHost:
     def __init__(self) -> None:
         self.identity = NodeIdentity.generate()
         self.shelf = Shelf()
-        self._hanging = threading.Event()
+        self._mended = threading.Event()
         self._server: PieceServer | None = None
         self.port = 0
 
@@ -132,14 +145,19 @@ class TlsHost:
         listener = socket.socket()
         listener.bind(("127.0.0.1", 0))
         self.port = listener.getsockname()[1]
-        self._hanging.clear()
+        self._mended.clear()
         self._server = PieceServer(
             self.identity, NETWORK_ID, listener, self, limits=Limits(queue_seconds=1), dropped=Counts()
         )
         self._server.start()
 
+    def mend(self) -> None:
+        """No fault any more; whoever hangs goes on."""
+        self.shelf.fault = ""
+        self._mended.set()
+
     def stop(self) -> None:
-        self._hanging.set()
+        self._mended.set()
         if self._server is not None:
             self._server.close()
         self._server = None
@@ -157,8 +175,9 @@ class TlsHost:
     @contextlib.contextmanager
     def hold(self, _visit: Visit, request: Request, _body_bytes: int) -> Iterator[Reason | None]:
         self.shelf.asked += 1
-        if self.shelf.fault == "hang":
-            self._hanging.wait()
+        self.shelf.arrived.set()
+        if self.shelf.fault == "hang" or (self.shelf.fault == "hang stores" and isinstance(request, messages.Store)):
+            self._mended.wait()
         yield "full" if self.shelf.fault == "refuse" and isinstance(request, messages.Store) else None
 
     def answer(self, _visit: Visit, request: Request, body: memoryview) -> Answer:
@@ -172,8 +191,7 @@ class TlsHost:
                     Answer(messages.Refused("missing")) if data is None else Answer(messages.Retrieved(len(data)), data)
                 )
             case messages.Delete():
-                gone = sum(self.shelf.pieces.pop(piece, None) is not None for piece in request.pieces)
-                return Answer(messages.Deleted(gone))
+                return Answer(messages.Deleted(self.shelf.forget(request.pieces)))
             case _:
                 return Answer(messages.Refused("not allowed"))
 

@@ -1,0 +1,72 @@
+"""A worker's jobs without a worker: shelves for hosts, a foreman with prepared answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+from layrfs.crypto.keys import VolumeKeys
+from layrfs.ids import NodeId
+from layrfs.model.records import HostAddress
+from layrfs.model.redundancy import Redundancy
+from layrfs.model.shards import ShardRecord
+from layrfs.pipeline.jobs import Candidate, FetchPlan, Upload, Wish
+from layrfs.pipeline.ports import Calls, Tools
+from layrfs.pipeline.sealing import SealingKeys
+from layrfs.pipeline.storing import upload
+from layrfs.pipeline.transfers import SourcePart
+from tests.fakes.hosts import FakeLinks, Shelf
+
+VOLUME_KEYS = VolumeKeys(content=b"c" * 32, mask=b"m" * 32, root_private=b"r" * 32)
+
+
+def host(number: int) -> HostAddress:
+    return HostAddress(NodeId(bytes([number]) * 20), "127.0.0.1", number)
+
+
+class FakeForeman:
+    """Hands out hosts 1, 2, 3, … in turn, each once; knows no content."""
+
+    def __init__(self, hosts: int) -> None:
+        self.calls = Calls()
+        self.free = [host(number) for number in range(1, hosts + 1)]
+        self.wishes: list[Wish] = []
+
+    def find_content(self, _digests: Sequence[bytes]) -> Mapping[bytes, tuple[int, int]]:
+        return {}
+
+    def find_places(self, wishes: Sequence[Wish]) -> Sequence[HostAddress | None]:
+        self.wishes += wishes
+        return [self.free.pop(0) if self.free else None for _ in wishes]
+
+
+class Bench:
+    """Shelves by host number, and the tools that reach them."""
+
+    def __init__(self, tools: Tools, shelves: dict[NodeId, Shelf]) -> None:
+        self.tools, self._shelves = tools, shelves
+
+    def shelf(self, number: int) -> Shelf:
+        return self._shelves[host(number).node_id]
+
+    def stored(self, path: str, length: int, copies: int = 3) -> ShardRecord:
+        """A shard whose copies are at hosts 1, 2, 3, …"""
+        job = Upload(1, (SourcePart(2, 0, path, 0, length),), Redundancy(1, copies))
+        done = upload(self.tools, FakeForeman(copies), job)
+        assert done.uploaded is not None
+        assert done.uploaded.shard is not None
+        return done.uploaded.shard
+
+
+@contextmanager
+def bench(hosts: int = 5) -> Iterator[Bench]:
+    shelves = {host(number).node_id: Shelf() for number in range(1, hosts + 1)}
+    with ThreadPoolExecutor(16) as hands:
+        yield Bench(Tools(SealingKeys.of(VOLUME_KEYS), VOLUME_KEYS.mask, FakeLinks(shelves), hands), shelves)
+
+
+def plan(shard: ShardRecord, *, hedge_seconds: float = 30.0, deadline_seconds: float = 30.0) -> FetchPlan:
+    """Ask the copies in order of position."""
+    candidates = tuple(Candidate(piece, HostAddress(piece.host, "127.0.0.1", 1)) for piece in shard.pieces)
+    return FetchPlan(shard, candidates, hedge_seconds, deadline_seconds)

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import trio
+
+from layrfs.crypto.identity import NodeIdentity
+from layrfs.ids import NodeId, PieceId
+from layrfs.model.records import HostAddress, NodeRecord
+from layrfs.pipeline.jobs import Outcome, Wish
+from layrfs.pipeline.placing import Placement, Placer
+from layrfs.pipeline.transfers import Slot
+from layrfs.policy.backoff import FIRST_PAUSE_SECONDS
+from layrfs.policy.hedging import UNKNOWN, HostMemory
+from tests.fakes.hosts import FAR_FUTURE, FakeFinder
+
+
+def record(number: int, *, price: int = 0) -> NodeRecord:
+    identity = NodeIdentity.from_private(bytes([number]) * 32)
+    return NodeRecord.sign(
+        identity,
+        host="127.0.0.1",
+        udp_port=number,
+        tcp_port=number,
+        free_bytes=1 << 30,
+        expires=FAR_FUTURE,
+        price=price,
+    )
+
+
+RECORDS = [record(number) for number in range(1, 6)]
+
+
+def wish(position: int, failed: HostAddress | None = None, outcome: Outcome = "unreachable") -> Wish:
+    piece = PieceId(bytes([position]) * 32)
+    return Wish(Slot(position, 0), piece, 1000, None if failed is None else failed.node_id, outcome)
+
+
+async def three(placement: Placement) -> list[HostAddress]:
+    places = await placement.find([wish(position) for position in range(3)])
+    return [place for place in places if place is not None]
+
+
+async def test_pieces_go_to_different_hosts() -> None:
+    places = await three(Placer(FakeFinder(RECORDS), {}).begin())
+    assert len({place.node_id for place in places}) == 3
+
+
+async def test_a_failed_host_is_replaced_by_one_that_holds_no_other_piece() -> None:
+    placement = Placer(FakeFinder(RECORDS), {}).begin()
+    places = await three(placement)
+    (second,) = await placement.find([wish(1, failed=places[1])])
+    assert second is not None
+    assert second.node_id not in {place.node_id for place in places}
+    (third,) = await placement.find([wish(1, failed=second)])
+    assert third is not None
+    assert await placement.find([wish(1, failed=third)]) == [None]
+
+
+async def test_two_pieces_that_fail_together_never_meet_on_one_host() -> None:
+    placement = Placer(FakeFinder(RECORDS), {}).begin()
+    places = await three(placement)
+    again = [(await placement.find([wish(position, failed=places[position])]))[0] for position in range(3)]
+    given = [place.node_id for place in again if place is not None]
+    assert len(given) == len(set(given)) == 2
+
+
+async def test_a_host_that_failed_rests_for_other_shards_too(autojump_clock: object) -> None:
+    placer = Placer(FakeFinder(RECORDS[:3]), {})
+    placement = placer.begin()
+    places = await three(placement)
+    await placement.find([wish(0, failed=places[0])])
+    assert {place.node_id for place in await three(placer.begin())} == {place.node_id for place in places[1:]}
+    await trio.sleep(FIRST_PAUSE_SECONDS)
+    assert len(await three(placer.begin())) == 3
+
+
+async def test_a_host_that_failed_to_deliver_gets_no_pieces() -> None:
+    memories: dict[NodeId, HostMemory] = {RECORDS[0].node_id: UNKNOWN.after_failure(trio.current_time())}
+    places = await three(Placer(FakeFinder(RECORDS[:3]), memories).begin())
+    assert RECORDS[0].node_id not in {place.node_id for place in places}
+    assert len(places) == 2
+
+
+async def test_holders_of_other_pieces_and_our_own_node_are_left_out() -> None:
+    placer = Placer(FakeFinder(RECORDS), {}, excluded=[RECORDS[0].node_id])
+    places = await three(placer.begin([RECORDS[1].address]))
+    assert {place.node_id for place in places} == {record.node_id for record in RECORDS[2:]}
+
+
+async def test_nobody_is_paid() -> None:
+    places = await three(Placer(FakeFinder([record(1), record(2, price=1)]), {}).begin())
+    assert [place.node_id for place in places] == [RECORDS[0].node_id]
+
+
+async def test_what_no_record_names_is_an_orphan() -> None:
+    placement = Placer(FakeFinder(RECORDS), {}).begin()
+    lost = await three(placement)
+    placement.restart()
+    kept = await placement.find([Wish(Slot(0, 0), PieceId(b"k" * 32), 10)])
+    assert kept[0] is not None
+    orphans = placement.end({(kept[0].node_id, PieceId(b"k" * 32))})
+    assert set(orphans) == {(place, PieceId(bytes([position]) * 32)) for position, place in enumerate(lost)}
+
+
+async def test_a_host_that_just_failed_is_not_bothered_with_orphans() -> None:
+    placement = Placer(FakeFinder(RECORDS), {}).begin()
+    (place,) = await placement.find([wish(0)])
+    assert place is not None
+    await placement.find([wish(0, failed=place)])
+    assert place not in {address for address, _ in placement.end(set())}

@@ -1,0 +1,258 @@
+"""Worker processes and what can happen to them. Real processes and hosts on loopback, so on the real clock."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import trio
+
+from layrfs.errors import LocalError, Unavailable, WorkerLost
+from layrfs.model.redundancy import Redundancy
+from layrfs.model.shards import ShardRecord
+from layrfs.pipeline import pool as pool_module
+from layrfs.pipeline.pool import Lane
+from layrfs.pipeline.transfers import SourcePart, TargetPart
+from tests.fakes.loopback import KEYS, RealTransfers, real_transfers
+
+THREE = Redundancy(1, 3)
+DATA = os.urandom(100_000)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> SourcePart:
+    path = tmp_path / "source"
+    path.write_bytes(DATA)
+    return SourcePart(2, 0, str(path), 0, len(DATA))
+
+
+async def any_host_is_asked(real: RealTransfers) -> None:
+    assert await trio.to_thread.run_sync(real.asked.wait, 20)
+
+
+def kill_workers(real: RealTransfers) -> None:
+    for process in real.pool.process_ids():
+        os.kill(process, signal.SIGKILL)
+
+
+async def stored(real: RealTransfers, source: SourcePart) -> ShardRecord:
+    shard = (await real.transfers.upload([source], THREE)).shard
+    assert shard is not None
+    return shard
+
+
+async def test_a_killed_workers_upload_is_done_again_and_leaves_nothing(source: SourcePart) -> None:
+    async with real_transfers() as real:
+        real.break_hosts("hang stores")
+        shards: list[ShardRecord] = []
+
+        async def upload() -> None:
+            shards.append(await stored(real, source))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(upload)
+            await any_host_is_asked(real)
+            before = real.pool.process_ids()
+            kill_workers(real)
+            real.mend_hosts()
+        assert not set(before) & set(real.pool.process_ids())
+        named = {piece.id for shard in shards for piece in shard.pieces}
+        assert len(named) == 3
+        # The first workers' pieces may have reached hosts as well; they are deleted once the upload has ended.
+        for host in real.hosts:
+            assert await trio.to_thread.run_sync(host.shelf.wait_until_only, named)
+        assert {piece for host in real.hosts for piece in host.shelf.pieces} == named
+
+
+async def test_a_job_whose_workers_always_die_fails_and_no_other_job_does(source: SourcePart, tmp_path: Path) -> None:
+    async with real_transfers() as real:
+        good = await stored(real, source)
+        real.break_hosts("hang stores")
+        killer_failed = trio.Event()
+
+        async def killer() -> None:
+            with pytest.raises(WorkerLost):
+                await real.transfers.upload([source], THREE)
+            killer_failed.set()
+            real.asked.set()
+
+        kills = 0
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(killer)
+            while not killer_failed.is_set():
+                await any_host_is_asked(real)
+                real.asked.clear()
+                kill_workers(real)
+                kills += 1
+        assert kills >= pool_module.TRIES
+        target = tmp_path / "target"
+        await real.transfers.download(good, [TargetPart(str(target), 0, 0, len(DATA))], urgent=True)
+        assert target.read_bytes() == DATA
+
+
+async def test_a_cancelled_transfer_has_ended_when_its_caller_goes_on(source: SourcePart) -> None:
+    async with real_transfers() as real:
+        real.break_hosts("hang stores")
+        before = real.pool.process_ids()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(real.transfers.upload, [source], THREE)
+            await any_host_is_asked(real)
+            nursery.cancel_scope.cancel()
+        assert real.pool.counts()[Lane.UPLOAD] == (0, 0)
+        real.mend_hosts()
+        assert await stored(real, source)
+        assert real.pool.process_ids() == before
+
+
+async def test_a_stuck_worker_is_replaced_when_a_job_is_cancelled(
+    source: SourcePart, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool_module, "CANCEL_SECONDS", 0.05)
+    async with real_transfers(workers=1) as real:
+        real.break_hosts("hang stores")
+        (stuck,) = real.pool.process_ids()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(real.transfers.upload, [source], THREE)
+            await any_host_is_asked(real)
+            os.kill(stuck, signal.SIGSTOP)
+            nursery.cancel_scope.cancel()
+        real.mend_hosts()
+        assert await stored(real, source)
+        assert stuck not in real.pool.process_ids()
+
+
+async def test_a_reader_never_waits_behind_uploads(source: SourcePart, tmp_path: Path) -> None:
+    async with real_transfers() as real:
+        shard = await stored(real, source)
+        real.break_hosts("hang stores")
+        async with trio.open_nursery() as nursery:
+            for _ in range(30):
+                nursery.start_soon(real.transfers.upload, [source], THREE)
+            await any_host_is_asked(real)
+            running, waiting = real.pool.counts()[Lane.UPLOAD]
+            assert (running, waiting) == (2 * pool_module.PLACES[Lane.UPLOAD], 30 - running)
+            target = tmp_path / "target"
+            await real.transfers.download(shard, [TargetPart(str(target), 0, 0, len(DATA))], urgent=True)
+            assert target.read_bytes() == DATA
+            nursery.cancel_scope.cancel()
+
+
+async def test_stopping_ends_processes_and_transfers(source: SourcePart) -> None:
+    failed: list[BaseException] = []
+    async with trio.open_nursery() as nursery, real_transfers() as real:
+        real.break_hosts("hang stores")
+
+        async def upload() -> None:
+            try:
+                await real.transfers.upload([source], THREE)
+            except WorkerLost as error:
+                failed.append(error)
+
+        nursery.start_soon(upload)
+        await any_host_is_asked(real)
+        processes = real.pool.process_ids()
+    assert len(failed) == 1
+    for process in processes:
+        with pytest.raises(ProcessLookupError):
+            os.kill(process, 0)
+    with pytest.raises(WorkerLost):
+        await real.transfers.upload([source], THREE)
+
+
+async def test_a_question_that_cannot_be_answered_fails_its_job_only(source: SourcePart) -> None:
+    def broken(_digests: object) -> dict[bytes, tuple[int, int]]:
+        raise LocalError("the catalog cannot be read")
+
+    async with real_transfers(find_content=broken) as real:
+        for _ in range(3):
+            with pytest.raises(LocalError, match="catalog"):
+                await real.transfers.upload([source], THREE)
+
+
+async def test_keys_are_in_no_workers_arguments_or_environment(source: SourcePart) -> None:
+    async with real_transfers() as real:
+        await stored(real, source)
+        for process in real.pool.process_ids():
+            shown = Path(f"/proc/{process}/cmdline").read_bytes() + Path(f"/proc/{process}/environ").read_bytes()
+            for key in (KEYS.content, KEYS.mask, KEYS.digest_key):
+                assert key not in shown
+                assert key.hex().encode() not in shown
+
+
+PARENT = """
+import sys, trio
+from layrfs.pipeline.pool import WorkerPool
+from tests.fakes.loopback import worker_keys
+
+async def main():
+    pool = WorkerPool(worker_keys())
+    async with trio.open_nursery() as nursery:
+        await nursery.start(pool.run)
+        while len(pool.process_ids()) < 2:
+            await trio.sleep(0.01)
+        print(*pool.process_ids(), flush=True)
+        await trio.sleep_forever()
+
+trio.run(main)
+"""
+
+
+def test_workers_end_when_their_parent_is_killed() -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, env=environment) as parent:
+        assert parent.stdout is not None
+        workers = [os.pidfd_open(int(process)) for process in parent.stdout.readline().split()]
+        parent.kill()
+    assert len(workers) == 2
+    for worker in workers:
+        assert select.select([worker], [], [], 20)[0] == [worker]
+        os.close(worker)
+
+
+async def test_unreachable_hosts_are_reported_and_others_used(source: SourcePart, tmp_path: Path) -> None:
+    async with real_transfers() as real:
+        shard = await stored(real, source)
+        bad = shard.pieces[:2]
+        real.host(bad[0].host).shelf.fault = "wrong"
+        real.host(bad[1].host).stop()
+        for number in range(6):
+            target = tmp_path / f"target-{number}"
+            await real.transfers.download(shard, [TargetPart(str(target), 0, 0, len(DATA))], urgent=True)
+            assert target.read_bytes() == DATA
+        assert set(real.bad) == {
+            (shard.id, bad[0].id, bad[0].host, "wrong"),
+            (shard.id, bad[1].id, bad[1].host, "unreachable"),
+        }
+        assert len(real.bad) == 2, "a host that failed is asked last for a while"
+
+
+async def test_a_host_that_moved_is_found_again(source: SourcePart, tmp_path: Path) -> None:
+    async with real_transfers() as real:
+        shard = await stored(real, source)
+        for host in real.hosts:
+            host.stop()
+            host.start()
+        real.use_hosts(5)
+        target = tmp_path / "target"
+        await real.transfers.download(shard, [TargetPart(str(target), 0, 0, len(DATA))], urgent=True)
+        assert target.read_bytes() == DATA
+
+
+async def test_when_all_hosts_are_gone_it_is_unavailable_and_heals(source: SourcePart, tmp_path: Path) -> None:
+    async with real_transfers() as real:
+        shard = await stored(real, source)
+        targets = [TargetPart(str(tmp_path / "target"), 0, 0, len(DATA))]
+        for host in real.hosts:
+            host.stop()
+        with pytest.raises(Unavailable):
+            await real.transfers.download(shard, targets, urgent=True)
+        for host in real.hosts:
+            host.start()
+        real.use_hosts(5)
+        await real.transfers.download(shard, targets, urgent=True)
+        assert (tmp_path / "target").read_bytes() == DATA

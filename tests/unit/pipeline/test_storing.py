@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from layrfs.crypto.keys import tenant_private
+from layrfs.errors import Unavailable
+from layrfs.model.redundancy import Redundancy
+from layrfs.model.shards import ShardRecord
+from layrfs.pipeline.fetching import download
+from layrfs.pipeline.jobs import Attempt, Discard, Done, Download, TopUp, Upload
+from layrfs.pipeline.ports import Cancelled
+from layrfs.pipeline.storing import discard, top_up, upload
+from layrfs.pipeline.transfers import Slot, SourcePart, TargetPart
+from tests.unit.pipeline.jobs_in_process import VOLUME_KEYS, Bench, FakeForeman, bench, host, plan
+
+DATA = b"what the file holds, " * 1000
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> str:
+    path = tmp_path / "source"
+    path.write_bytes(DATA)
+    return str(path)
+
+
+def store(at: Bench, source: str, foreman: FakeForeman) -> ShardRecord:
+    done = upload(at.tools, foreman, Upload(1, (SourcePart(2, 0, source, 0, len(DATA)),), Redundancy(1, 3)))
+    assert done.uploaded is not None
+    assert done.uploaded.shard is not None
+    return done.uploaded.shard
+
+
+def hosts_of(shard: ShardRecord) -> list[int]:
+    return [piece.host[0] for piece in shard.pieces]
+
+
+def test_three_copies_go_to_three_hosts(source: str) -> None:
+    with bench() as at:
+        shard = store(at, source, FakeForeman(5))
+        assert hosts_of(shard) == [1, 2, 3]
+        for piece in shard.pieces:
+            assert set(at.shelf(piece.host[0]).pieces) == {piece.id}
+            assert at.shelf(piece.host[0]).tenants == {tenant_private(VOLUME_KEYS.mask, piece.host)}
+
+
+def test_no_host_receives_plaintext(source: str) -> None:
+    with bench() as at:
+        store(at, source, FakeForeman(5))
+        received = b"".join(data for number in (1, 2, 3) for data in at.shelf(number).pieces.values())
+    assert b"what the file" not in received
+    assert b"LYRS" not in received
+
+
+@pytest.mark.parametrize(("fault", "outcome"), [("refuse", "refused"), ("cut", "unreachable")])
+def test_another_host_takes_what_one_does_not(source: str, fault: str, outcome: str) -> None:
+    with bench() as at:
+        at.shelf(2).fault = fault
+        foreman = FakeForeman(5)
+        assert hosts_of(store(at, source, foreman)) == [1, 4, 3]
+        assert [(wish.failed, wish.outcome) for wish in foreman.wishes[3:]] == [(host(2).node_id, outcome)]
+
+
+def test_what_finds_no_host_is_missing_from_a_degraded_shard(source: str) -> None:
+    with bench() as at:
+        at.shelf(1).fault = "cut"
+        shard = store(at, source, FakeForeman(2))
+        assert [(piece.position, piece.host[0]) for piece in shard.pieces] == [(1, 2)]
+
+
+def test_without_any_copy_it_is_unavailable(source: str) -> None:
+    with bench(hosts=2) as at:
+        at.shelf(1).fault = at.shelf(2).fault = "refuse"
+        with pytest.raises(Unavailable):
+            store(at, source, FakeForeman(2))
+
+
+def test_a_cancelled_upload_ends_its_calls(source: str) -> None:
+    with bench() as at:
+        at.shelf(1).fault = "hang"
+        foreman, raised = FakeForeman(5), list[BaseException]()
+
+        def store_it() -> None:
+            try:
+                store(at, source, foreman)
+            except Cancelled as error:
+                raised.append(error)
+
+        thread = threading.Thread(target=store_it)
+        thread.start()
+        foreman.calls.cancel()
+        thread.join(10)
+        assert len(raised) == 1
+
+
+def topped_up(at: Bench, shard: ShardRecord, slots: tuple[Slot, ...]) -> Done:
+    foreman = FakeForeman(5)
+    foreman.free = [host(4), host(5)]
+    return top_up(at.tools, foreman, TopUp(1, plan(shard), slots), [])
+
+
+def test_a_topped_up_copy_is_as_good_as_any(source: str, tmp_path: Path) -> None:
+    with bench() as at:
+        shard = at.stored(source, len(DATA), copies=1)
+        done = topped_up(at, shard, (Slot(1, 0), Slot(0, 1)))
+        assert [(piece.position, piece.generation, piece.host[0]) for piece in done.pieces] == [(1, 0, 4), (0, 1, 5)]
+        for number, piece in enumerate(done.pieces):
+            alone = ShardRecord(shard.id, shard.salt, shard.plain_bytes, shard.sealed_bytes, shard.redundancy, (piece,))
+            target = tmp_path / f"target-{number}"
+            job = Download(1, plan(alone), (TargetPart(str(target), 0, 0, len(DATA)),))
+            download(at.tools, FakeForeman(0), job, [])
+            assert target.read_bytes() == DATA
+
+
+def test_topping_up_never_spreads_a_bad_copy(source: str, tmp_path: Path) -> None:
+    (tmp_path / "other").write_bytes(b"another file")
+    with bench() as at:
+        shard, other = at.stored(source, len(DATA)), at.stored(str(tmp_path / "other"), 12)
+        mixed = ShardRecord(
+            shard.id, shard.salt, shard.plain_bytes, shard.sealed_bytes, shard.redundancy, other.pieces[:1]
+        )
+        attempts: list[Attempt] = []
+        with pytest.raises(Unavailable):
+            top_up(at.tools, FakeForeman(5), TopUp(1, plan(mixed), (Slot(1, 0),)), attempts)
+        assert [attempt.outcome for attempt in attempts] == ["wrong"]
+
+
+def test_discarding_reaches_whom_it_can(source: str) -> None:
+    with bench() as at:
+        shard = at.stored(source, len(DATA))
+        at.shelf(2).fault = "cut"
+        discard(at.tools, Discard(1, tuple((host(piece.host[0]), piece.id) for piece in shard.pieces)))
+        assert [len(at.shelf(number).pieces) for number in (1, 2, 3)] == [0, 1, 0]
