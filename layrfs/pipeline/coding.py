@@ -31,8 +31,6 @@ def make_piece(mask: bytes, salt: Salt, slot: Slot, sealed: Buffer) -> Piece:
     return Piece(slot, piece_id(data), data)
 
 
-def sealed_of_piece(mask: bytes, salt: Salt, slot: Slot, data: Buffer) -> bytearray:
-    """The sealed shard that a (verified) piece for `slot` was made of."""
-    sealed = bytearray(len(data))
-    apply_mask_into(mask_key(mask, salt, slot.position, slot.generation), data, sealed)
-    return sealed
+def unmask(mask: bytes, salt: Salt, slot: Slot, data: bytearray) -> None:
+    """Turn a (verified) piece for `slot` into the sealed shard it was made of, in its own place."""
+    apply_mask_into(mask_key(mask, salt, slot.position, slot.generation), data, data)

@@ -19,7 +19,7 @@ import msgspec
 from layrfs.errors import MissingPiece, Refused, RemoteError, Unavailable, WrongBytes
 from layrfs.model.shards import PieceRecord
 from layrfs.network.connections import Cancellation
-from layrfs.pipeline.coding import sealed_of_piece
+from layrfs.pipeline.coding import unmask
 from layrfs.pipeline.jobs import Attempt, Candidate, Done, Download, FetchPlan, Outcome
 from layrfs.pipeline.ports import Calls, Foreman, Tools
 from layrfs.pipeline.sealing import unseal, write_targets
@@ -27,7 +27,7 @@ from layrfs.pipeline.transfers import Slot
 
 T = TypeVar("T")
 Accept = Callable[[PieceRecord, bytearray], T]
-"""Turns a piece's bytes into what is wanted; raises WrongBytes when they are not good after all."""
+"""Turns a piece's bytes, which are its own, into what is wanted; raises WrongBytes when they are not good after all."""
 
 
 def download(tools: Tools, foreman: Foreman, job: Download, attempts: list[Attempt]) -> Done:
@@ -35,8 +35,8 @@ def download(tools: Tools, foreman: Foreman, job: Download, attempts: list[Attem
     shard = job.plan.shard
 
     def payload_of(piece: PieceRecord, data: bytearray) -> memoryview:
-        slot = Slot(piece.position, piece.generation)
-        return unseal(tools.keys, shard.salt, sealed_of_piece(tools.mask, shard.salt, slot, data))
+        unmask(tools.mask, shard.salt, Slot(piece.position, piece.generation), data)
+        return unseal(tools.keys, shard.salt, data)
 
     payload = fetch(tools, foreman.calls, job.plan, payload_of, attempts)
     foreman.calls.check()

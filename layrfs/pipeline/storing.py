@@ -17,7 +17,7 @@ from layrfs.ids import PieceId
 from layrfs.model.records import HostAddress
 from layrfs.model.redundancy import Redundancy
 from layrfs.model.shards import PieceRecord, ShardRecord
-from layrfs.pipeline.coding import Piece, make_piece, sealed_of_piece
+from layrfs.pipeline.coding import Piece, make_piece, unmask
 from layrfs.pipeline.fetching import fetch, outcome_of
 from layrfs.pipeline.jobs import Attempt, Discard, Done, TopUp, Upload, Wish
 from layrfs.pipeline.ports import Foreman, Tools
@@ -48,10 +48,10 @@ def top_up(tools: Tools, foreman: Foreman, job: TopUp, attempts: list[Attempt]) 
     shard = job.plan.shard
 
     def sealed_of(piece: PieceRecord, data: bytearray) -> bytearray:
-        sealed = sealed_of_piece(tools.mask, shard.salt, Slot(piece.position, piece.generation), data)
-        if shard_id(sealed) != shard.id:
+        unmask(tools.mask, shard.salt, Slot(piece.position, piece.generation), data)
+        if shard_id(data) != shard.id:
             raise WrongBytes("a piece is not of the shard it is recorded for")
-        return sealed
+        return data
 
     sealed = fetch(tools, foreman.calls, job.plan, sealed_of, attempts)
     pieces = [make_piece(tools.mask, shard.salt, slot, sealed) for slot in job.slots]
