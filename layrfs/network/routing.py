@@ -51,10 +51,21 @@ class _Buckets(RoutingTable):  # type: ignore[misc]
         bucket = self.buckets[self.get_bucket_for(node)]
         if _crowded(bucket, node):
             return
-        while not bucket.add_node(node) and bucket.has_in_range(self.node):
+        while not bucket.add_node(node) and self.may_split(bucket, node.long_id):
             # add_node has put the node on the replacement list, from where the split hands it down.
             self.split_bucket(self.buckets.index(bucket))
             bucket = self.buckets[self.get_bucket_for(node)]
+
+    def may_split(self, bucket: KBucket, number: int) -> bool:
+        """Whether a full bucket is split for this id: it is our own bucket, or the id is among the K nearest to us.
+
+        The second is Kademlia's answer to unbalanced trees (section 2.4 of the paper): our neighbourhood is kept whole.
+        """
+        if bucket.has_in_range(self.node):
+            return True
+        own = int(self.node.long_id)
+        distances = (int(contact.long_id) ^ own for each in self.buckets for contact in each.nodes.values())
+        return number ^ own < heapq.nsmallest(self.ksize, distances)[-1]
 
     def split_bucket(self, index: int) -> None:
         looked_into = self.buckets[index].last_updated
@@ -109,7 +120,7 @@ class Table:
         if known is not None:
             return known.address != address
         full = len(bucket) >= bucket.ksize and len(bucket.replacement_nodes) >= MOST_REPLACEMENTS
-        return not full or bool(bucket.has_in_range(self._buckets.node))
+        return not full or self._buckets.may_split(bucket, int.from_bytes(node_id, "big"))
 
     def heard_from(self, node_id: NodeId, address: Address, now: float) -> None:
         """This node has just answered from this address."""
