@@ -1,7 +1,9 @@
 """FUSE requests, one method each, handed on to the file system.
 
-Owns the unpacking and packing of arguments, nothing else. The invariant: every handler is ``answered``, see
-``layrfs.fuse.errnos``.
+Owns the unpacking and packing of arguments, nothing else. ``flush`` is missing on purpose: nothing is to be done on
+``close``, and told so once (ENOSYS) the kernel saves itself the request.
+
+The invariant: every handler is ``answered``, see ``layrfs.fuse.errnos``.
 """
 
 # ruff: noqa: ARG002, FBT001 - the signatures are pyfuse3's
@@ -214,10 +216,6 @@ class Operations(pyfuse3.Operations):
     @answered
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
         return await self._filesystem.write(fh, off, buf, touch=not self.enable_writeback_cache)
-
-    @answered
-    async def flush(self, fh: FileHandleT) -> None:
-        pass
 
     @answered
     async def fsync(self, fh: FileHandleT, datasync: bool) -> None:

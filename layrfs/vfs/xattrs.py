@@ -39,8 +39,7 @@ class ExtendedAttributes:
         """An attribute's value. Raises ``NoAttribute``, ``NotSupported``."""
         if name.startswith(OURS):
             return self._answer(number, name)
-        if not name.startswith(STORED):
-            raise NotSupported("Attributes of this kind are not kept.")
+        _check_name(name)
         inode = self._inodes.get(number)
         value = self._tree.attribute(number, name) if self._has_attributes(inode) else None
         if value is None:
@@ -49,7 +48,9 @@ class ExtendedAttributes:
 
     def set(self, number: InodeNumber, name: bytes, value: bytes) -> None:
         """Create or replace an attribute. Raises ``NotSupported``, ``NotPermitted``, ``UsageError`` and others."""
-        _check_new(name, value)
+        _check_name(name)
+        if len(value) > MAX_VALUE_BYTES:
+            raise InvalidArgument(f"An attribute's value has at most {MAX_VALUE_BYTES} bytes.")
         inode = self._inodes.get(number)
         if name in POLICY_NAMES:
             self._policies.set(inode, name, value)
@@ -64,8 +65,7 @@ class ExtendedAttributes:
         """Drop an attribute; an inherited policy gives way to the default. Raises ``NoAttribute``."""
         if name.startswith(OURS) and name not in POLICY_NAMES:
             raise NotPermitted("This attribute is an answer, it cannot be removed.")
-        if not name.startswith(STORED):
-            raise NotSupported("Attributes of this kind are not kept.")
+        _check_name(name)
         inode = self._inodes.get(number)
         if not self._has_attributes(inode) or self._tree.attribute(number, name) is None:
             raise NoAttribute("There is no such attribute.")
@@ -99,12 +99,10 @@ class ExtendedAttributes:
         self._inodes.changed(inode)
 
 
-def _check_new(name: bytes, value: bytes) -> None:
+def _check_name(name: bytes) -> None:
     if not name.startswith(STORED):
         raise NotSupported("Attributes of this kind are not kept.")
     if len(name) > MAX_NAME_BYTES:
         raise NameTooLong(f"An attribute's name has at most {MAX_NAME_BYTES} bytes.")
     if name in STORED:
         raise InvalidArgument("An attribute needs a name behind its namespace.")
-    if len(value) > MAX_VALUE_BYTES:
-        raise InvalidArgument(f"An attribute's value has at most {MAX_VALUE_BYTES} bytes.")
