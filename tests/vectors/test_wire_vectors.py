@@ -1,0 +1,89 @@
+"""Frozen bytes of what nodes and hosts say to each other; each also taken apart by hand."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from layrfs.crypto.identity import NodeIdentity
+from layrfs.wire import datagrams, messages
+from layrfs.wire.codec import encode
+
+HERE = Path(__file__).parent
+
+
+def load(name: str) -> Any:
+    return json.loads((HERE / name).read_text("utf-8"))
+
+
+@pytest.mark.parametrize("case", load("messages.json")["messages"], ids=lambda case: case["kind"])
+def test_messages(case: dict[str, Any]) -> None:
+    data = bytes.fromhex(case["bytes"])
+    kind = getattr(messages, case["kind"])
+    if kind is messages.Hello:
+        message: msgspec.Struct = messages.hello_untrusted(data)
+    elif kind in messages.Response.__args__:
+        message = messages.response_untrusted(data)
+    else:
+        message = messages.request_untrusted(data)
+    assert type(message) is kind
+    assert encode(message) == data
+    assert msgspec.msgpack.decode(data)["type"] == case["kind"].lower()
+
+
+def test_a_delete_is_signed_for_one_host_connection_and_time() -> None:
+    vector = load("messages.json")
+    (case,) = [case for case in vector["messages"] if case["kind"] == "Delete"]
+    found = msgspec.msgpack.decode(bytes.fromhex(case["bytes"]))
+    node_id = hashlib.sha256(found["tenant"]).digest()[:20]
+    statement = bytes.fromhex(vector["network"]) + node_id + bytes.fromhex(vector["challenge"])
+    statement += struct.pack("<II", vector["deleteNumber"], len(found["pieces"])) + b"".join(found["pieces"])
+    signed = b"LayrFS v1 delete signature\0" + statement
+    assert signed.hex() == vector["deleteStatement"]
+    Ed25519PublicKey.from_public_bytes(found["tenant"]).verify(found["signature"], signed)
+    ours = messages.delete_statement(
+        bytes.fromhex(vector["network"]),
+        NodeIdentity.from_private(bytes.fromhex(vector["private"])).node_id,
+        bytes.fromhex(vector["challenge"]),
+        vector["deleteNumber"],
+        found["pieces"],
+    )
+    assert ours == signed
+
+
+@pytest.mark.parametrize("case", load("datagrams.json")["datagrams"], ids=lambda case: case["kind"])
+def test_datagrams(case: dict[str, Any]) -> None:
+    vector = load("datagrams.json")
+    data = bytes.fromhex(case["datagram"])
+    found = datagrams.open_untrusted(data)
+    assert type(found.message).__name__ == case["kind"]
+    assert found.authentic()
+    sealed = datagrams.seal(
+        NodeIdentity.from_private(bytes.fromhex(vector["private"])),
+        bytes.fromhex(case["networkId"]),
+        found.message,
+        nonce=bytes.fromhex(vector["nonce"]),
+        time_ms=vector["timeMs"],
+        serving=vector["serving"],
+    )
+    assert sealed == data
+
+
+@pytest.mark.parametrize("case", load("datagrams.json")["datagrams"], ids=lambda case: case["kind"])
+def test_datagrams_without_our_code(case: dict[str, Any]) -> None:
+    vector = load("datagrams.json")
+    data = bytes.fromhex(case["datagram"])
+    magic, version, flags, network, key, time_ms, nonce = struct.unpack_from("<4sBB32s32sQ8s", data)
+    assert (magic, version, network.hex()) == (b"LYRD", 1, case["networkId"])
+    assert flags == 2 | (case["kind"] in {"Pong", "Nodes", "Filed"})
+    assert (time_ms, nonce.hex()) == (vector["timeMs"], vector["nonce"])
+    kinds = ["Hello", "Ping", "Pong", "FindNode", "Nodes", "FileNode", "Filed"]
+    assert kinds[msgspec.msgpack.decode(data[86:-64])[0]] == case["kind"]
+    Ed25519PublicKey.from_public_bytes(key).verify(data[-64:], b"LayrFS v1 datagram signature\0" + data[:-64])
