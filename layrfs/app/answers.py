@@ -161,7 +161,11 @@ class Answers:
             )
             for node, record in known.items()
         ]
-        silent = [HostStatus(node.hex(), "", "silent", 0, count) for node, count in pieces.items() if node not in known]
+        silent = [
+            HostStatus(node.hex(), "", "silent", 0, count)
+            for node, count in pieces.items()
+            if count and node not in known
+        ]
         return tuple(online + silent)
 
     async def path_status(self, request: commands.AtPath, _progress: Progress) -> PathStatus:

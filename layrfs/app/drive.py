@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import logging
 import os
 import signal
@@ -26,6 +27,7 @@ from layrfs.crypto.identity import NodeIdentity
 from layrfs.crypto.keys import VolumeKeys
 from layrfs.errors import CorruptFile, FileTooLarge, StateInUse, Unreachable
 from layrfs.ids import InodeNumber, NodeId, PieceId, ShardId
+from layrfs.model.records import RECORD_LIMIT_BYTES, NodeRecord
 from layrfs.pipeline.jobs import WorkerKeys
 from layrfs.pipeline.pool import WorkerPool
 from layrfs.pipeline.pooled import PooledTransfers
@@ -38,6 +40,7 @@ from layrfs.vfs.filesystem import Filesystem
 from layrfs.vfs.inodes import Inodes
 from layrfs.vfs.policies import Policies
 from layrfs.vfs.statfs import Space
+from layrfs.wire.codec import decode_untrusted
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +49,9 @@ LARGEST_DEFAULT_CACHE_BYTES = 20 << 30
 SMALLEST_DEFAULT_CACHE_BYTES = 256 << 20
 HOSTS_SECONDS = 1.0
 """How often we look whether hosts have come."""
+
+EXPLORE_TICKS = 3
+"""Every so many looks the network is searched, while shards have too few copies."""
 
 SPACE_SECONDS = 5.0
 NETWORK_SECONDS = 40.0
@@ -71,14 +77,15 @@ class Drive:
         paths, volume = self.paths, self.volume
         with _locked(paths.volume_dir(volume)):
             identity = load_or_create_identity(paths.node_key(volume))
-            membership = Membership(paths, identity, self.options.listen)
             with Database(paths.database(volume)) as database:
                 _check_volume(database, self.keys, paths.database(volume))
+                catalog = Catalog(database)
+                membership = Membership(paths, identity, self.options.listen, _remembered_hosts(catalog))
                 async with trio.open_nursery() as nursery:
                     await nursery.start(membership.run)
                     network_id = await _network_id(membership)
                     keys = _worker_keys(self.keys, identity, network_id)
-                    parts = _Parts(self, keys, membership, database)
+                    parts = _Parts(self, keys, membership, database, catalog)
                     await _run(parts, mountpoint, ready)
                     nursery.cancel_scope.cancel()
 
@@ -86,10 +93,12 @@ class Drive:
 class _Parts:
     """Every long-lived object of a drive, built in order; each gets what it needs and nothing is attached later."""
 
-    def __init__(self, drive: Drive, worker_keys: WorkerKeys, membership: Membership, database: Database) -> None:
+    def __init__(
+        self, drive: Drive, worker_keys: WorkerKeys, membership: Membership, database: Database, catalog: Catalog
+    ) -> None:
         paths, volume, options, keys = drive.paths, drive.volume, drive.options, drive.keys
-        self.volume, self.options, self.database, self.membership = volume, options, database, membership
-        catalog = Catalog(database)
+        self.volume, self.options, self.membership = volume, options, membership
+        self.database, self.catalog = database, catalog
         self.transfers = PooledTransfers(
             WorkerPool(worker_keys, workers=options.workers),
             membership,
@@ -221,14 +230,33 @@ async def _heed_signals(stopping: trio.Event) -> None:
 
 
 async def _watch_hosts(parts: _Parts) -> None:
-    """Tell those who wait for hosts when new ones are there."""
+    """Tell those who wait for hosts when new ones are there; look around for some while shards wait for copies."""
     known: set[NodeId] = set()
-    while True:
-        hosts = {record.node_id for record in parts.membership.known_hosts()}
-        if hosts - known:
+    addresses = {node: _where(record) for node, record in _remembered_hosts(parts.catalog).items()}
+    for ticks in itertools.count():
+        hosts = {record.node_id: record for record in parts.membership.known_hosts()}
+        for node, record in hosts.items():
+            if addresses.get(node) != _where(record):
+                addresses[node] = _where(record)
+                parts.catalog.put_host_record(node, record.to_bytes())
+        if hosts.keys() - known:
             parts.contents.hosts_appeared()
-        known = hosts
+        known = set(hosts)
+        if ticks % EXPLORE_TICKS == 0 and parts.contents.stats().degraded_shards:
+            await parts.membership.explore()
         await trio.sleep(HOSTS_SECONDS)
+
+
+def _where(record: NodeRecord) -> tuple[str, int, int]:
+    return record.host, record.udp_port, record.tcp_port
+
+
+def _remembered_hosts(catalog: Catalog) -> dict[NodeId, NodeRecord]:
+    """Records from earlier runs, expired or not."""
+    return {
+        node: decode_untrusted(NodeRecord, record, limit=RECORD_LIMIT_BYTES)
+        for node, record in catalog.host_records().items()
+    }
 
 
 class _SpaceGauge:

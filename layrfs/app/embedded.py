@@ -147,6 +147,10 @@ def main(arguments: list[str]) -> int:
     try:
         os.makedirs(arguments[0], mode=0o700, exist_ok=True)
         logs.configure(os.path.join(arguments[0], "log"), verbose=False)
+    except OSError as error:
+        sys.stderr.write(f"the directory {arguments[0]} cannot be used: {error.strerror}\n")
+        return 1
+    try:
         trio.run(serve, arguments[0])
     except BaseException as error:
         cause = innermost(error)

@@ -8,6 +8,8 @@ Invariant: the network a drive is in never changes while it runs; ``network.json
 from __future__ import annotations
 
 import logging
+import secrets
+from collections.abc import Mapping
 
 import trio
 
@@ -15,7 +17,7 @@ from layrfs.app.supervisor import EmbeddedSupervisor
 from layrfs.config import NetworkConfig, Paths
 from layrfs.crypto.identity import NodeIdentity
 from layrfs.errors import LayrError, Unreachable
-from layrfs.ids import NodeId
+from layrfs.ids import NODE_ID_BYTES, NodeId
 from layrfs.model.records import NodeRecord
 from layrfs.model.status import NetworkStatus
 from layrfs.network.addresses import format_address, parse_address
@@ -26,6 +28,7 @@ from layrfs.network.hello import learn_network_id
 _log = logging.getLogger(__name__)
 
 EMBEDDED = NetworkConfig(network_id=None, seeds=(), embedded=True)
+MOST_REMEMBERED = 32
 LEARN_SECONDS = 10.0
 """A seed that has not told its network's id by then is not reachable."""
 
@@ -33,12 +36,20 @@ LEARN_SECONDS = 10.0
 class Membership:
     """See the module; ``run`` must be running."""
 
-    def __init__(self, paths: Paths, identity: NodeIdentity, listen: tuple[str, int]) -> None:
+    def __init__(
+        self,
+        paths: Paths,
+        identity: NodeIdentity,
+        listen: tuple[str, int],
+        remembered: Mapping[NodeId, NodeRecord],
+    ) -> None:
+        """``remembered``: hosts met in earlier runs; where they were is a hint, and they are seeds when ours are dead."""
         self._network_file = paths.network_file
         self._identity = identity
         self._listen = listen
         self._config = NetworkConfig.load(paths.network_file) or EMBEDDED
         self._supervisor = EmbeddedSupervisor(paths.embedded_dir) if self._config.embedded else None
+        self._remembered = remembered
         self._node: DhtNode | None = None
         self._discovery: Discovery | None = None
         self._network_id = b""
@@ -49,7 +60,9 @@ class Membership:
         """Be a node until cancelled; started at once, with or without a network. Raises ``StateInUse`` (the port)."""
         task_status.started()
         if self._supervisor is None:
-            await self._be_node(await self._learn_id(), self._config.addresses())
+            met = [(record.host, record.udp_port) for record in self._remembered.values()]
+            seeds = dict.fromkeys(self._config.addresses() + met[:MOST_REMEMBERED])
+            await self._be_node(await self._learn_id(), list(seeds))
             return
         async with trio.open_nursery() as nursery:
             found = await nursery.start(self._supervisor.run)
@@ -65,12 +78,18 @@ class Membership:
         return [] if self._discovery is None else await self._discovery.closest_hosts(key, count)
 
     async def find_node(self, node: NodeId) -> NodeRecord | None:
-        """See ``HostFinder``."""
-        return None if self._discovery is None else await self._discovery.find_node(node)
+        """See ``HostFinder``; where a host was last, when nobody knows where it is now."""
+        found = None if self._discovery is None else await self._discovery.find_node(node)
+        return found or self._remembered.get(node)
 
     def known_hosts(self) -> list[NodeRecord]:
         """See ``HostFinder``."""
         return [] if self._discovery is None else self._discovery.known_hosts()
+
+    async def explore(self) -> None:
+        """Look around for hosts that are not known yet; takes seconds at most."""
+        if self._node is not None:
+            await self._node.look_up(secrets.token_bytes(NODE_ID_BYTES))
 
     @property
     def problem(self) -> str | None:

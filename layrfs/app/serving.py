@@ -29,7 +29,8 @@ from layrfs.storage.piece_store import PieceStore, StoreStatistics
 
 _log = logging.getLogger(__name__)
 
-PEERS_SECONDS = 60.0
+PEERS_SECONDS = 5.0
+"""How often it is looked whether other nodes are known than were last written down."""
 _PEERS_KEPT = 32
 _PORT_TRIES = 20
 _STOP_SECONDS = 8.0
@@ -154,6 +155,6 @@ class ServingHost:
             self._save_peers(node)
 
     def _save_peers(self, node: DhtNode) -> None:
-        peers = [format_address(record.host, record.udp_port) for record in node.contacts()[:_PEERS_KEPT]]
-        if peers:
+        peers = sorted(format_address(record.host, record.udp_port) for record in node.contacts()[:_PEERS_KEPT])
+        if peers and peers != self._directory.peers():
             self._directory.save_peers(peers)

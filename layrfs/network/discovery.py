@@ -109,7 +109,7 @@ class Discovery:
         for depth in {depth for depth, _ in self._regions}:
             region = self._regions.get((depth, _prefix(target, depth)))
             if region is not None and self._is_fresh(region):
-                hosts = self._living(region.members)
+                hosts = self._living(region.members) if depth else self.known_hosts()
                 if depth == 0 or len(hosts) >= count:
                     goal = int.from_bytes(target, "big")
                     return sorted(hosts, key=lambda host: int.from_bytes(host.node_id, "big") ^ goal)[:count]

@@ -49,7 +49,10 @@ PATIENCE_SECONDS = 20.0
 DIGESTS_AT_ONCE = 64
 """A lookup in the catalog takes about 15 microseconds, and other requests wait meanwhile."""
 
-_FIRST_PAUSE_SECONDS = 0.25
+_FIRST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 0.5
+"""A reader waits, and a look-up in a small network costs next to nothing."""
+
 _ORPHANS_WAITING = 64
 
 _log = logging.getLogger(__name__)
@@ -140,7 +143,7 @@ class PooledTransfers:
             if trio.current_time() >= give_up:
                 raise Unavailable("No good copy of the shard can be reached.")
             await trio.sleep(pause_seconds)
-            pause_seconds *= 2
+            pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
             candidates = await self._book.looked_up(shard)
 
     async def _ask(

@@ -277,10 +277,9 @@ class Catalog:
         """Remember the signed node record last seen of a host."""
         self._database.write("UPDATE host SET record = ? WHERE number = ?", (record, self._host(node)))
 
-    def host_record(self, node: NodeId) -> bytes | None:
-        """The signed node record last seen of a host, or None."""
-        record: bytes | None = self._database.value("SELECT record FROM host WHERE node_id = ?", (node,))
-        return record
+    def host_records(self) -> dict[NodeId, bytes]:
+        """The node records last seen of all hosts ever met; they may be out of date."""
+        return dict(self._database.rows("SELECT node_id, record FROM host WHERE record IS NOT NULL"))
 
     def pieces_per_host(self) -> dict[NodeId, int]:
         """How many pieces each host holds for this volume."""
