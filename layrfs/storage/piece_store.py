@@ -27,11 +27,11 @@ from layrfs.crypto.digests import Buffer
 from layrfs.errors import CorruptFile, LocalError, NewerFormat, NoSpace, NotPermitted, WrongBytes
 from layrfs.ids import PIECE_ID_BYTES, PieceId
 from layrfs.storage.piece_file import (
-    TAIL_BYTES,
+    HEAD_BYTES,
     AlignedBuffers,
-    PieceTail,
+    PieceHead,
     file_bytes,
-    read_tail,
+    read_head,
     read_whole,
     sync_directory,
     write_new,
@@ -122,7 +122,7 @@ class PieceStore:
             return
         temporary = os.path.join(self._incoming, f"{piece.hex()}.{next(self._serial)}")
         try:
-            write_new(temporary, PieceTail(tenant, int(self._now()), len(data)), data, self._buffers)
+            write_new(temporary, PieceHead(tenant, int(self._now()), len(data)), data, self._buffers)
             self._publish(piece, temporary, tenant, len(data))
         except OSError as error:
             raise _local_error(error) from error
@@ -153,11 +153,11 @@ class PieceStore:
     def delete(self, piece: PieceId, tenant: bytes) -> bool:
         """Forget a piece of this tenant; False when there is none, or it is another's."""
         with self._lock:
-            tail = self._tail(piece)
-            if tail is None or tail.tenant != tenant:
+            head = self._head(piece)
+            if head is None or head.tenant != tenant:
                 return False
             os.unlink(self._path(piece))
-            self._account(-file_bytes(tail.length), -1)
+            self._account(-file_bytes(head.length), -1)
             self._trees.pop(piece, None)
         return True
 
@@ -229,10 +229,10 @@ class PieceStore:
 
     def _stored_already(self, piece: PieceId, tenant: bytes) -> bool:
         """Whether a good copy is here; a bad one is moved out of the way of the new one."""
-        tail = self._tail(piece)
-        if tail is None:
+        head = self._head(piece)
+        if head is None:
             return False
-        if tail.tenant != tenant:
+        if head.tenant != tenant:
             raise NotPermitted("another tenant has stored this piece here")
         if self._read(piece) is None:
             return False
@@ -242,11 +242,11 @@ class PieceStore:
     def _publish(self, piece: PieceId, temporary: str, tenant: bytes, piece_bytes: int) -> None:
         path = self._path(piece)
         with self._lock:
-            tail = self._tail(piece)
-            if tail is not None and tail.tenant != tenant:
+            head = self._head(piece)
+            if head is not None and head.tenant != tenant:
                 raise NotPermitted("another tenant has stored this piece here")
             os.rename(temporary, path)
-            if tail is None:
+            if head is None:
                 self._account(file_bytes(piece_bytes), 1)
         sync_directory(os.path.dirname(path))
 
@@ -254,10 +254,10 @@ class PieceStore:
         self._used += more_bytes
         self._count += more_pieces
 
-    def _tail(self, piece: PieceId) -> PieceTail | None:
-        """None when there is no such piece, or its tail is damaged (the piece is set aside then)."""
+    def _head(self, piece: PieceId) -> PieceHead | None:
+        """None when there is no such piece, or its head is damaged (the piece is set aside then)."""
         with self._opened(piece) as descriptor:
-            return None if descriptor is None else read_tail(descriptor)
+            return None if descriptor is None else read_head(descriptor)
         return None
 
     def _read(self, piece: PieceId) -> tuple[bytes, list[bytes]] | None:
@@ -266,11 +266,11 @@ class PieceStore:
             if descriptor is None:
                 return None
             with self._buffers.lease(os.fstat(descriptor).st_size) as image:
-                read_whole(descriptor, image)
-                tail = PieceTail.from_bytes(image[-TAIL_BYTES:])
-                data = bytes(image[: tail.length])
+                found = read_whole(descriptor, image)
+                head = PieceHead.from_bytes(found[:HEAD_BYTES])
+                data = bytes(found[HEAD_BYTES:])
             hashes = merkle.leaf_hashes(data)
-            if len(data) != tail.length or merkle.root_of(hashes, len(data)) != piece:
+            if len(data) != head.length or merkle.root_of(hashes, len(data)) != piece:
                 raise CorruptFile("the bytes are not the piece any more")
             self._remember(piece, hashes)
             return data, hashes
@@ -281,10 +281,10 @@ class PieceStore:
         with self._opened(piece) as descriptor:
             if descriptor is None:
                 return None
-            size = read_tail(descriptor).length
+            size = read_head(descriptor).length
             first, count = _leaves_covering(size, offset, length)
             start = first * merkle.LEAF_BYTES
-            leaves = os.pread(descriptor, min(size - start, count * merkle.LEAF_BYTES), start)
+            leaves = os.pread(descriptor, min(size - start, count * merkle.LEAF_BYTES), HEAD_BYTES + start)
             if merkle.leaf_hashes(leaves) != hashes[first : first + count]:
                 raise CorruptFile("the bytes are not the piece any more")
             return RangeRead(size, first, leaves, tuple(merkle.prove(hashes, first, count)))

@@ -1,0 +1,300 @@
+"""The client against real hosts over real TLS on loopback, and against hosts that lie, hang or are somebody else."""
+
+from __future__ import annotations
+
+import random
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from layrfs.crypto import merkle
+from layrfs.crypto.identity import NodeIdentity
+from layrfs.errors import BadMessage, LayrError, MissingPiece, Unreachable, WrongBytes
+from layrfs.ids import PieceId
+from layrfs.model.records import HostAddress
+from layrfs.network.links import Cancellation, HostLinks, HostRefused
+from layrfs.network.piece_server import Answer, Counts, Limits
+from layrfs.wire import messages
+from layrfs.wire.codec import encode
+from layrfs.wire.frames import pack_prefix
+from tests.hosts.local_host import NETWORK, SECONDS, Fixed, LocalHost, greeted, local_host, serving, wait_for
+
+TENANT, OTHER = bytes([5]) * 32, bytes([6]) * 32
+SIZE = (4 << 20) + 1234
+DATA = random.Random(1).randbytes(SIZE)
+PIECE = merkle.piece_id(DATA)
+ABSENT = PieceId(bytes(32))
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[LocalHost]:
+    with local_host(tmp_path / "host") as host:
+        yield host
+
+
+@pytest.fixture
+def links() -> Iterator[HostLinks]:
+    links = HostLinks(NodeIdentity.generate(), NETWORK)
+    yield links
+    links.close()
+
+
+def store(links: HostLinks, host: LocalHost, data: bytes = DATA, tenant: bytes = TENANT) -> PieceId:
+    piece = merkle.piece_id(data)
+    links.store(host.address, piece, data, tenant_private=tenant, deadline_seconds=SECONDS)
+    return piece
+
+
+def test_store_retrieve_has_delete(host: LocalHost, links: HostLinks) -> None:
+    assert links.has(host.address, [PIECE, ABSENT]) == [False, False]
+    store(links, host)
+    assert links.has(host.address, [PIECE, ABSENT]) == [True, False]
+    assert links.retrieve(host.address, PIECE, deadline_seconds=SECONDS) == DATA
+    assert links.delete(host.address, [PIECE, ABSENT], OTHER) == 0
+    assert links.delete(host.address, [PIECE, ABSENT], TENANT) == 1
+    with pytest.raises(MissingPiece):
+        links.retrieve(host.address, PIECE, deadline_seconds=SECONDS)
+
+
+def test_one_connection_serves_them_all(host: LocalHost, links: HostLinks) -> None:
+    for number in range(5):
+        store(links, host, bytes([number]) * 1000)
+    with pytest.raises(MissingPiece):
+        links.retrieve(host.address, ABSENT, deadline_seconds=SECONDS)
+    assert host.server.connections == 1
+
+
+@pytest.mark.parametrize("size", [0, 1, 16384, 16385])
+def test_small_pieces(host: LocalHost, links: HostLinks, size: int) -> None:
+    data = random.Random(size).randbytes(size)
+    piece = store(links, host, data)
+    assert links.retrieve(host.address, piece, deadline_seconds=SECONDS) == data
+    assert links.retrieve(host.address, piece, deadline_seconds=SECONDS, offset=1, length=1) == data[1:2]
+
+
+INSIDE = [(0, 1), (0, 16384), (1, 16384), (16383, 2), (1_000_000, 1_000_000)]
+RANGES = [*INSIDE, (SIZE - 1, 1), (SIZE - 1, 99), (SIZE, 1), (9 * SIZE, 1)]
+
+
+@pytest.mark.parametrize(("offset", "length"), RANGES)
+def test_ranges(host: LocalHost, links: HostLinks, offset: int, length: int) -> None:
+    store(links, host)
+    found = links.retrieve(host.address, PIECE, deadline_seconds=SECONDS, offset=offset, length=length)
+    assert found == DATA[offset : offset + length]
+
+
+def test_the_rest_from_an_offset(host: LocalHost, links: HostLinks) -> None:
+    store(links, host)
+    assert links.retrieve(host.address, PIECE, deadline_seconds=SECONDS, offset=SIZE - 20_000) == DATA[-20_000:]
+    assert links.retrieve(host.address, PIECE, deadline_seconds=SECONDS, offset=7, length=0) == b""
+
+
+def test_many_pieces_in_one_question(host: LocalHost, links: HostLinks) -> None:
+    piece = store(links, host, b"x")
+    asked = [PieceId(number.to_bytes(32, "big")) for number in range(2500)]
+    assert links.has(host.address, [*asked, piece]) == [False] * 2500 + [True]
+    assert links.delete(host.address, [*asked, piece], TENANT) == 1
+
+
+def test_wrong_bytes_are_refused_and_the_connection_stays_good(host: LocalHost, links: HostLinks) -> None:
+    with pytest.raises(HostRefused) as refusal:
+        links.store(host.address, ABSENT, DATA, tenant_private=TENANT, deadline_seconds=SECONDS)
+    assert refusal.value.reason == "wrong piece"
+    store(links, host)
+    assert host.server.connections == 1
+    assert host.dropped("wrong piece") == 1
+
+
+def test_a_full_host_says_so(tmp_path: Path, links: HostLinks) -> None:
+    with local_host(tmp_path, space_bytes=SIZE) as host:
+        with pytest.raises(HostRefused) as refusal:
+            store(links, host)
+        assert refusal.value.reason == "full"
+        store(links, host, b"small")
+
+
+def test_a_busy_host_says_so(tmp_path: Path, links: HostLinks) -> None:
+    limits = Limits(bodies=1, bodies_per_peer=1, queue_seconds=0.0)
+    with local_host(tmp_path, limits=limits) as host:
+        with greeted(host) as (connection, _):
+            header = encode(messages.Store(ABSENT, bytes(32)))
+            connection.sendall(pack_prefix(len(header), 1000) + header + b"half a body")
+            wait_for(lambda: is_busy(links, host))
+        wait_for(lambda: not is_busy(links, host))
+
+
+def is_busy(links: HostLinks, host: LocalHost) -> bool:
+    try:
+        store(links, host, b"small")
+    except HostRefused as refusal:
+        return refusal.reason == "busy"
+    return False
+
+
+def test_another_node_at_the_address_gets_nothing(host: LocalHost, links: HostLinks) -> None:
+    expected = HostAddress(NodeIdentity.generate().node_id, "127.0.0.1", host.address.port)
+    with pytest.raises(Unreachable, match="another node"):
+        links.has(expected, [PIECE])
+
+
+def test_another_network_is_refused(host: LocalHost) -> None:
+    stranger = HostLinks(NodeIdentity.generate(), bytes(32))
+    with pytest.raises(HostRefused) as refusal:
+        stranger.has(host.address, [PIECE])
+    assert refusal.value.reason == "network"
+    wait_for(lambda: host.dropped("wrong network") == 1)
+    stranger.close()
+
+
+def test_status_is_told_to_the_host_itself_only(host: LocalHost, links: HostLinks) -> None:
+    store(links, host)
+    with pytest.raises(HostRefused):
+        links.status(host.address)
+    itself = HostLinks(host.identity, NETWORK)
+    report = itself.status(host.address)
+    assert (report.pieces, report.requests["store"], report.dropped) == (1, 1, {"not allowed": 1})
+    itself.close()
+
+
+def test_nobody_listens(links: HostLinks) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = HostAddress(NodeIdentity.generate().node_id, "127.0.0.1", closed.getsockname()[1])
+        with pytest.raises(Unreachable, match="cannot be reached"):
+            links.has(address, [PIECE])
+
+
+def test_a_host_that_restarted_is_found_again_behind_dead_connections(tmp_path: Path, links: HostLinks) -> None:
+    identity = NodeIdentity.generate()
+    with local_host(tmp_path, identity=identity) as host:
+        store(links, host)
+    with local_host(tmp_path, identity=identity, port=host.address.port):
+        assert links.retrieve(host.address, PIECE, deadline_seconds=SECONDS) == DATA
+
+
+@pytest.mark.parametrize("ask", ["has", "delete", "store", "retrieve"])
+def test_a_silent_host_costs_the_deadline_and_no_more(ask: str, links: HostLinks) -> None:
+    calls: dict[str, Callable[[HostAddress], object]] = {
+        "has": lambda address: links.has(address, [PIECE], deadline_seconds=0.3),
+        "delete": lambda address: links.delete(address, [PIECE], TENANT, deadline_seconds=0.3),
+        "store": lambda address: links.store(address, PIECE, DATA, tenant_private=TENANT, deadline_seconds=0.3),
+        "retrieve": lambda address: links.retrieve(address, PIECE, deadline_seconds=0.3),
+    }
+    silent = Fixed(None)
+    with serving(silent, Counts()) as host:
+        with pytest.raises(Unreachable, match="in time"):
+            calls[ask](host.address)
+        silent.released.set()
+
+
+def test_a_host_that_accepts_and_says_nothing_at_all(links: HostLinks) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        address = HostAddress(NodeIdentity.generate().node_id, "127.0.0.1", listener.getsockname()[1])
+        with pytest.raises(Unreachable, match="in time"):
+            links.has(address, [PIECE], deadline_seconds=0.3)
+
+
+def answers(body: bytes, **fields: object) -> Answer:
+    return Answer(messages.Retrieved(**({"piece_bytes": SIZE} | fields)), body)  # type: ignore[arg-type]
+
+
+LIES: list[tuple[Answer, type[LayrError]]] = [
+    (answers(DATA[:-1] + b"x"), WrongBytes),
+    (answers(DATA[:-1]), WrongBytes),
+    (answers(b""), WrongBytes),
+    (Answer(messages.Stored()), BadMessage),
+    (Answer(messages.Refused("missing"), b"body"), BadMessage),
+    (Answer(messages.Refused("missing")), MissingPiece),
+]
+
+
+@pytest.mark.parametrize(("lie", "error"), LIES)
+def test_a_lying_host(lie: Answer, error: type[LayrError], links: HostLinks) -> None:
+    with serving(Fixed(lie), Counts()) as host, pytest.raises(error):
+        links.retrieve(host.address, PIECE, deadline_seconds=SECONDS)
+
+
+HASHES = merkle.leaf_hashes(DATA)
+LEAF = DATA[16384:32768]
+RANGE_LIES = [
+    answers(LEAF, first_leaf=1),
+    answers(LEAF, first_leaf=2, proof=tuple(merkle.prove(HASHES, 1, 1))),
+    answers(LEAF, first_leaf=1, proof=tuple(merkle.prove(HASHES, 1, 1)), piece_bytes=SIZE - 1),
+    answers(bytes(16384), first_leaf=1, proof=tuple(merkle.prove(HASHES, 1, 1))),
+    answers(DATA[:16384], first_leaf=0, proof=tuple(merkle.prove(HASHES, 0, 1))),
+    answers(DATA[32768:49152], first_leaf=2, proof=tuple(merkle.prove(HASHES, 2, 1))),
+]
+
+
+@pytest.mark.parametrize("lie", RANGE_LIES)
+def test_a_lying_host_asked_for_a_range(lie: Answer, links: HostLinks) -> None:
+    with serving(Fixed(lie), Counts()) as host, pytest.raises(WrongBytes):
+        links.retrieve(host.address, PIECE, deadline_seconds=SECONDS, offset=20_000, length=5)
+
+
+def test_a_host_that_answers_for_other_pieces_than_asked(links: HostLinks) -> None:
+    with serving(Fixed(Answer(messages.Held((True, True)))), Counts()) as host, pytest.raises(BadMessage):
+        links.has(host.address, [PIECE])
+
+
+def test_a_retrieve_can_be_called_off_in_flight(links: HostLinks) -> None:
+    silent, wish, outcome = Fixed(None), Cancellation(), []
+
+    def retrieve(address: HostAddress) -> None:
+        try:
+            links.retrieve(address, PIECE, deadline_seconds=3 * SECONDS, cancellation=wish)
+        except Unreachable as error:
+            outcome.append(str(error))
+
+    with serving(silent, Counts()) as host:
+        thread = threading.Thread(target=retrieve, args=(host.address,))
+        thread.start()
+        assert silent.asked.wait(SECONDS)
+        wish.cancel()
+        thread.join(SECONDS)
+        silent.released.set()
+    assert outcome == ["the call is no longer wanted"]
+
+
+def test_a_call_that_is_off_before_it_starts_sends_nothing(host: LocalHost, links: HostLinks) -> None:
+    wish = Cancellation()
+    wish.cancel()
+    with pytest.raises(Unreachable, match="no longer wanted"):
+        links.retrieve(host.address, PIECE, deadline_seconds=SECONDS, cancellation=wish)
+    assert host.server.connections == 0
+
+
+def test_calling_off_what_is_over_does_not_hurt_the_next_call(host: LocalHost, links: HostLinks) -> None:
+    store(links, host)
+    wish = Cancellation()
+    links.retrieve(host.address, PIECE, deadline_seconds=SECONDS, cancellation=wish)
+    wish.cancel()
+    assert links.retrieve(host.address, PIECE, deadline_seconds=SECONDS) == DATA
+    assert host.server.connections == 1
+
+
+def test_many_threads_share_the_links(host: LocalHost, links: HostLinks) -> None:
+    failures: list[BaseException] = []
+
+    def work(number: int) -> None:
+        try:
+            data = random.Random(number).randbytes(200_000)
+            piece = store(links, host, data)
+            for _ in range(5):
+                assert links.retrieve(host.address, piece, deadline_seconds=SECONDS) == data
+            assert links.delete(host.address, [piece], TENANT) == 1
+        except BaseException as error:  # noqa: BLE001 - shown by the main thread
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(SECONDS)
+    assert failures == []
+    assert host.counts.snapshot() == {}

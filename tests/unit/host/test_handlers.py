@@ -1,0 +1,139 @@
+"""Requests and their answers, without a network: who may do what to which piece."""
+
+from __future__ import annotations
+
+import typing
+
+import msgspec
+import pytest
+
+from layrfs.crypto import merkle
+from layrfs.crypto.identity import NodeIdentity
+from layrfs.host.handlers import HANDLERS, Call, Host
+from layrfs.ids import PieceId
+from layrfs.network.piece_server import Answer, Visit
+from layrfs.wire import messages
+from layrfs.wire.messages import Request
+from tests.fakes.pieces import MemoryPieces
+
+NETWORK = bytes(range(32))
+HOST = NodeIdentity(bytes([1]) * 32)
+OWNER = NodeIdentity(bytes([2]) * 32)
+TENANT = NodeIdentity(bytes([3]) * 32)
+THIEF = NodeIdentity(bytes([4]) * 32)
+DATA = bytes(range(256)) * 300
+PIECE = merkle.piece_id(DATA)
+REPORT = messages.StatusReport(1, 2, 3, 4, 5, 6, verifying=False, requests={}, dropped={}, started=0.0)
+
+
+class OneHost:
+    """A host with a store in memory, and one visit to it."""
+
+    def __init__(self, visitor: NodeIdentity = OWNER) -> None:
+        self.pieces = MemoryPieces(1 << 30)
+        self.host = Host(HOST.node_id, NETWORK, self.pieces, lambda: REPORT)
+        self.visit = Visit(visitor.node_id, "192.0.2.1")
+
+    def ask(self, request: Request, body: bytes = b"") -> Answer:
+        return HANDLERS[type(request)](Call(self.host, self.visit, request, memoryview(body)))
+
+    def store(self, tenant: NodeIdentity = TENANT) -> Answer:
+        return self.ask(messages.Store(PIECE, tenant.public_key), DATA)
+
+    def delete(self, *, signer: NodeIdentity = TENANT, number: int = 0, **changed: bytes) -> Answer:
+        bound = {"network": NETWORK, "host": HOST.node_id, "challenge": self.visit.challenge} | changed
+        statement = messages.delete_statement(**bound, number=number, pieces=(PIECE,))  # type: ignore[arg-type]
+        return self.ask(messages.Delete((PIECE,), TENANT.public_key, signer.sign(statement)))
+
+
+@pytest.fixture
+def host() -> OneHost:
+    return OneHost()
+
+
+def refused(reason: messages.Reason) -> Answer:
+    return Answer(messages.Refused(reason))
+
+
+def test_every_request_has_a_handler() -> None:
+    assert set(HANDLERS) == set(typing.get_args(Request))
+
+
+def test_store_then_retrieve(host: OneHost) -> None:
+    assert host.store() == Answer(messages.Stored())
+    assert host.ask(messages.Retrieve(PIECE)) == Answer(messages.Retrieved(len(DATA)), DATA)
+    assert host.ask(messages.Has((PIECE, PieceId(bytes(32))))) == Answer(messages.Held((True, False)))
+
+
+def test_a_range_comes_with_its_proof(host: OneHost) -> None:
+    host.store()
+    answer = host.ask(messages.Retrieve(PIECE, 20_000, 10))
+    assert isinstance(answer.header, messages.Retrieved)
+    assert answer.header.first_leaf == 1
+    assert merkle.verify(PIECE, len(DATA), 1, answer.body, answer.header.proof)
+
+
+@pytest.mark.parametrize("request_", [messages.Retrieve(PIECE), messages.Retrieve(PIECE, 5, 5)])
+def test_what_is_not_here_is_missing(host: OneHost, request_: messages.Retrieve) -> None:
+    assert host.ask(request_) == refused("missing")
+
+
+def test_other_bytes_under_the_name_are_refused(host: OneHost) -> None:
+    assert host.ask(messages.Store(PIECE, TENANT.public_key), DATA[:-1]) == refused("wrong piece")
+    assert host.pieces.kept == {}
+
+
+def test_a_piece_cannot_be_taken_over_by_storing_it_again(host: OneHost) -> None:
+    host.store()
+    assert host.store(THIEF) == refused("not the owner")
+
+
+def test_delete_by_the_owner(host: OneHost) -> None:
+    host.store()
+    assert host.delete() == Answer(messages.Deleted(1))
+    assert host.delete(number=1) == Answer(messages.Deleted(0))
+
+
+def test_delete_signed_by_somebody_else(host: OneHost) -> None:
+    host.store()
+    assert host.delete(signer=THIEF) == refused("not the owner")
+    assert host.pieces.has(PIECE)
+
+
+def test_delete_with_another_tenants_key_leaves_the_piece(host: OneHost) -> None:
+    host.store(THIEF)
+    assert host.delete() == Answer(messages.Deleted(0))
+    assert host.pieces.has(PIECE)
+
+
+@pytest.mark.parametrize("changed", [{"network": bytes(32)}, {"host": OWNER.node_id}, {"challenge": bytes(32)}])
+def test_a_delete_meant_for_elsewhere_is_worthless_here(host: OneHost, changed: dict[str, bytes]) -> None:
+    host.store()
+    assert host.delete(**changed) == refused("not the owner")
+    assert host.pieces.has(PIECE)
+
+
+def test_a_delete_cannot_be_replayed_after_the_piece_was_stored_again(host: OneHost) -> None:
+    host.store()
+    assert host.delete(number=0) == Answer(messages.Deleted(1))
+    host.store()
+    assert host.delete(number=0) == refused("not the owner")
+    assert host.pieces.has(PIECE)
+    assert host.delete(number=2) == Answer(messages.Deleted(1))
+
+
+def test_a_delete_is_worthless_on_another_connection(host: OneHost) -> None:
+    host.store()
+    elsewhere = OneHost().visit.challenge
+    assert host.delete(challenge=elsewhere) == refused("not the owner")
+
+
+def test_status_is_for_the_host_itself() -> None:
+    assert OneHost(visitor=HOST).ask(messages.Status()) == Answer(REPORT)
+    assert OneHost(visitor=OWNER).ask(messages.Status()) == refused("not allowed")
+
+
+def test_what_a_store_request_makes_a_host_keep(host: OneHost) -> None:
+    host.store()
+    assert host.pieces.kept == {PIECE: (TENANT.public_key, DATA)}
+    assert set(msgspec.structs.asdict(messages.Store(PIECE, TENANT.public_key))) == {"piece", "tenant"}

@@ -1,0 +1,110 @@
+"""Messages between owners and hosts: what they hold, and what becomes of anything else."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from layrfs.errors import BadMessage
+from layrfs.ids import NodeId, PieceId
+from layrfs.wire import messages
+from layrfs.wire.codec import encode
+from layrfs.wire.frames import HEADER_LIMIT
+
+PIECE = PieceId(bytes(32))
+REPORT = messages.StatusReport(1, 2, 3, 4, 5, 6, verifying=True, requests={"a": 1}, dropped={}, started=1.5)
+EXAMPLES: list[tuple[Callable[[bytes], object], msgspec.Struct]] = [
+    (messages.hello_untrusted, messages.Hello(bytes(32))),
+    (messages.request_untrusted, messages.Store(PIECE, bytes(32))),
+    (messages.request_untrusted, messages.Retrieve(PIECE, 3, 4)),
+    (messages.request_untrusted, messages.Has((PIECE,) * 1024)),
+    (messages.request_untrusted, messages.Delete((PIECE,) * 1024, bytes(32), bytes(64))),
+    (messages.request_untrusted, messages.Status()),
+    (messages.response_untrusted, messages.Welcome(bytes(32))),
+    (messages.response_untrusted, messages.Stored()),
+    (messages.response_untrusted, messages.Retrieved(2**62, 7, (bytes(32),) * 128)),
+    (messages.response_untrusted, messages.Held((True, False) * 512)),
+    (messages.response_untrusted, messages.Deleted(3)),
+    (messages.response_untrusted, messages.Refused("full")),
+    (
+        messages.response_untrusted,
+        messages.StatusReport(1, 2, 3, 4, 5, 6, verifying=True, requests={"a": 1}, dropped={}, started=1.5),
+    ),
+]
+
+
+@pytest.mark.parametrize(("read", "message"), EXAMPLES)
+def test_there_and_back_within_a_frames_header(read: Callable[[bytes], object], message: msgspec.Struct) -> None:
+    data = encode(message)
+    assert len(data) <= HEADER_LIMIT
+    assert read(data) == message
+
+
+BAD_REQUESTS = [
+    {"type": "store", "piece": bytes(31), "tenant": bytes(32)},
+    {"type": "store", "piece": bytes(32)},
+    {"type": "store", "piece": "text", "tenant": bytes(32)},
+    {"type": "retrieve", "piece": bytes(32), "offset": -1},
+    {"type": "retrieve", "piece": bytes(32), "length": 2**63},
+    {"type": "has", "pieces": []},
+    {"type": "has", "pieces": [bytes(32)] * 1025},
+    {"type": "delete", "pieces": [bytes(32)], "tenant": bytes(32), "signature": bytes(63)},
+    {"type": "hello", "network": bytes(32)},
+    {"type": "stored"},
+    {"type": "nonsense"},
+    {},
+    [],
+    None,
+]
+
+
+@pytest.mark.parametrize("fields", BAD_REQUESTS)
+def test_a_request_of_another_shape_is_a_bad_message(fields: object) -> None:
+    with pytest.raises(BadMessage):
+        messages.request_untrusted(msgspec.msgpack.encode(fields))
+
+
+def test_a_reason_is_one_of_our_words() -> None:
+    with pytest.raises(BadMessage):
+        messages.response_untrusted(msgspec.msgpack.encode({"type": "refused", "reason": "\x1b[2J you lose"}))
+
+
+@given(st.binary(max_size=300))
+def test_garbage_is_a_bad_message_or_nothing(data: bytes) -> None:
+    for read in (messages.hello_untrusted, messages.request_untrusted, messages.response_untrusted):
+        with contextlib.suppress(BadMessage):
+            read(data)
+
+
+@given(st.sampled_from([encode(message) for _, message in EXAMPLES]), st.data())
+def test_damaged_messages_raise_nothing_else(whole: bytes, data: st.DataObject) -> None:
+    place = data.draw(st.integers(0, len(whole) - 1))
+    damaged = bytearray(whole)
+    damaged[place] ^= data.draw(st.integers(1, 255))
+    for read in (messages.hello_untrusted, messages.request_untrusted, messages.response_untrusted):
+        with contextlib.suppress(BadMessage):
+            read(bytes(damaged))
+
+
+def test_what_a_delete_signs_differs_in_every_field() -> None:
+    def statement(**changed: object) -> bytes:
+        fields = {"network": bytes(32), "host": NodeId(bytes(20)), "challenge": bytes(32), "number": 0}
+        fields["pieces"] = (PIECE,)
+        return messages.delete_statement(**(fields | changed))  # type: ignore[arg-type]
+
+    one = bytes([1])
+    variants = [
+        statement(),
+        statement(network=one * 32),
+        statement(host=one * 20),
+        statement(challenge=one * 32),
+        statement(number=1),
+        statement(pieces=(PIECE, PIECE)),
+        statement(pieces=(one * 32,)),
+    ]
+    assert len(set(variants)) == len(variants)
