@@ -12,6 +12,7 @@ import os
 from typing import Protocol
 
 from tests.drive import Drive
+from tests.trees import write_stream
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 DROP_CACHES = "/proc/sys/vm/drop_caches"
@@ -53,6 +54,8 @@ class DriveDirectory:
         self.drive = drive
         self.path = os.path.join(drive.path, "bench")
         os.makedirs(self.path, exist_ok=True)
+        self.greeting = os.path.join(drive.path, "greeting")
+        write_stream(self.greeting, 4096)
 
     def settle(self) -> None:
         """Everything on the hosts."""
@@ -65,8 +68,10 @@ class DriveDirectory:
         drop_kernel_caches(self.path)
 
     def empty(self) -> None:
-        """Nothing is on this machine any more but what the hosts store."""
+        """Nothing is on this machine any more but what the hosts store; they have been met again."""
         self.drive.remount(emptied=True)
+        with open(self.greeting, "rb") as file:
+            file.read()
         drop_kernel_caches(self.path)
 
 

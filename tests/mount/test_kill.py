@@ -141,7 +141,7 @@ def test_the_mount_killed_in_the_middle_of_an_upload(drive: Drive, tmp_path: Pat
     plain = str(tmp_path / "plain")
     write_stream(plain, 96 * MIB)
     run("cp", plain, os.path.join(drive.path, "stream"))
-    run("sync", "-f", drive.path)
+    run("sync", os.path.join(drive.path, "stream"))
     wait_for(lambda: len(drive.piece_files()) > 6, "some shards are on hosts")
     drive.crash()
     drive.mount()
@@ -188,7 +188,7 @@ def test_a_killed_sync_command_harms_nothing(drive: Drive) -> None:
 def test_a_stale_mountpoint_is_named_and_can_be_cleaned(drive: Drive) -> None:
     assert drive.process is not None
     Path(drive.path, "file").write_text("here")
-    run("sync", "-f", drive.path)
+    run("sync", os.path.join(drive.path, "file"))
     drive.process.kill()
     drive.process.wait()
     with pytest.raises(OSError, match="Transport endpoint is not connected"):
