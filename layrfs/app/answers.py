@@ -10,11 +10,12 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import trio
 
 import layrfs
+from layrfs.app.losses import Losses
 from layrfs.app.membership import Membership, choose_network
 from layrfs.config import MountOptions
 from layrfs.control import commands
@@ -32,6 +33,7 @@ from layrfs.errors import (
 )
 from layrfs.ids import ROOT_INODE, InodeNumber
 from layrfs.model.manifest import Manifest
+from layrfs.model.redundancy import DEFAULT_REDUNDANCY
 from layrfs.model.status import (
     CacheDropped,
     Done,
@@ -59,6 +61,10 @@ from layrfs.vfs.filesystem import Filesystem, Owner
 from layrfs.vfs.inodes import Inode
 
 COPY_BYTES = 1 << 20
+COMPLETE_SECONDS = 15.0
+"""How long `sync` waits for a copy that no host takes before it says that shards are degraded."""
+
+RETRY_SECONDS = 0.5
 YIELD_EVERY = 64
 _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
 _STATES_WORST_FIRST = ("lost", "cached", "uploading", "degraded", "safe")
@@ -81,6 +87,7 @@ class Answers:
         filesystem: Filesystem,
         transfers: PooledTransfers,
         membership: Membership,
+        losses: Losses,
     ) -> None:
         self._volume = volume
         self._keys = keys
@@ -93,6 +100,7 @@ class Answers:
         self._filesystem = filesystem
         self._transfers = transfers
         self._membership = membership
+        self._losses = losses
         self._started = time.monotonic()
         self.stopping = trio.Event()
         """Set by the command ``stop``; whoever runs the drive waits for it."""
@@ -120,7 +128,7 @@ class Answers:
 
     def _status(self, mountpoint: str) -> VolumeStatus:
         stats = self._contents.stats()
-        problems = [text for text in (stats.problem, self._membership.problem) if text]
+        problems = [text for text in (stats.problem, self._membership.problem, self._losses.sentence()) if text]
         if stats.unreachable_shards:
             problems.append(f"{stats.unreachable_shards} shards could not be read from any host")
         return VolumeStatus(
@@ -216,9 +224,30 @@ class Answers:
             progress(ProgressReport(done_bytes, done_bytes + left_bytes, self._contents.stats().problem or ""))
 
         await self._contents.flush_to_network(inodes, report)
+        await self._complete(inodes, progress)
         await self._contents.sync(None)
         await self._database.sync()
         return SyncReport(sent, self._contents.stats().degraded_shards)
+
+    async def _complete(self, inodes: Sequence[InodeNumber] | None, progress: Progress) -> None:
+        """Wait for missing copies, as long as there are hosts to take them and some progress is made."""
+        give_up = trio.current_time() + COMPLETE_SECONDS
+        left = self._contents.stats().degraded_shards
+        while self._lacks_copies(inodes) and trio.current_time() < give_up:
+            progress(ProgressReport(text=f"{left} shards wait for more copies"))
+            await self._membership.explore()
+            await self._contents.flush_to_network([], None)
+            if (now_left := self._contents.stats().degraded_shards) < left:
+                left, give_up = now_left, trio.current_time() + COMPLETE_SECONDS
+            elif now_left:
+                await trio.sleep(RETRY_SECONDS)
+
+    def _lacks_copies(self, inodes: Sequence[InodeNumber] | None) -> bool:
+        """Whether what was asked for is degraded although the network is large enough for it not to be."""
+        stats = self._contents.stats()
+        if not stats.degraded_shards or len(self._membership.known_hosts()) < DEFAULT_REDUNDANCY.total:
+            return False
+        return inodes is None or any(self._contents.state(inode) == "degraded" for inode in inodes)
 
     async def _all_below(self, inode: Inode) -> list[InodeNumber]:
         if not inode.is_directory:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 import trio
 
 from layrfs.app.answers import Answers
+from layrfs.app.losses import Losses
 from layrfs.app.membership import Membership
 from layrfs.config import MountOptions, Paths
 from layrfs.control.server import ControlServer
@@ -99,11 +100,12 @@ class _Parts:
         paths, volume, options, keys = drive.paths, drive.volume, drive.options, drive.keys
         self.volume, self.options, self.membership = volume, options, membership
         self.database, self.catalog = database, catalog
+        self.losses = Losses()
         self.transfers = PooledTransfers(
             WorkerPool(worker_keys, workers=options.workers),
             membership,
             find_content=catalog.find_content,
-            on_bad_piece=_report_bad_piece,
+            on_bad_piece=self._bad_piece,
             own_node=NodeIdentity.from_private(worker_keys.node_private).node_id,
         )
         tree = Tree(database)
@@ -145,8 +147,22 @@ class _Parts:
             filesystem=self.filesystem,
             transfers=self.transfers,
             membership=membership,
+            losses=self.losses,
         )
         self.socket = socket
+
+    def _bad_piece(self, shard: ShardId, piece: PieceId, host: NodeId, kind: str) -> None:
+        """A host did not deliver. Silence may pass; what is wrong or gone is gone, and gets replaced."""
+        _log.warning(
+            "host %s did not deliver piece %s of shard %s: %s",
+            host.hex()[:12],
+            piece.hex()[:12],
+            shard.hex()[:12],
+            kind,
+        )
+        if kind in {"wrong", "missing"}:
+            self.losses.add(piece, host)
+            self.contents.piece_lost(shard, piece)
 
     def _manifest_attribute(self, inode: InodeNumber) -> bytes:
         text = self.answers.manifest_of(inode)
@@ -314,9 +330,3 @@ def _check_volume(database: Database, keys: VolumeKeys, path: str) -> None:
         database.write("INSERT INTO volume VALUES('id', ?)", (keys.volume_id,))
     elif found != keys.volume_id:
         raise CorruptFile(f"{path} belongs to another volume than the key beside it")
-
-
-def _report_bad_piece(shard: ShardId, piece: PieceId, host: NodeId, kind: str) -> None:
-    _log.warning(
-        "host %s did not deliver piece %s of shard %s: %s", host.hex()[:12], piece.hex()[:12], shard.hex()[:12], kind
-    )

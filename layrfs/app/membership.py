@@ -43,7 +43,7 @@ class Membership:
         listen: tuple[str, int],
         remembered: Mapping[NodeId, NodeRecord],
     ) -> None:
-        """``remembered``: hosts met in earlier runs; where they were is a hint, and they are seeds when ours are dead."""
+        """``remembered``: hosts met in earlier runs; where they were is a hint, and a seed when ours are dead."""
         self._network_file = paths.network_file
         self._identity = identity
         self._listen = listen

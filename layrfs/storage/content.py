@@ -179,6 +179,21 @@ class Catalog:
             "INSERT OR REPLACE INTO piece(shard, position, generation, id, host) VALUES(?, ?, ?, ?, ?)", rows
         )
 
+    def drop_piece(self, shard: ShardId, piece: PieceId) -> int | None:
+        """Forget a piece that its host does not have any more, so that it is made anew; the shard's number.
+
+        None, and nothing forgotten, when no more pieces would be left than are needed to read the shard at all.
+        """
+        row = self._database.row(
+            "SELECT s.number FROM shard s JOIN piece p ON p.shard = s.number WHERE s.id = ? AND p.id = ?"
+            " AND (SELECT count(*) FROM piece WHERE shard = s.number) > s.needed",
+            (shard, piece),
+        )
+        if row is None:
+            return None
+        self._database.write("DELETE FROM piece WHERE shard = ? AND id = ?", (row[0], piece))
+        return int(row[0])
+
     def shard(self, number: int) -> ShardRecord:
         """A shard with its pieces. Raises ``KeyError`` when there is no such number."""
         row = self._database.row(

@@ -17,7 +17,7 @@ import msgspec
 import trio
 
 from layrfs.errors import LayrError
-from layrfs.ids import InodeNumber
+from layrfs.ids import InodeNumber, PieceId, ShardId
 from layrfs.model.redundancy import DEFAULT_REDUNDANCY, Redundancy
 from layrfs.model.sharding import MAX_BLOCK_BYTES
 from layrfs.model.status import BlockRun
@@ -98,13 +98,14 @@ class Contents:
     ) -> None:
         """``block_bytes_of`` knows the block size of any file that exists.
 
-        ``fix_block_bytes`` is called before blocks of a file go out for the first time, decides its size for good
-        (``count:N``) and answers it; without it block sizes never change. ``redundancy_of`` is asked when a file goes out.
+        ``fix_block_bytes`` is called before blocks of a file go out for the first time, decides their size for good
+        (``count:N``) and answers it; without it block sizes never change. ``redundancy_of`` is asked when a file goes.
         """
         self._database = database
         self._now = now
         self._in_thread = in_thread
         self._open: dict[InodeNumber, FileContent] = {}
+        self._lingering: set[FileContent] = set()
         self._doomed: set[InodeNumber] = set()
         self._removing: dict[InodeNumber, int] = {}
         self._unlinking: list[InodeNumber] = []
@@ -143,8 +144,12 @@ class Contents:
     def release(self, content: FileContent) -> None:
         """The last one closes the file: from now on its dirty blocks may go when they have been idle for a moment."""
         content.references -= 1
-        if content.references:
-            return
+        if content.references == 0 and content.written and self._shelf.ledger.has_busy(content.inode):
+            self._lingering.add(content)  # its cache file still grows; the housekeeper closes it
+        elif content.references == 0:
+            self._close(content)
+
+    def _close(self, content: FileContent) -> None:
         self._shelf.unload(content)
         del self._open[content.inode]
         if content.inode in self._doomed:
@@ -192,6 +197,13 @@ class Contents:
         """Hosts have been found or come back: try again what waits for them."""
         self._writeback.resume()
         self._completer.hosts_appeared()
+
+    def piece_lost(self, shard: ShardId, piece: PieceId) -> None:
+        """A host has proven not to have a piece any more: another will get it."""
+        number = self._shelf.catalog.drop_piece(shard, piece)
+        if number is not None:
+            self._shelf.ledger.degraded.add(number)
+            self._completer.hosts_appeared()
 
     # -------------------------------------------------------------- what is where
 
@@ -299,9 +311,17 @@ class Contents:
             try:
                 self._evictor.refresh()
                 await self._evictor.keep_limit()
+                self._close_lingering()
                 await self._finish_removals()
             except LayrError as error:
                 logger.error("cache: %s", error)  # noqa: TRY400 - the sentence says it all
+
+    def _close_lingering(self) -> None:
+        for content in list(self._lingering):
+            if content.references or not self._shelf.ledger.has_busy(content.inode):
+                self._lingering.discard(content)
+                if not content.references:
+                    self._close(content)
 
     def _tick_clock(self, now: float) -> None:
         ledger = self._shelf.ledger
