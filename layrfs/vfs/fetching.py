@@ -195,9 +195,14 @@ class Fetcher:
             await trio.lowlevel.checkpoint()
 
     def _is_free(self, place: BlockPlace) -> bool:
-        file = self._shelf.ledger.open.get(place.inode)
-        absent = file is None or file.states.get(place.block) == ABSENT
-        return absent and self._shelf.ledger.busy(place.inode, place.block) is None
+        """Filling a later block of a closed file would change what its dirty blocks count for: those are left out."""
+        shelf = self._shelf
+        if shelf.ledger.busy(place.inode, place.block) is not None:
+            return False
+        file = shelf.ledger.open.get(place.inode)
+        if file is not None:
+            return file.states.get(place.block) == ABSENT
+        return place.block == 0 or not shelf.journal.has_dirty(place.inode)
 
     def _target(self, place: BlockPlace) -> TargetPart:
         shelf = self._shelf

@@ -79,7 +79,7 @@ class Shelf:
             else:
                 states[block] = CLEAN
         file.absent = sum(state == ABSENT for state in states.values()) if len(states) > len(local) else 0
-        file.end = file.file.size() if local else 0
+        file.end = self.files.size(file.inode)
         file.charged = file.dirty_bytes()
         file.opened = self.ledger.now
 
