@@ -107,9 +107,11 @@ class Placement:
         hosts = {record.node_id for piece in wanted for record in piece.candidates}
         limits = Limits(highest_price=HIGHEST_PRICE, excluded=self._failed | self._placer.resting(hosts))
         plan = choose_hosts(wanted, already=(*self._already, *self._holding.values()), limits=limits)
+        places: list[HostAddress | None] = []
         for wish in wishes:
             record = plan.chosen.get(wish.slot.position)
+            places.append(None if record is None else record.address)
             if record is not None:
                 self._holding[wish.slot.position] = record.address
                 self._given.add((record.address, wish.piece))
-        return [self._holding.get(wish.slot.position) for wish in wishes]
+        return places

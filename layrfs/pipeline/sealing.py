@@ -173,8 +173,6 @@ def unseal(keys: SealingKeys, salt: Salt, sealed: Buffer) -> memoryview:
     view = memoryview(sealed)
     try:
         header = decode_header_untrusted(view)
-        if header.salt != salt:
-            raise WrongBytes("a piece holds another shard than it should")
         aad = associated_data(bytes(view[:HEADER_BYTES]), keys.volume)
         body = open_sealed(keys.shard_key(salt), aad, view[HEADER_BYTES:])
         plaintext = _expanded(body) if header.codec == CODEC_ZSTD else memoryview(body)
@@ -256,10 +254,7 @@ def _length_without_zeros(data: memoryview) -> int:
     while end and not data[end - 1]:
         start = max(0, end - _ZERO_STEP_BYTES)
         step = bytes(data[start:end])
-        kept = 0 if step == _ZEROS[: len(step)] else len(step.rstrip(b"\0"))
-        end = start + kept
-        if kept:
-            break
+        end = start if step == _ZEROS[: len(step)] else start + len(step.rstrip(b"\0"))
     return end
 
 

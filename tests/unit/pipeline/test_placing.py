@@ -55,6 +55,22 @@ async def test_a_failed_host_is_replaced_by_one_that_holds_no_other_piece() -> N
     assert await placement.find([wish(1, failed=third)]) == [None]
 
 
+async def test_a_failed_host_is_not_tried_twice_for_one_shard(autojump_clock: object) -> None:
+    placement = Placer(FakeFinder(RECORDS[:1]), {}).begin()
+    (place,) = await placement.find([wish(0)])
+    assert place is not None
+    assert await placement.find([wish(0, failed=place)]) == [None]
+    await trio.sleep(FIRST_PAUSE_SECONDS)
+    assert await placement.find([wish(0)]) == [None]
+
+
+async def test_starting_again_frees_the_hosts_of_the_first_time() -> None:
+    placement = Placer(FakeFinder(RECORDS[:3]), {}).begin()
+    first = await three(placement)
+    placement.restart()
+    assert {place.node_id for place in await three(placement)} == {place.node_id for place in first}
+
+
 async def test_two_pieces_that_fail_together_never_meet_on_one_host() -> None:
     placement = Placer(FakeFinder(RECORDS), {}).begin()
     places = await three(placement)
