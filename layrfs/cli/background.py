@@ -21,8 +21,9 @@ from layrfs import errors
 from layrfs.cli.passphrase import VARIABLE, asker
 from layrfs.config import Paths
 from layrfs.errors import LayrError, LocalError, StateInUse
+from layrfs.logs import printable
 
-_LAST_LINES_BYTES = 4096
+_LOG_BYTES = 1 << 20
 _END_SECONDS = 10.0
 _LAST_DRIVE_SECONDS = 30.0
 _LOOK_AGAIN_SECONDS = 0.02
@@ -68,6 +69,7 @@ def start_drive(paths: Paths, volume: str, arguments: Sequence[str], ask: Callab
     paths.prepare(volume)
     _await_end_of_last(paths.volume_dir(volume))
     log_file = paths.log_file(volume)
+    spoken = os.path.getsize(log_file) if os.path.exists(log_file) else 0
     ours, theirs = socket.socketpair()
     with ours:
         with theirs, open(os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:
@@ -82,7 +84,7 @@ def start_drive(paths: Paths, volume: str, arguments: Sequence[str], ask: Callab
                 env=_environment(paths),
             )
         try:
-            _await_ready(ours, ask, log_file)
+            _await_ready(ours, ask, _LogSince(log_file, spoken))
         except BaseException:
             _end(process)
             raise
@@ -100,7 +102,28 @@ def _await_end_of_last(volume_dir: str) -> None:
     raise StateInUse(f"another process still holds the volume in {volume_dir}")
 
 
-def _await_ready(channel: socket.socket, ask: Callable[[], str], log_file: str) -> None:
+class _LogSince:
+    """What the child wrote: our log lines, what a crash printed, and libfuse's own words, which come no other way."""
+
+    def __init__(self, path: str, start: int) -> None:
+        self.path = path
+        self._start = start
+
+    def lines(self) -> list[str]:
+        with open(self.path, "rb") as file:
+            file.seek(self._start)
+            return file.read(_LOG_BYTES).decode("utf-8", "replace").strip().splitlines()
+
+    def last_line(self) -> str:
+        return printable((self.lines() or ["it left no word"])[-1].strip())
+
+    def of_fuse(self) -> str:
+        """In brackets after a sentence; empty when libfuse said nothing."""
+        said = [line for line in self.lines() if line.startswith("fuse")]
+        return f" ({printable(said[-1])})" if said else ""
+
+
+def _await_ready(channel: socket.socket, ask: Callable[[], str], log: _LogSince) -> None:
     for message in _messages(channel):
         match message:
             case {"ready": True}:
@@ -108,8 +131,8 @@ def _await_ready(channel: socket.socket, ask: Callable[[], str], log_file: str) 
             case {"ask": "passphrase"}:
                 channel.sendall(json.dumps(ask()).encode() + b"\n")
             case {"error": {"kind": str(kind), "message": str(text)}}:
-                raise errors.named(kind, text)
-    raise LocalError(f"the drive ended before it was ready: {_last_line(log_file)} ({log_file})")
+                raise errors.named(kind, text + log.of_fuse())
+    raise LocalError(f"the drive ended before it was ready: {log.last_line()} ({log.path})")
 
 
 def _messages(channel: socket.socket) -> Iterator[object]:
@@ -127,13 +150,6 @@ def _environment(paths: Paths) -> dict[str, str]:
     if paths.data == paths.config:
         environment["LAYRFS_HOME"] = paths.data
     return environment
-
-
-def _last_line(log_file: str) -> str:
-    with open(log_file, "rb") as file:
-        file.seek(max(0, os.path.getsize(log_file) - _LAST_LINES_BYTES))
-        lines = file.read().decode("utf-8", "replace").strip().splitlines()
-    return lines[-1].strip() if lines else "it left no word"
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

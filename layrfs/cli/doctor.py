@@ -136,7 +136,7 @@ def check_keys(paths: Paths) -> Iterator[Finding]:
 
 def check_mounts(_paths: Paths) -> Iterator[Finding]:
     """Mounts whose process is gone."""
-    stale = [mount.directory for mount in mounts() if mount.is_fuse and is_stale(mount.directory)]
+    stale = [mount.directory for mount in mounts() if mount.is_layrfs and is_stale(mount.directory)]
     if not stale:
         yield Finding("mounts", GOOD, "none is left over from a dead drive")
     for directory in stale:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -135,6 +136,7 @@ def mount(request: MountRequest) -> int:
     if request.foreground:
         return _serve(request)
     _refuse_second(paths, request.volume)
+    _check_port(*request.options.listen)
     from layrfs.cli.background import start_drive
     from layrfs.cli.passphrase import asker
 
@@ -189,6 +191,24 @@ def _refuse_second(paths: Paths, volume: str) -> None:
         raise StateInUse(f"volume {volume} is in use by another command just now")
     if mount_at(where) is not None:
         raise StateInUse(f"volume {volume} is in use already, mounted at {where}")
+
+
+def _check_port(host: str, port: int) -> None:
+    """A port that is taken is said here, where somebody listens; the drive finds it out only after it is mounted."""
+    if not port:
+        return
+    import socket
+
+    try:
+        family, kind, protocol, _name, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.bind(address)
+    except socket.gaierror as error:
+        raise UsageError(f"listen={host}:{port}: {host} is no address of this machine") from error
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise StateInUse(f"UDP port {port} of {host} is in use by another program") from error
+        raise UsageError(f"this machine cannot listen at {host}:{port}: {error.strerror}") from error
 
 
 def _arguments_again(request: MountRequest, mountpoint: str) -> list[str]:

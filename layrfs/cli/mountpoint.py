@@ -28,7 +28,13 @@ class Mount:
 
     @property
     def is_fuse(self) -> bool:
+        """Whether a process answers for it."""
         return self.kind == "fuse" or self.kind.startswith("fuse.")
+
+    @property
+    def is_layrfs(self) -> bool:
+        """Whether it is one of ours."""
+        return self.kind == "fuse.layrfs"
 
 
 class Stale(BadMountpoint):
@@ -48,9 +54,9 @@ def mount_at(directory: str) -> Mount | None:
 
 
 def is_stale(directory: str) -> bool:
-    """Whether the file system there has lost its process."""
+    """Whether the file system there has lost its process. statvfs(2), as the kernel answers stat(2) from memory."""
     try:
-        os.stat(directory)
+        os.statvfs(directory)
     except OSError as error:
         return error.errno == errno.ENOTCONN
     return False
@@ -66,6 +72,8 @@ def check_mountpoint(path: str, *, nonempty: bool = False) -> str:
     if not stat.S_ISDIR(mode):
         raise BadMountpoint(f"{path} is not a directory")
     if (mount := mount_at(directory)) is not None and mount.is_fuse:
+        if is_stale(directory):
+            raise _left_over(path)
         raise BadMountpoint(f"{path} is already mounted ({mount.kind} {mount.source}); `layrfs umount` unmounts it")
     if os.getuid() != 0 and not os.access(directory, os.W_OK):
         raise BadMountpoint(f"{path} cannot be mounted on: you may not write there")
@@ -126,9 +134,13 @@ def _unescaped(text: str) -> str:
     return _OCTAL.sub(lambda match: chr(int(match[1], 8)), text)
 
 
+def _left_over(path: str) -> Stale:
+    return Stale(f"{path} is left over from a drive that died; `layrfs umount {path}` cleans it up")
+
+
 def _unusable(path: str, directory: str, error: OSError) -> BadMountpoint:
     if error.errno == errno.ENOTCONN:
-        return Stale(f"{path} is left over from a drive that died; `layrfs umount {path}` cleans it up")
+        return _left_over(path)
     if error.errno == errno.ENOENT:
         return BadMountpoint(f"{path} does not exist; `mkdir -p {directory}` first")
     return BadMountpoint(f"{path} cannot be mounted on: {error.strerror}")
