@@ -65,6 +65,14 @@ async def test_a_file_cut_short_since_its_upload_gets_only_what_is_left(tmp_path
     assert out.read_bytes() == source.read_bytes()[:1000]
 
 
+async def test_a_block_cut_short_and_grown_again_ends_in_zeros(tmp_path: Path, source: Path) -> None:
+    transfers, out = FakeTransfers(), tmp_path / "out"
+    (row,) = await stored(transfers, source, BLOCK)
+    rows = [StoredBlock(0, 1000, row.offset, row.content_length, row.shard)]
+    await restore(build_manifest(b"file", BLOCK, BLOCK, VOLUME, rows), transfers, str(out), no_progress)
+    assert out.read_bytes() == source.read_bytes()[:1000] + bytes(BLOCK - 1000)
+
+
 async def test_an_empty_file_needs_no_shard(tmp_path: Path) -> None:
     manifest = build_manifest(b"empty", 0, BLOCK, VOLUME, [])
     await restore(manifest, FakeTransfers(), str(tmp_path / "out"), no_progress)
