@@ -71,10 +71,11 @@ def test_two_hosts_only_is_degraded_and_finished_when_more_appear(tmp_path: Path
         with Drive(str(tmp_path / "drive"), seeds=hosts.seeds, options=["upload_after=0"]) as drive:
             path = os.path.join(drive.path, "file")
             write_stream(path, 6 * MIB)
-            wait_for(lambda: drive.state(path) == "degraded", f"two copies of three: {drive.state(path)}", 60)
+            wait_for(lambda: drive.state(path) == "degraded", lambda: f"two copies of three: {drive.state(path)}", 60)
             hosts.start(2)
             hosts.start(3)
-            wait_for(lambda: drive.state(path) == "safe", "the third copy placed when hosts appeared", 120)
+            drive.sync()
+            assert drive.state(path) == "safe", "the third copy is placed when hosts appear"
             hosts.kill(0)
             hosts.kill(1)
             drive.remount(emptied=True)
