@@ -112,6 +112,7 @@ class Joining:
             self.joined.set()  # all seeds are ourselves, or there are none: this node is the network
 
     async def _greet(self, seed: Address) -> None:
+        """Ask all endpoints of a seed at once; one good answer is enough."""
         async with self._limit:
             try:
                 with trio.fail_after(RESOLVE_SECONDS):
@@ -119,41 +120,51 @@ class Joining:
             except (Unreachable, trio.TooSlowError):
                 self._note(seed, f"the name of seed {seed} cannot be resolved")
                 return
-            for endpoint in endpoints[:MOST_ENDPOINTS]:
-                await self._greet_endpoint(seed, endpoint)
+            findings: list[str | None] = []
 
-    async def _greet_endpoint(self, seed: Address, endpoint: Address) -> None:
+            async def greet_endpoint(endpoint: Address) -> None:
+                findings.append(await self._finding(seed, endpoint))
+
+            async with trio.open_nursery() as nursery:
+                for endpoint in endpoints[:MOST_ENDPOINTS]:
+                    nursery.start_soon(greet_endpoint, endpoint)
+            self._note(seed, None if None in findings else findings[0])
+
+    async def _finding(self, seed: Address, endpoint: Address) -> str | None:
+        """What is wrong with one endpoint of a seed; None when it answered as it should."""
         if endpoint in self._own or self._node.peers.table.knows_address(endpoint):
-            return
+            return None
         answer = await self._ask(endpoint, Ping())
         if answer is None:
-            await self._find_out_why(seed, endpoint)
-        elif answer.node_id == self._node.node_id:
+            return await self._reason(seed, endpoint)
+        if answer.node_id == self._node.node_id:
             self._own.add(endpoint)
-            self._problems.pop(seed, None)
-        elif self._node.answered_untrusted(Peer(answer.node_id, endpoint), answer.message):
-            self._problems.pop(seed, None)
-        else:
-            self._note(seed, f"seed {seed} answers, but is not a host others can reach")
+            return None
+        if self._node.answered_untrusted(Peer(answer.node_id, endpoint), answer.message):
+            return None
+        return f"seed {seed} answers, but is not a host others can reach"
 
-    async def _find_out_why(self, seed: Address, endpoint: Address) -> None:
+    async def _reason(self, seed: Address, endpoint: Address) -> str:
         """A seed that ignores our ping may still say hello, and thereby what is wrong."""
         answer = await self._ask(endpoint, Hello())
         if answer is None:
-            self._note(seed, f"seed {seed} does not answer")
-        elif not self._exchange.is_ours(answer):
-            self._note(seed, f"seed {seed} belongs to another network")
-        elif abs(answer.time_ms / 1000 - self._now()) > CLOCK_WINDOW_SECONDS:
-            minutes = abs(answer.time_ms / 1000 - self._now()) / 60
-            self._note(seed, f"the clock of this machine, or of seed {seed}, is wrong by {minutes:.0f} minutes")
+            return f"seed {seed} does not answer"
+        if not self._exchange.is_ours(answer):
+            return f"seed {seed} belongs to another network"
+        minutes = abs(answer.time_ms / 1000 - self._now()) / 60
+        if 60 * minutes > CLOCK_WINDOW_SECONDS:
+            return f"the clock of this machine, or of seed {seed}, is wrong by {minutes:.0f} minutes"
+        return f"seed {seed} answers, but only now and then"
 
     async def _ask(self, endpoint: Address, request: Ping | Hello) -> Answer[Pong] | None:
         with trio.move_on_after(HARD_SECONDS):
             return await self._exchange.ask(endpoint, request, Pong)
         return None
 
-    def _note(self, seed: Address, problem: str) -> None:
-        """Remember a problem, log it once."""
-        if self._problems.get(seed) != problem:
+    def _note(self, seed: Address, problem: str | None) -> None:
+        """Remember what is wrong with a seed, log it once."""
+        if problem is None:
+            self._problems.pop(seed, None)
+        elif self._problems.get(seed) != problem:
             self._problems[seed] = problem
             _log.warning("%s", problem)

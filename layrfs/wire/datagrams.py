@@ -18,6 +18,7 @@ This module knows bytes. It must not know tables, clocks, sockets, or what a rec
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import struct
 from typing import Annotated, Final, cast
@@ -186,8 +187,9 @@ def pack_triple(node_id: NodeId, ip: str, port: int) -> bytes:
     return node_id + _PORT.pack(port) + pack_ip(ip)
 
 
+@functools.lru_cache(maxsize=4096)
 def unpack_triple_untrusted(triple: bytes) -> tuple[NodeId, str, int]:
-    """The inverse of ``pack_triple``. Raises ``BadMessage``."""
+    """The inverse of ``pack_triple``; remembers, as the same nodes are named again and again. Raises ``BadMessage``."""
     if len(triple) < NODE_ID_BYTES + _PORT.size:
         raise BadMessage("a node in a list is cut short")
     (port,) = _PORT.unpack_from(triple, NODE_ID_BYTES)

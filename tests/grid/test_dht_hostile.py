@@ -282,3 +282,41 @@ async def test_a_node_that_answers_for_somebody_else_is_not_taken_for_them(
         assert member.node.counters["impostor"] > 0
         assert member.node.peers.table.get(host.id) is None
         assert enemy.identity.node_id != host.id
+
+
+async def test_a_reply_counts_only_from_where_the_request_went(autojump_clock: trio.testing.MockClock) -> None:
+    async with siege() as (network, member, enemy):
+        elsewhere = Address("10.66.0.2", 6666)
+
+        async def answer_from_elsewhere() -> None:
+            while True:
+                data, sender = await enemy.transport.receive()
+                datagram = open_untrusted(data)
+                if not datagram.is_reply:
+                    pong = Pong(enemy.record(), b"\x0a\x0a\x0a\x0a", 1)
+                    network.fabric.launch(enemy.sealed(pong, nonce=datagram.nonce), elsewhere, sender)
+
+        network.nursery.start_soon(answer_from_elsewhere)
+        enemy.transport.send(enemy.sealed(Ping()), member.address)
+        await trio.sleep(5)
+        assert member.node.counters["unasked"] > 0
+        assert member.node.peers.table.get(enemy.identity.node_id) is None
+
+
+async def test_a_reply_from_another_network_is_no_reply(autojump_clock: trio.testing.MockClock) -> None:
+    async with siege() as (network, member, enemy):
+        other = b"\x01" * 32
+
+        async def answer_for_another_network() -> None:
+            while True:
+                data, sender = await enemy.transport.receive()
+                datagram = open_untrusted(data)
+                if not datagram.is_reply:
+                    pong = Pong(enemy.record(), b"\x0a\x0a\x0a\x0a", 1)
+                    enemy.transport.send(enemy.sealed(pong, nonce=datagram.nonce, network_id=other), sender)
+
+        network.nursery.start_soon(answer_for_another_network)
+        enemy.transport.send(enemy.sealed(Ping()), member.address)
+        await trio.sleep(5)
+        assert member.node.counters["foreign"] > 0
+        assert member.node.peers.table.get(enemy.identity.node_id) is None

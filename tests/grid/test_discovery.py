@@ -42,7 +42,7 @@ async def test_a_small_network_costs_one_lookup_for_all_keys(autojump_clock: tri
 
 
 async def test_a_large_network_costs_few_lookups_and_answers_are_exact(autojump_clock: trio.testing.MockClock) -> None:
-    async with owner_of(60) as (network, owner, discovery):
+    async with owner_of(45) as (network, owner, discovery):
         before = owner.node.counters["lookups"]
         dice = random.Random(2)
         for _ in range(200):
