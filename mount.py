@@ -33,7 +33,7 @@ TEST_TOOLS = {
     "git": "git",
     "rsync": "rsync",
     "sqlite3": "sqlite3",
-    "vim-tiny": "vim.tiny",
+    "vim": "vim",
 }
 """What the tests drive on a mount: Debian package -> a command it brings."""
 

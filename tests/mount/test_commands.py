@@ -127,6 +127,11 @@ def test_the_classic_interface_without_a_mount_and_with_one(machine: Machine, tm
     assert json.loads(machine.succeeds("manifest", str(machine.file("in"))))["fileName"] == "in"
     machine.fails(12, "exists", "download", str(tmp_path / "in.json"), "-o", str(tmp_path / "out"))
     machine.fails(12, "exists", "upload", str(tmp_path / "in"))
+
+
+def test_what_is_uploaded_over_a_file_shows_in_the_mount(machine: Machine) -> None:
+    machine.mount()
+    machine.file("in").write_text("old")
     machine.succeeds("upload", str(REPOSITORY / "setup.cfg"), "--to", "/in", "--replace")
     assert machine.file("in").read_bytes() == (REPOSITORY / "setup.cfg").read_bytes()
 
