@@ -160,12 +160,15 @@ class Ledger:
         """Seconds since the epoch, coarse: set by the housekeeper, never goes back."""
         self.writing = False
         """Something was written to a cache file since the last commit."""
+        self.leaving: dict[InodeNumber, Busy] = {}
+        """Files of which nothing is in the cache, whose cache file is being deleted: nobody may begin to use it."""
         self._busy: dict[InodeNumber, dict[int, Busy]] = {}
         self.sending: dict[BlockKey, Mark] = {}
         self.degraded: set[int] = set()
         """Shards with fewer pieces than they should have."""
-        self.closed: dict[InodeNumber, float] = {}
-        """Files with dirty blocks that were closed a moment ago, and when."""
+        self._closed: dict[InodeNumber, float] = {}
+        self._closed_before: dict[InodeNumber, float] = {}
+        """Files with dirty blocks that were closed a moment ago, and when: in two generations."""
         self.used: dict[InodeNumber, int] = {}
         """Files used since the last commit, and when."""
         self._progress = trio.Event()
@@ -192,6 +195,22 @@ class Ledger:
             keep_free_bytes=self.keep_free_bytes,
         )
 
+    def closed(self, inode: InodeNumber) -> None:
+        """The file was closed now; its dirty blocks rest for a moment."""
+        self._closed[inode] = self.now
+
+    def reopened(self, inode: InodeNumber) -> float:
+        """The file does not count as closed any more; when it was, 0 if that is long ago."""
+        return max(self._closed.pop(inode, 0.0), self._closed_before.pop(inode, 0.0))
+
+    def closed_at(self, inode: InodeNumber) -> float:
+        """When the file was closed, 0 if that is long ago."""
+        return self._closed.get(inode) or self._closed_before.get(inode, 0.0)
+
+    def forget_long_closed(self) -> None:
+        """Call every few seconds: what was closed before the last call counts as closed long ago."""
+        self._closed_before, self._closed = self._closed, {}
+
     def busy(self, inode: InodeNumber, block: int) -> Busy | None:
         """Who fills or empties the block."""
         blocks = self._busy.get(inode)
@@ -199,7 +218,7 @@ class Ledger:
 
     def has_busy(self, inode: InodeNumber) -> bool:
         """Whether somebody is at work in the inode's cache file."""
-        return inode in self._busy
+        return inode in self._busy or inode in self.leaving
 
     def occupy(self, inode: InodeNumber, block: int, busy: Busy) -> None:
         self._busy.setdefault(inode, {})[block] = busy

@@ -8,6 +8,7 @@ Order of shutdown: ``flush_to_network`` if wanted, ``sync(None)``, cancel ``run`
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -43,6 +44,9 @@ FileState = Literal["cached", "uploading", "safe", "degraded", "lost"]
 
 KEEP_FREE_BYTES = 256 << 20
 TICK_SECONDS = 0.5
+CLOSED_TICKS = 8
+"""Closed files are remembered for 4 to 8 seconds, longer than uploads of their blocks wait."""
+
 REMOVE_BLOCKS = 1024
 """Blocks of a deleted file whose rows go in one step."""
 
@@ -304,8 +308,10 @@ class Contents:
     async def _keep_house(self) -> None:
         """Clock, sums, limits and the end of deleted files, twice a second."""
         started, wall = trio.current_time(), self._now()
-        while True:
+        for tick in itertools.count(1):
             await trio.sleep(TICK_SECONDS)
+            if tick % CLOSED_TICKS == 0:
+                self._shelf.ledger.forget_long_closed()
             self._tick_clock(wall + trio.current_time() - started)
             self._measure()
             try:
@@ -326,11 +332,6 @@ class Contents:
     def _tick_clock(self, now: float) -> None:
         ledger = self._shelf.ledger
         ledger.now = max(ledger.now, now)
-        while ledger.closed:
-            inode, closed = next(iter(ledger.closed.items()))
-            if ledger.now - closed < RATE_SECONDS:
-                break
-            del ledger.closed[inode]
 
     def _measure(self) -> None:
         sent = self._shelf.ledger.sent_bytes

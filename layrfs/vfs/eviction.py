@@ -2,7 +2,7 @@
 
 Owns what leaves and who waits. Must not know hosts. Dirty blocks never leave.
 Invariant: rows that call a block clean are gone *and committed* before its bytes are; a block being emptied is ABSENT
-and busy.
+and busy, a file being deleted is in ``ledger.leaving``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SLICE = 64
 """Files or blocks that leave in one go, between two looks at what else there is to do."""
 
 SMALL_BYTES = 256 << 10
-"""Files no larger than this are deleted on the spot: handing it to a thread costs more."""
+"""Closed files no larger than this leave as a whole, of larger ones as many blocks as are needed."""
 
 PUNCH_BYTES = 32 << 20
 """Cut out at most this in one system call: a write to the same file waits for it."""
@@ -158,25 +158,26 @@ class Evictor:
         return freed
 
     async def _evict_slice(self, chosen: list[Candidate], needed_bytes: int) -> int:
-        shelf, emptied, removed = self._shelf, dict[InodeNumber, list[BlockNumber]](), list[InodeNumber]()
-        freed = 0
+        shelf, emptied, freed = self._shelf, dict[InodeNumber, list[BlockNumber]](), 0
         for candidate in chosen:
             inode = InodeNumber(candidate.inode)
             blocks = self._still_clean(inode, candidate.block)
             if candidate.clean_bytes > SMALL_BYTES:
                 blocks = _enough(blocks, needed_bytes - freed)
             freed += shelf.forget_clean(inode, blocks)
-            if candidate.block is None and candidate.clean_bytes <= SMALL_BYTES:
-                removed.append(inode)
             emptied.setdefault(inode, []).extend(block for block, _length in blocks)
         shelf.journal.commit()
-        for inode in removed:
-            if shelf.remove_if_empty(inode):
-                del emptied[inode]
-        if emptied:
-            await self._empty(emptied)
-        else:
-            await trio.lowlevel.checkpoint()
+        leaving = [inode for inode in emptied if shelf.is_unused(inode)]
+        for inode in leaving:
+            del emptied[inode]
+        ranges = {inode: _ranges(blocks, shelf.block_bytes(inode)) for inode, blocks in emptied.items()}
+        busy = self._occupy(leaving, emptied)
+        try:
+            with trio.CancelScope(shield=True):
+                await self._in_thread(partial(self._clear, leaving, ranges))
+        finally:
+            self._leave(leaving, emptied)
+            busy.done.set()
         shelf.ledger.moved()
         return freed
 
@@ -189,24 +190,29 @@ class Evictor:
         clean = self._shelf.journal.clean_blocks(inode)
         return clean if file is None else [(number, length) for number, length in clean if _evictable(file, number)]
 
-    async def _empty(self, emptied: dict[InodeNumber, list[BlockNumber]]) -> None:
-        """Punch blocks out of their cache files in a thread, with nobody filling them meanwhile."""
-        shelf, busy = self._shelf, Busy()
-        keys = [(inode, block) for inode, blocks in emptied.items() for block in blocks]
-        ranges = {inode: _ranges(blocks, shelf.block_bytes(inode)) for inode, blocks in emptied.items()}
-        for key in keys:
-            shelf.ledger.occupy(*key, busy)
-        try:
-            with trio.CancelScope(shield=True):
-                await self._in_thread(partial(self._punch, ranges))
-        finally:
-            for key in keys:
-                shelf.ledger.leave(*key)
-            busy.done.set()
-        for inode in emptied:
-            shelf.remove_if_empty(inode)
+    def _occupy(self, leaving: list[InodeNumber], emptied: dict[InodeNumber, list[BlockNumber]]) -> Busy:
+        """Keep everybody from filling blocks whose bytes are about to be cleared."""
+        ledger, busy = self._shelf.ledger, Busy()
+        ledger.leaving.update(dict.fromkeys(leaving, busy))
+        for inode, blocks in emptied.items():
+            for block in blocks:
+                ledger.occupy(inode, block, busy)
+        return busy
 
-    def _punch(self, ranges: dict[InodeNumber, list[tuple[int, int]]]) -> None:
+    def _leave(self, leaving: list[InodeNumber], emptied: dict[InodeNumber, list[BlockNumber]]) -> None:
+        ledger = self._shelf.ledger
+        for inode in leaving:
+            del ledger.leaving[inode]
+            if inode in ledger.open:
+                ledger.open[inode].file.close()  # its descriptor may be of the file that was deleted
+        for inode, blocks in emptied.items():
+            for block in blocks:
+                ledger.leave(inode, block)
+
+    def _clear(self, leaving: list[InodeNumber], ranges: dict[InodeNumber, list[tuple[int, int]]]) -> None:
+        """In a thread: the disk may take its time."""
+        for inode in leaving:
+            self._shelf.files.remove(inode)
         for inode, holes in ranges.items():
             self._shelf.files.punch(inode, holes)
 

@@ -73,7 +73,8 @@ class Fetcher:
 
     def prefetch(self, file: BlockMap, block: int) -> None:
         """Start fetching an absent block, if that is not under way and there is a turn and room for it."""
-        if self._shelf.ledger.busy(file.inode, block) is not None or self._shelf.ledger.room <= 0:
+        ledger = self._shelf.ledger
+        if ledger.busy(file.inode, block) is not None or file.inode in ledger.leaving or ledger.room <= 0:
             return
         fetch = self._new(file, block, urgent=False)
         if fetch is None:
@@ -114,7 +115,8 @@ class Fetcher:
         """Who brings the block; None when nothing needs to be waited for."""
         if file.states.get(block) != ABSENT:
             return None
-        busy = self._shelf.ledger.busy(file.inode, block)
+        ledger = self._shelf.ledger
+        busy = ledger.busy(file.inode, block) or ledger.leaving.get(file.inode)
         if busy is not None:
             if isinstance(busy, Fetch):
                 busy.urgent = True
@@ -197,7 +199,7 @@ class Fetcher:
     def _is_free(self, place: BlockPlace) -> bool:
         """Filling a later block of a closed file would change what its dirty blocks count for: those are left out."""
         shelf = self._shelf
-        if shelf.ledger.busy(place.inode, place.block) is not None:
+        if shelf.ledger.busy(place.inode, place.block) is not None or place.inode in shelf.ledger.leaving:
             return False
         file = shelf.ledger.open.get(place.inode)
         if file is not None:

@@ -170,6 +170,8 @@ class FileContent(BlockMap):
         return True
 
     def _is_writable(self, block: int, replaced: frozenset[int]) -> bool:
+        if self.inode in self._ledger.leaving:
+            return False
         state = self.states.get(block, HOLE)
         if state == CLEAN:
             return self.durable or block in replaced
@@ -179,6 +181,8 @@ class FileContent(BlockMap):
 
     async def _prepare(self, offset: int, length: int) -> frozenset[int]:
         """Have what a write needs; the blocks it overwrites wholly, which need nothing."""
+        if (leaving := self._ledger.leaving.get(self.inode)) is not None:
+            await leaving.done.wait()
         replaced = frozenset(block for block in self.blocks_of(offset, length) if self._covers(offset, length, block))
         for block in self.blocks_of(offset, length):
             if block in replaced:

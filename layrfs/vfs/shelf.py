@@ -68,17 +68,17 @@ class Shelf:
 
     def load(self, file: BlockMap) -> None:
         """Fill a map from the database."""
+        states: dict[int, int] = dict.fromkeys(self.catalog.block_numbers(file.inode), ABSENT)
         local = self.journal.blocks(file.inode)
-        states = file.states = dict.fromkeys(self.catalog.block_numbers(file.inode), ABSENT)
-        closed = self.ledger.closed.pop(file.inode, 0.0)
+        file.absent = len(states.keys() - dict(local).keys()) if states else 0
+        states.update((block, CLEAN) for block, _dirty in local)
+        closed = self.ledger.reopened(file.inode)
         for block, dirty in local:
             if dirty:
                 mark = self.ledger.sending.get((file.inode, block))
                 states[block] = DIRTY if mark is None or mark.changed else SENDING
                 file.written[block] = closed
-            else:
-                states[block] = CLEAN
-        file.absent = sum(state == ABSENT for state in states.values()) if len(states) > len(local) else 0
+        file.states = states
         file.end = self.files.size(file.inode)
         file.charged = file.dirty_bytes()
         file.opened = self.ledger.now
@@ -88,8 +88,7 @@ class Shelf:
         ledger = self.ledger
         if file.written:
             ledger.settle(file)
-            ledger.closed.pop(file.inode, None)
-            ledger.closed[file.inode] = ledger.now
+            ledger.closed(file.inode)
             for block in file.written:
                 if file.states[block] == SENDING:
                     mark = ledger.sending[file.inode, BlockNumber(block)]
@@ -204,10 +203,14 @@ class Shelf:
 
     def remove_if_empty(self, inode: InodeNumber) -> bool:
         """Delete a cache file nobody uses and nothing is in; whether that was so."""
-        if inode in self.ledger.open or self.ledger.has_busy(inode) or self.journal.has_blocks(inode):
+        if not self.is_unused(inode):
             return False
         self.files.remove(inode)
         return True
+
+    def is_unused(self, inode: InodeNumber) -> bool:
+        """Whether nothing of a file is in the cache and nobody is at it."""
+        return not (inode in self.ledger.open or self.ledger.has_busy(inode) or self.journal.has_blocks(inode))
 
     # --------------------------------------------------------------- uploading
 
@@ -324,7 +327,7 @@ class Shelf:
             return False
         self.ledger.clean_bytes -= self.journal.clean_bytes_of(inode)
         self.journal.forget_use([inode])
-        self.ledger.closed.pop(inode, None)
+        self.ledger.reopened(inode)
         self.ledger.used.pop(inode, None)
         return True
 

@@ -36,7 +36,8 @@ UPLOADS = 6
 """Shards on their way to hosts at once."""
 
 SWEEP_SECONDS = 0.5
-SLICE = 128
+SLICE = 64
+"""Blocks claimed or recorded in one go, a few milliseconds, between two looks at what else there is to do."""
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
 
@@ -228,7 +229,7 @@ class Writeback:
         file = ledger.open.get(inode)
         if file is not None:
             return now - file.written.get(block, now) >= OPEN_SECONDS
-        return now - ledger.closed.get(inode, 0.0) >= CLOSED_SECONDS
+        return now - ledger.closed_at(inode) >= CLOSED_SECONDS
 
     def _settle_block_bytes(self, inode: InodeNumber) -> bool:
         """Before a file is first cut into blocks for hosts, have its block size decided; whether it is another now."""
