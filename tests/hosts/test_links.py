@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -199,6 +200,14 @@ def test_a_host_that_accepts_and_says_nothing_at_all(links: HostLinks) -> None:
             links.has(address, [PIECE], deadline_seconds=0.3)
 
 
+def test_a_deadline_that_has_passed_is_not_waited_for(host: LocalHost) -> None:
+    with greeted(host) as (_, connection):
+        with pytest.raises(TimeoutError):
+            connection.stream.receive_into(memoryview(bytearray(1)), time.monotonic() - 1)
+        with pytest.raises(TimeoutError):
+            connection.stream.send(b"header", b"", time.monotonic() - 1)
+
+
 def answers(body: bytes, **fields: object) -> Answer:
     return Answer(messages.Retrieved(**({"piece_bytes": SIZE} | fields)), body)  # type: ignore[arg-type]
 
@@ -257,7 +266,10 @@ def test_a_retrieve_can_be_called_off_in_flight(links: HostLinks) -> None:
         assert silent.asked.wait(SECONDS)
         wish.cancel()
         thread.join(SECONDS)
+        still_waiting = thread.is_alive()
         silent.released.set()
+        thread.join(SECONDS)
+    assert not still_waiting
     assert outcome == ["the call is no longer wanted"]
 
 

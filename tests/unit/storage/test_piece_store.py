@@ -217,6 +217,14 @@ def test_want_of_file_descriptors_is_not_damage(store: PieceStore) -> None:
     assert store.statistics().quarantined == 0
 
 
+@pytest.mark.parametrize(("number", "is_damage"), [(errno.EIO, True), (errno.EUCLEAN, True), (errno.ENOMEM, False)])
+def test_which_errors_of_a_disk_are_damage(store: PieceStore, number: int, is_damage: bool) -> None:
+    piece, _ = stored(store)
+    with contextlib.nullcontext() if is_damage else pytest.raises(LocalError), store._opened(piece):
+        raise OSError(number, "while reading")
+    assert store.has(piece) is not is_damage
+
+
 def test_many_threads_storing_the_same_and_other_pieces(store: PieceStore, tmp_path: Path) -> None:
     failures: list[BaseException] = []
 
