@@ -15,7 +15,7 @@ from layrfs.crypto.identity import verify_signature
 from layrfs.errors import NoSpace, NotPermitted, WrongBytes
 from layrfs.ids import NodeId, PieceId
 from layrfs.network.piece_server import Answer, Visit
-from layrfs.storage.piece_store import RangeRead
+from layrfs.storage.piece_ranges import RangeRead
 from layrfs.wire import messages
 from layrfs.wire.messages import Reason, Request
 

@@ -36,6 +36,7 @@ from layrfs.storage.piece_file import (
     sync_directory,
     write_new,
 )
+from layrfs.storage.piece_ranges import RangeRead, read_proven
 
 _log = logging.getLogger(__name__)
 
@@ -49,15 +50,6 @@ _DAMAGE = {errno.EIO, errno.EUCLEAN, errno.EBADMSG}
 _QUARANTINE_FILES = 64
 _TREES_REMEMBERED = 512
 """Leaf hashes of recently read pieces, 8 KiB each for 4 MiB: ranges are then proven without reading the rest."""
-
-
-class RangeRead(msgspec.Struct, frozen=True):
-    """Whole leaves of a piece, from number `first_leaf` on, and what ties them to its id."""
-
-    piece_bytes: int
-    first_leaf: int
-    leaves: bytes
-    proof: tuple[bytes, ...]
 
 
 class StoreStatistics(msgspec.Struct, frozen=True):
@@ -281,13 +273,7 @@ class PieceStore:
         with self._opened(piece) as descriptor:
             if descriptor is None:
                 return None
-            size = read_head(descriptor).length
-            first, count = _leaves_covering(size, offset, length)
-            start = first * merkle.LEAF_BYTES
-            leaves = os.pread(descriptor, min(size - start, count * merkle.LEAF_BYTES), HEAD_BYTES + start)
-            if merkle.leaf_hashes(leaves) != hashes[first : first + count]:
-                raise CorruptFile("the bytes are not the piece any more")
-            return RangeRead(size, first, leaves, tuple(merkle.prove(hashes, first, count)))
+            return read_proven(descriptor, hashes, offset, length)
         return None
 
     @contextlib.contextmanager
@@ -307,6 +293,8 @@ class PieceStore:
             yield descriptor
         except CorruptFile as error:
             self._set_aside(piece, descriptor, str(error))
+        except NewerFormat as error:
+            raise LocalError(f"a piece cannot be read: {error}") from error
         except OSError as error:
             if error.errno not in _DAMAGE:
                 raise LocalError(f"a piece cannot be read: {error.strerror}") from error
@@ -343,15 +331,6 @@ class PieceStore:
     def _path(self, piece: PieceId) -> str:
         name = piece.hex()
         return os.path.join(self._pieces, name[:2], name)
-
-
-def _leaves_covering(size: int, offset: int, length: int | None) -> tuple[int, int]:
-    """(first leaf, number of leaves); at least one leaf, so that even an empty answer is proven."""
-    last_byte = max(0, size - 1)
-    start = min(offset, last_byte)
-    end = last_byte if length is None else min(last_byte, offset + max(1, length) - 1)
-    first = start // merkle.LEAF_BYTES
-    return first, max(first, end // merkle.LEAF_BYTES) - first + 1
 
 
 def _parse_name(name: str) -> PieceId | None:

@@ -9,7 +9,7 @@ from layrfs.crypto import merkle
 from layrfs.crypto.digests import Buffer
 from layrfs.errors import NoSpace, NotPermitted, WrongBytes
 from layrfs.ids import PieceId
-from layrfs.storage.piece_store import RangeRead
+from layrfs.storage.piece_ranges import RangeRead
 
 
 class MemoryPieces:

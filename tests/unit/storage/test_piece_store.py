@@ -217,6 +217,15 @@ def test_want_of_file_descriptors_is_not_damage(store: PieceStore) -> None:
     assert store.statistics().quarantined == 0
 
 
+def test_a_piece_of_a_newer_version_is_not_damage(store: PieceStore, tmp_path: Path) -> None:
+    piece, data = stored(store)
+    fields = struct.pack("<4sB3x32sQQ", b"LYRP", 2, TENANT, 0, len(data))
+    file_of(tmp_path, piece).write_bytes(fields + piece_file._check(fields) + data)
+    with pytest.raises(LocalError, match="newer"):
+        store.read(piece)
+    assert store.has(piece)
+
+
 @pytest.mark.parametrize(("number", "is_damage"), [(errno.EIO, True), (errno.EUCLEAN, True), (errno.ENOMEM, False)])
 def test_which_errors_of_a_disk_are_damage(store: PieceStore, number: int, is_damage: bool) -> None:
     piece, _ = stored(store)

@@ -1,0 +1,44 @@
+"""Parts of a piece: which leaves cover a range of bytes, read and proven without the rest.
+
+Owns that arithmetic; `layrfs.storage.piece_store` knows where pieces are and keeps the leaf hashes it has verified.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import msgspec
+
+from layrfs.crypto import merkle
+from layrfs.errors import CorruptFile
+from layrfs.storage.piece_file import HEAD_BYTES, read_head
+
+
+class RangeRead(msgspec.Struct, frozen=True):
+    """Whole leaves of a piece, from number `first_leaf` on, and what ties them to its id."""
+
+    piece_bytes: int
+    first_leaf: int
+    leaves: bytes
+    proof: tuple[bytes, ...]
+
+
+def read_proven(descriptor: int, hashes: Sequence[bytes], offset: int, length: int | None) -> RangeRead:
+    """The leaves that cover the range, verified against `hashes`, all of the piece's; CorruptFile when they differ."""
+    size = read_head(descriptor).length
+    first, count = _leaves_covering(size, offset, length)
+    start = first * merkle.LEAF_BYTES
+    leaves = os.pread(descriptor, min(size - start, count * merkle.LEAF_BYTES), HEAD_BYTES + start)
+    if merkle.leaf_hashes(leaves) != hashes[first : first + count]:
+        raise CorruptFile("the bytes are not the piece any more")
+    return RangeRead(size, first, leaves, tuple(merkle.prove(hashes, first, count)))
+
+
+def _leaves_covering(size: int, offset: int, length: int | None) -> tuple[int, int]:
+    """(first leaf, number of leaves); at least one leaf, so that even an empty answer is proven."""
+    last_byte = max(0, size - 1)
+    start = min(offset, last_byte)
+    end = last_byte if length is None else min(last_byte, offset + max(1, length) - 1)
+    first = start // merkle.LEAF_BYTES
+    return first, max(first, end // merkle.LEAF_BYTES) - first + 1
