@@ -59,7 +59,7 @@ def _sentence(error: OSError) -> str:
 
 
 def _discard_output() -> None:
-    """Nobody reads any more; keep the interpreter from complaining about it at exit."""
+    """Nobody reads any more; the interpreter shall not complain at exit (the `signal` module's documentation)."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.close(nowhere)

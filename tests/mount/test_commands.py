@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -85,6 +86,24 @@ def test_by_the_rules_of_mount8_and_remounted_at_once(machine: Machine) -> None:
         machine.file(f"file{number}").write_text("x")
         assert sorted(os.listdir(machine.mountpoint)) == [f"file{each}" for each in range(number + 1)]
         subprocess.run(["fusermount3", "-u", machine.mountpoint], check=True)
+
+
+def test_a_mount_waits_for_the_last_drive_to_let_go(machine: Machine) -> None:
+    command = [sys.executable, "-m", "layrfs.cli.mount", machine.mountpoint]
+    lock = machine.home / "volumes" / "default" / "lock"
+    with open(lock, "wb") as last_drive:
+        fcntl.flock(last_drive, fcntl.LOCK_EX)
+        process = subprocess.Popen(command, env=machine.environment(), cwd="/")
+        wait_for(lambda: holds_open(process.pid, str(lock)), "the mount waits for the lock")
+        assert process.poll() is None
+        assert not machine.is_mounted
+    assert process.wait(60) == 0
+    assert machine.is_mounted
+
+
+def holds_open(process: int, path: str) -> bool:
+    files = f"/proc/{process}/fd"
+    return any(os.path.realpath(f"{files}/{number}") == path for number in os.listdir(files))
 
 
 def test_a_busy_mountpoint_names_who_is_there(machine: Machine) -> None:
