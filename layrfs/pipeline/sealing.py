@@ -8,6 +8,7 @@ Invariant: every seal takes a fresh salt, so no key ever encrypts twice, also wh
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import secrets
 import threading
@@ -32,6 +33,7 @@ from layrfs.model.shard_format import (
     ShardHeader,
     associated_data,
     decode_header_untrusted,
+    decode_table_untrusted,
     encode_header,
     encode_table,
     payload_offset,
@@ -270,12 +272,25 @@ def _compressor() -> zstandard.ZstdCompressor:
 
 
 def _compressed(plaintext: Buffer) -> bytes | None:
-    """The plaintext as one zstd frame, or None when that would not be worth it."""
-    compressor = _compressor()
-    if not _seems_compressible(compressor, memoryview(plaintext)):
+    """The plaintext as zstd frames, or None when that would not be worth it.
+
+    Every file gets a frame of its own: what one file holds must never show in how well another compresses (CRIME).
+    """
+    compressor, view = _compressor(), memoryview(plaintext)
+    if not _seems_compressible(compressor, view):
         return None
-    packed = compressor.compress(plaintext)
+    packed = b"".join([compressor.compress(view[start:end]) for start, end in _frames(plaintext)])
     return packed if len(packed) < len(plaintext) * WORTH_COMPRESSING else None
+
+
+def _frames(plaintext: Buffer) -> list[tuple[int, int]]:
+    """Where frames begin and end: the table, then each run of blocks of one file."""
+    end = payload_offset_untrusted(plaintext)
+    frames = [(0, end)]
+    for _, run in itertools.groupby(decode_table_untrusted(plaintext), key=lambda part: part.inode):
+        start, end = end, end + sum(part.length for part in run)
+        frames.append((start, end))
+    return frames
 
 
 def _seems_compressible(compressor: zstandard.ZstdCompressor, view: memoryview) -> bool:

@@ -196,3 +196,14 @@ def test_a_full_disk_has_its_own_name(tmp_path: Path) -> None:
     assert isinstance(local_error("x", OSError(5, "Input/output error")), LocalError)
     with pytest.raises(LocalError):
         Gathered([SourcePart(2, 0, str(tmp_path), 0, 4)])
+
+
+def test_what_one_file_holds_does_not_show_in_the_length_of_another() -> None:
+    secret, padding = os.urandom(2000), b"some text that compresses\n" * 4000
+
+    def length_with_guess(guess: bytes) -> int:
+        files = [secret + padding, guess + padding]
+        parts = [Part(InodeNumber(2 + at), BlockNumber(0), len(file)) for at, file in enumerate(files)]
+        return len(seal(KEYS, encode_table(parts) + b"".join(files)).data)
+
+    assert length_with_guess(secret) == length_with_guess(os.urandom(2000))
