@@ -15,13 +15,12 @@ import tempfile
 import time
 from collections.abc import Iterable, Sequence
 
-from tests.bench import alone
+from tests.bench.alone import ROWS as ALONE
+from tests.bench.alone import in_a_worker
 from tests.bench.groups import FULL, GROUPS, QUICK, Bench
 from tests.bench.places import DriveDirectory, PlainDirectory, drop_kernel_caches
 from tests.bench.table import Row, markdown
 from tests.drive import Drive
-
-ALONE = {"seal": alone.sealing, "owner": alone.owner_side, "transfer": alone.piece_transfer}
 
 
 def main() -> None:
@@ -59,7 +58,7 @@ def measure(scratch: str, names: Sequence[str], arguments: argparse.Namespace) -
     sizes = QUICK if arguments.quick else FULL
     rows: list[Row] = []
     for name in (name for name in ALONE if name in names):
-        rows += told(ALONE[name](os.path.join(scratch, name), sizes.stream_bytes // 4))
+        rows += told(in_a_worker(name, os.path.join(scratch, name), sizes.stream_bytes // 4))
     if groups := [GROUPS[name] for name in GROUPS if name in names]:
         with Drive(os.path.join(scratch, "drive")) as drive:
             sources = os.path.join(scratch, "sources")

@@ -1,6 +1,7 @@
 """Rows for the parts of the pipeline by themselves, without a mount: what each costs an owner's processor.
 
-Nothing here is faster than what the drive uses: the very functions its workers call, on the same 4 MiB blocks.
+Nothing here is faster than what the drive uses: the very functions its workers call, on the same 4 MiB blocks, in a
+process with the memory settings of a worker.
 """
 
 import itertools
@@ -13,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from layrfs.crypto.identity import NodeIdentity
 from layrfs.crypto.keys import VolumeKeys, new_phrase
@@ -24,6 +25,7 @@ from layrfs.model.redundancy import Redundancy
 from layrfs.network.links import HostLinks
 from layrfs.pipeline.coding import make_piece
 from layrfs.pipeline.jobs import Upload, Wish
+from layrfs.pipeline.pool import _MEMORY as WORKER_MEMORY
 from layrfs.pipeline.ports import Calls, Tools
 from layrfs.pipeline.sealing import Gathered, SealingKeys, seal
 from layrfs.pipeline.storing import upload
@@ -179,3 +181,18 @@ def piece_transfer(directory: str, size: int) -> Iterator[Row]:
                 list(threads.map(act, work))
             note = f"{spent[0].cpu * 1024 / mib:.2f} CPU s/GiB on the owner's side"
             yield Row(f"piece transfer alone, {name}", "MiB/s", mib / spent[0].wall, note=note)
+
+
+ROWS = {"seal": sealing, "owner": owner_side, "transfer": piece_transfer}
+
+
+def in_a_worker(name: str, directory: str, size: int) -> Iterator[Row]:
+    """The rows of one measurement, made in a process of its own."""
+    command = [sys.executable, "-m", "tests.bench.alone", name, directory, str(size)]
+    made = subprocess.run(command, cwd=REPOSITORY, env=os.environ | WORKER_MEMORY, stdout=subprocess.PIPE, check=True)
+    for fields in json.loads(made.stdout):
+        yield Row(**fields)
+
+
+if __name__ == "__main__":
+    print(json.dumps([asdict(row) for row in ROWS[sys.argv[1]](sys.argv[2], int(sys.argv[3]))]))
