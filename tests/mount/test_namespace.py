@@ -153,6 +153,22 @@ def test_noreplace_and_exchange(place: str) -> None:
     fails(errno.EINVAL, lambda: rename(f"{place}/b", f"{place}/c", WHITEOUT))
 
 
+def test_link_counts_after_replacing_and_exchanging(place: str) -> None:
+    for name in ("x", "y", "x/directory"):
+        os.mkdir(f"{place}/{name}")
+    write(f"{place}/y/file")
+    os.link(f"{place}/y/file", f"{place}/other")
+    rename(f"{place}/x/directory", f"{place}/y/file", EXCHANGE)
+    assert (os.stat(f"{place}/x").st_nlink, os.stat(f"{place}/y").st_nlink) == (2, 3)
+    write(f"{place}/new")
+    os.rename(f"{place}/new", f"{place}/other")
+    assert os.stat(f"{place}/x/directory").st_nlink == 1
+    os.mkdir(f"{place}/empty")
+    before = os.stat(place).st_nlink
+    os.rename(f"{place}/y/file", f"{place}/empty")
+    assert (os.stat(place).st_nlink, os.stat(f"{place}/y").st_nlink) == (before, 2)
+
+
 def test_a_file_lives_as_long_as_it_is_open(place: str) -> None:
     path = write(f"{place}/file", b"still here")
     with open(path, "r+b", buffering=0) as file:

@@ -82,6 +82,7 @@ def test_a_listing_goes_on_where_it_stopped_whatever_happened_meanwhile(tree: Tr
     for number in range(100):
         tree.add(ROOT_INODE, b"%d" % number, InodeNumber(number + 2))
     first = next(tree.listing(ROOT_INODE, 0))
+    assert next(tree.listing(ROOT_INODE, first.cookie)).name == b"1"
     tree.remove(ROOT_INODE, first.name)
     tree.remove(ROOT_INODE, b"1")
     tree.add(ROOT_INODE, b"new", InodeNumber(200))

@@ -20,8 +20,12 @@ from layrfs.vfs.directories import Directories
 from layrfs.vfs.inodes import Inode, Inodes
 
 NAMES = st.sampled_from([b"a", b"b", b"c", b"\xff"])
-PATHS = st.lists(NAMES, min_size=1, max_size=3).map(tuple)
 Path = tuple[bytes, ...]
+ANY: st.SearchStrategy[Path] = st.lists(NAMES, min_size=1, max_size=3).map(tuple)
+WHERE = st.one_of(ANY, st.integers(0, 100), st.integers(0, 100), st.tuples(st.integers(0, 100), NAMES))
+"""A path, or an existing one by number, or a name in an existing directory by number."""
+
+Where = Path | int | tuple[int, bytes]
 
 
 class Model:
@@ -38,6 +42,15 @@ class Model:
             if name not in found:
                 raise KeyError("ENOENT")
             found = found[name]
+        return found
+
+    def paths(self, directory: dict[bytes, Any] | None = None, above: Path = ()) -> list[Path]:
+        """Every path there is."""
+        found: list[Path] = []
+        for name, thing in (self.root if directory is None else directory).items():
+            found.append((*above, name))
+            if isinstance(thing, dict):
+                found += self.paths(thing, (*above, name))
         return found
 
     def directory(self, path: Path) -> dict[bytes, Any]:
@@ -73,6 +86,16 @@ class Names(RuleBasedStateMachine):
             number = inode.number
         return number
 
+    def path(self, where: Where) -> Path:
+        """What the strategy meant, with the names there are now."""
+        if isinstance(where, int):
+            paths = self.model.paths()
+            return paths[where % len(paths)] if paths else (b"a",)
+        if where and isinstance(where[0], int):
+            directories = [(), *(path for path in self.model.paths() if isinstance(self.model.at(path), dict))]
+            return (*directories[where[0] % len(directories)], where[1])
+        return where
+
     def both(self, real: Callable[[], object], model: Callable[[], object]) -> None:
         """Either both succeed or both fail."""
         failures = []
@@ -96,20 +119,26 @@ class Names(RuleBasedStateMachine):
             raise ValueError("EEXIST")
         parent[path[-1]] = thing
 
-    @rule(path=PATHS)
-    def create(self, path: Path) -> None:
+    @rule(where=WHERE)
+    def create(self, where: Where) -> None:
+        path = self.path(where)
+
         made: list[object] = []
         self.both(
             lambda: made.append(self.make(path, stat.S_IFREG).number),
             lambda: self.model_make(path, made[0] if made else None),
         )
 
-    @rule(path=PATHS)
-    def mkdir(self, path: Path) -> None:
+    @rule(where=WHERE)
+    def mkdir(self, where: Where) -> None:
+        path = self.path(where)
+
         self.both(lambda: self.make(path, stat.S_IFDIR), lambda: self.model_make(path, {}))
 
-    @rule(path=PATHS)
-    def unlink(self, path: Path) -> None:
+    @rule(where=WHERE)
+    def unlink(self, where: Where) -> None:
+        path = self.path(where)
+
         def model() -> None:
             if isinstance(self.model.at(path), dict):
                 raise TypeError("EISDIR")
@@ -117,8 +146,10 @@ class Names(RuleBasedStateMachine):
 
         self.both(lambda: self.directories.unlink(self.number_of(path[:-1]), path[-1]), model)
 
-    @rule(path=PATHS)
-    def rmdir(self, path: Path) -> None:
+    @rule(where=WHERE)
+    def rmdir(self, where: Where) -> None:
+        path = self.path(where)
+
         def model() -> None:
             if self.model.directory(path):
                 raise ValueError("ENOTEMPTY")
@@ -126,8 +157,10 @@ class Names(RuleBasedStateMachine):
 
         self.both(lambda: self.directories.rmdir(self.number_of(path[:-1]), path[-1]), model)
 
-    @rule(path=PATHS, new=PATHS)
-    def link(self, path: Path, new: Path) -> None:
+    @rule(where=WHERE, there=WHERE)
+    def link(self, where: Where, there: Where) -> None:
+        path, new = self.path(where), self.path(there)
+
         def model() -> None:
             thing = self.model.at(path)
             if isinstance(thing, dict):
@@ -136,8 +169,10 @@ class Names(RuleBasedStateMachine):
 
         self.both(lambda: self.directories.link(self.number_of(path), self.number_of(new[:-1]), new[-1]), model)
 
-    @rule(path=PATHS, new=PATHS, replace=st.booleans())
-    def rename(self, path: Path, new: Path, replace: bool) -> None:
+    @rule(where=WHERE, there=WHERE, replace=st.booleans())
+    def rename(self, where: Where, there: Where, replace: bool) -> None:
+        path, new = self.path(where), self.path(there)
+
         def real() -> None:
             parents = self.number_of(path[:-1]), self.number_of(new[:-1])
             self.directories.rename(parents[0], path[-1], parents[1], new[-1], replace=replace)
@@ -160,8 +195,10 @@ class Names(RuleBasedStateMachine):
         del self.model.at(path[:-1])[path[-1]]
         parent[new[-1]] = thing
 
-    @rule(path=PATHS, new=PATHS)
-    def exchange(self, path: Path, new: Path) -> None:
+    @rule(where=WHERE, there=WHERE)
+    def exchange(self, where: Where, there: Where) -> None:
+        path, new = self.path(where), self.path(there)
+
         def real() -> None:
             parents = self.number_of(path[:-1]), self.number_of(new[:-1])
             self.directories.exchange(parents[0], path[-1], parents[1], new[-1])
@@ -204,7 +241,31 @@ class Names(RuleBasedStateMachine):
 
 
 TestNames = Names.TestCase
-TestNames.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+TestNames.settings = settings(max_examples=80, stateful_step_count=50, deadline=None)
+
+
+def test_link_counts_after_replacing_and_exchanging(tmp_path: Any) -> None:
+    with Database(str(tmp_path / "metadata.db")) as database:
+        tree = Tree(database)
+        inodes = Inodes(tree)
+        root = inodes.make_root(mode=stat.S_IFDIR | 0o755, uid=0, gid=0)
+        directories = Directories(tree, inodes)
+        file, other, inside = (
+            inodes.new(mode=kind, uid=0, gid=0) for kind in (stat.S_IFREG, stat.S_IFREG, stat.S_IFDIR)
+        )
+        directories.add(root, b"file", file)
+        directories.link(file.number, ROOT_INODE, b"second")
+        directories.add(root, b"other", other)
+        directories.add(root, b"d", inside)
+        directories.rename(ROOT_INODE, b"other", ROOT_INODE, b"second")
+        assert file.nlink == 1
+        deep = inodes.new(mode=stat.S_IFDIR, uid=0, gid=0)
+        directories.add(inside, b"deep", deep)
+        assert (root.nlink, inside.nlink) == (3, 3)
+        directories.exchange(ROOT_INODE, b"file", inside.number, b"deep")
+        assert (root.nlink, inside.nlink) == (4, 2)
+        with pytest.raises(InvalidArgument):
+            directories.exchange(ROOT_INODE, b"second", ROOT_INODE, b"..")
 
 
 @pytest.fixture
