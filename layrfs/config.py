@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import ipaddress
 import json
 import os
 import pwd
@@ -29,6 +30,9 @@ DEFAULT_VOLUME = "default"
 _VOLUME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SIZE_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 SMALLEST_CACHE_BYTES = 64 << 20
+_HIGHEST_PORT = 65535
+_LONGEST_HOST_NAME = 253
+_HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +198,6 @@ class MountOptions:
     allow_other: bool = False
     writeback_cache: bool = True
     nonempty: bool = False
-    fsync_network: bool = False
     cache_bytes: int | None = None
     """None: 10 % of the free disk, at most 20 GiB."""
     upload_after_seconds: float = 2.0
@@ -259,11 +262,35 @@ def parse_size(text: str) -> int:
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """``HOST:PORT`` or ``[IPV6]:PORT`` -> (host, port)."""
-    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([^\s:\[\]]+)):(\d{1,5})", text.strip())
-    if match is None or not 0 <= int(match[3]) <= 65535:  # noqa: PLR2004  the range of a port
+    """``HOST:PORT`` or ``[IPV6]:PORT`` -> (host, port): literals in their one spelling, port 0 for any. UsageError."""
+    text = text.strip()
+    host, port = _split_address(text)
+    if not (port.isascii() and port.isdigit()) or int(port[:6]) > _HIGHEST_PORT:
+        raise UsageError(f"{port!r} in {text!r} is not a port: a number up to {_HIGHEST_PORT}")
+    return _checked_host(host, text), int(port)
+
+
+def _split_address(text: str) -> tuple[str, str]:
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        return host[1:-1], port
+    if not colon or not host:
         raise UsageError(f"{text!r} is no address; write it like 192.0.2.7:4747 or [2001:db8::7]:4747")
-    return match[1] or match[2], int(match[3])
+    if ":" in host or "[" in text:
+        raise UsageError(f"{text!r} is no address: an IPv6 address is written [ADDRESS]:PORT")
+    return host, port
+
+
+def _checked_host(host: str, text: str) -> str:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        looks_numeric = not host.strip("0123456789.")
+        if len(host) > _LONGEST_HOST_NAME or looks_numeric or not _HOST_NAME.fullmatch(host):
+            raise UsageError(f"{host!r} in {text!r} is neither a host name nor an IP address") from None
+        return host
+    mapped = getattr(address, "ipv4_mapped", None)
+    return str(mapped or address)
 
 
 def _parse_cache_size(text: str) -> int:
@@ -271,12 +298,6 @@ def _parse_cache_size(text: str) -> int:
     if size < SMALLEST_CACHE_BYTES:
         raise UsageError(f"cache_size={text} is too small: at least {SMALLEST_CACHE_BYTES >> 20}M are needed")
     return size
-
-
-def _parse_fsync(text: str) -> bool:
-    if text not in {"local", "network"}:
-        raise UsageError(f"fsync={text} makes no sense: local or network")
-    return text == "network"
 
 
 def _parse_seconds(text: str) -> float:
@@ -293,7 +314,6 @@ def _parse_workers(text: str) -> int:
 
 _WITH_VALUE = {
     "cache_size": ("cache_bytes", _parse_cache_size),
-    "fsync": ("fsync_network", _parse_fsync),
     "upload_after": ("upload_after_seconds", _parse_seconds),
     "workers": ("workers", _parse_workers),
     "listen": ("listen", parse_address),

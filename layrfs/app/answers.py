@@ -10,7 +10,7 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import trio
 
@@ -70,6 +70,10 @@ _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
 _STATES_WORST_FIRST = ("lost", "cached", "uploading", "degraded", "safe")
 
 
+NameChanged = Callable[[InodeNumber, bytes], None]
+"""Told a directory and a name in it that stands for something else now."""
+
+
 class Answers:
     """The handlers."""
 
@@ -105,11 +109,17 @@ class Answers:
         self.stopping = trio.Event()
         """Set by the command ``stop``; whoever runs the drive waits for it."""
 
-    def table(self, mountpoint: str) -> list[commands.Bound]:
-        """The table, for a drive mounted at ``mountpoint`` (empty: not mounted)."""
+    def table(self, mountpoint: str, name_changed: NameChanged) -> list[commands.Bound]:
+        """The table, for a drive mounted at ``mountpoint`` (empty: not mounted).
+
+        ``name_changed`` is told what changed without the kernel's doing, which remembers names for long.
+        """
 
         async def status(_request: commands.Nothing, _progress: Progress) -> VolumeStatus:
             return self._status(mountpoint)
+
+        async def upload(request: commands.Upload, progress: Progress) -> Stored:
+            return await self._upload(request, progress, name_changed)
 
         return [
             commands.STATUS.bind(status),
@@ -118,7 +128,7 @@ class Answers:
             commands.CACHE_DROP.bind(self.cache_drop),
             commands.LIST.bind(self.list_directory),
             commands.MANIFEST.bind(self.manifest),
-            commands.UPLOAD.bind(self.upload),
+            commands.UPLOAD.bind(upload),
             commands.DOWNLOAD.bind(self.download),
             commands.NET_SHOW.bind(self.net_show),
             commands.NET_JOIN.bind(self.net_join),
@@ -139,7 +149,7 @@ class Answers:
             pid=os.getpid(),
             uptime_seconds=int(time.monotonic() - self._started),
             read_only=self._options.read_only,
-            files=self._tree.inode_count,
+            files=self._tree.inode_count - 1,
             file_bytes=self._database.value("SELECT coalesce(sum(plain_bytes), 0) FROM shard") + stats.dirty_bytes,
             cached_bytes=stats.cached_bytes,
             cache_limit_bytes=stats.limit_bytes,
@@ -318,7 +328,7 @@ class Answers:
             shards=self._catalog.manifest_shards(number),
         ).to_json()
 
-    async def upload(self, request: commands.Upload, progress: Progress) -> Stored:
+    async def _upload(self, request: commands.Upload, progress: Progress, name_changed: NameChanged) -> Stored:
         parent_path, name = os.path.split(request.target)
         parent = self._filesystem.resolve(parent_path).number
         self._check_target(parent, name, replace=request.replace)
@@ -327,6 +337,7 @@ class Answers:
             number = await self._copy_in(os.fsdecode(request.source), parent, temporary, progress)
             self._check_target(parent, name, replace=request.replace)
             self._filesystem.rename(parent, temporary, parent, name, replace=request.replace)
+            name_changed(parent, name)
         except BaseException:
             self._drop_name(parent, temporary)
             raise

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 
 import trio
 
-from layrfs.app.answers import Answers
+from layrfs.app.answers import Answers, NameChanged
 from layrfs.app.losses import Losses
 from layrfs.app.membership import Membership
 from layrfs.config import MountOptions, Paths
@@ -119,6 +119,7 @@ class _Parts:
             block_bytes_of=inodes.block_bytes_of,
             fix_block_bytes=policies.fix_block_bytes,
             redundancy_of=policies.redundancy_of,
+            closed_seconds=options.upload_after_seconds,
             cache_bytes=options.cache_bytes or default_cache_bytes(paths.cache_dir(volume)),
         )
         space = _SpaceGauge(database, membership, paths.cache_dir(volume))
@@ -197,7 +198,9 @@ async def _run(parts: _Parts, mountpoint: str | None, ready: Callable[[], None])
             nursery.start_soon(parts.database.run)
             nursery.start_soon(_watch_hosts, parts)
             nursery.start_soon(_heed_signals, parts.answers.stopping)
-            await nursery.start(ControlServer(parts.socket, parts.answers.table(mountpoint or "")).run)
+            await nursery.start(
+                ControlServer(parts.socket, parts.answers.table(mountpoint or "", _forget_name(mountpoint))).run
+            )
             try:
                 await _serve(parts, mountpoint, ready)
             finally:
@@ -228,7 +231,7 @@ async def _serve(parts: _Parts, mountpoint: str | None, ready: Callable[[], None
 
         async def answer_kernel(*, task_status: trio.TaskStatus[None]) -> None:
             source = f"layrfs:{parts.volume}"
-            operations = Operations(parts.filesystem)
+            operations = Operations(parts.filesystem, writeback_cache=parts.options.writeback_cache)
             await serve(operations, mountpoint, parts.options, source=source, task_status=task_status)
             nursery.cancel_scope.cancel()
 
@@ -236,6 +239,15 @@ async def _serve(parts: _Parts, mountpoint: str | None, ready: Callable[[], None
         nursery.start_soon(stop_when_told)
         _log.info("volume %s is mounted at %s", parts.volume, mountpoint)
         ready()
+
+
+def _forget_name(mountpoint: str | None) -> NameChanged:
+    """How the kernel is told of names that changed behind its back."""
+    if not mountpoint:
+        return lambda _directory, _name: None
+    from layrfs.fuse.mounting import forget_name
+
+    return forget_name
 
 
 async def _heed_signals(stopping: trio.Event) -> None:

@@ -14,13 +14,13 @@ from collections.abc import Mapping
 import trio
 
 from layrfs.app.supervisor import EmbeddedSupervisor
-from layrfs.config import NetworkConfig, Paths
+from layrfs.config import NetworkConfig, Paths, parse_address
 from layrfs.crypto.identity import NodeIdentity
-from layrfs.errors import LayrError, Unreachable
+from layrfs.errors import LayrError, StateInUse, Unreachable, innermost
 from layrfs.ids import NODE_ID_BYTES, NodeId
 from layrfs.model.records import NodeRecord
 from layrfs.model.status import NetworkStatus
-from layrfs.network.addresses import format_address, parse_address
+from layrfs.network.addresses import format_address
 from layrfs.network.dht import DhtNode
 from layrfs.network.discovery import Discovery
 from layrfs.network.hello import learn_network_id
@@ -29,6 +29,9 @@ _log = logging.getLogger(__name__)
 
 EMBEDDED = NetworkConfig(network_id=None, seeds=(), embedded=True)
 MOST_REMEMBERED = 32
+PORT_SECONDS = 10.0
+"""How often we try for our port while another program has it; the mount goes on meanwhile."""
+
 LEARN_SECONDS = 10.0
 """A seed that has not told its network's id by then is not reachable."""
 
@@ -57,7 +60,7 @@ class Membership:
         self._port = 0
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Be a node until cancelled; started at once, with or without a network. Raises ``StateInUse`` (the port)."""
+        """Be a node until cancelled; started at once, with or without a network."""
         task_status.started()
         if self._supervisor is None:
             met = [(record.host, record.udp_port) for record in self._remembered.values()]
@@ -132,9 +135,21 @@ class Membership:
         )
         self._network_id = network_id
         self._identified.set()
-        async with trio.open_nursery() as nursery:
-            self._port = await nursery.start(node.run)
-            self._discovery = Discovery(node)
+        while True:
+            try:
+                await self._run_node(node)
+            except* StateInUse as group:
+                _log.warning("no network: %s", innermost(group))
+            await trio.sleep(PORT_SECONDS)
+
+    async def _run_node(self, node: DhtNode) -> None:
+        try:
+            async with trio.open_nursery() as nursery:
+                self._port = await nursery.start(node.run)
+                self._discovery = Discovery(node)
+        finally:
+            self._discovery = None
+            self._port = 0
 
 
 async def choose_network(network_file: str, seeds: tuple[str, ...]) -> NetworkConfig:

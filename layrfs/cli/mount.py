@@ -24,7 +24,6 @@ _NO_DEVICE = frozenset({"none", "layrfs"})
 _EPILOG = """\
 options (-o, comma-separated):
   cache_size=20G        most that is kept on this machine [10 % of the free disk, at most 20G]
-  fsync=network         fsync waits for the hosts, not only for this disk
   upload_after=2        seconds a closed file lies still before it is uploaded
   workers=2             processes that compress, encrypt and talk to hosts
   listen=0.0.0.0:0      address other nodes reach this one at [any port]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 from collections.abc import Callable
 
 import trio
@@ -21,6 +22,7 @@ _log = logging.getLogger(__name__)
 
 def serve(request: MountRequest) -> int:
     """Returns when the drive has ended in order. Raises LayrError, after telling the process that started this one."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold the keys; workers inherit this
     paths = request.paths()
     paths.prepare(request.volume)
     channel = None if request.ready_fd is None else ReadyChannel(request.ready_fd)

@@ -19,6 +19,7 @@ import trio
 
 from layrfs.config import MountOptions
 from layrfs.errors import LocalError
+from layrfs.ids import InodeNumber
 
 MAX_TASKS = 300
 """Requests answered at once; reads that wait for hosts must not keep ``ls`` waiting."""
@@ -58,6 +59,11 @@ def kernel_options(options: MountOptions, source: str) -> set[str]:
     if options.read_only:
         words.add("ro")
     return words
+
+
+def forget_name(directory: InodeNumber, name: bytes) -> None:
+    """Have the kernel ask again what a name stands for. Only while mounted; returns at once."""
+    pyfuse3.invalidate_entry_async(pyfuse3.InodeT(directory), pyfuse3.FileNameT(name), ignore_enoent=True)
 
 
 def raise_read_ahead(mountpoint: str, *, kib: int = READ_AHEAD_KIB) -> None:

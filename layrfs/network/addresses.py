@@ -1,6 +1,6 @@
-"""Where a node can be reached: ``HOST:PORT`` as people write it, IP literals as the wire carries them.
+"""Where a node can be reached: ``HOST:PORT`` as people read it, IP literals as the wire carries them.
 
-Owns parsing, printing, comparing and resolving; must not know what is spoken at an address.
+Owns printing, comparing and resolving (``layrfs.config`` parses); must not know what is spoken at an address.
 Invariant: an ``Address`` that left ``resolve`` or ``canonical`` holds an IP literal in its one canonical spelling, so
 equal endpoints are equal tuples (an IPv4 address seen through an IPv6 socket included).
 """
@@ -10,17 +10,12 @@ from __future__ import annotations
 import enum
 import functools
 import ipaddress
-import re
 import socket
 from typing import NamedTuple
 
 import trio
 
-from layrfs.errors import Unreachable, UsageError
-
-HIGHEST_PORT = 65535
-LONGEST_HOST_NAME = 253
-_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
+from layrfs.errors import Unreachable
 
 
 class Address(NamedTuple):
@@ -33,18 +28,8 @@ class Address(NamedTuple):
         return format_address(self.host, self.port)
 
 
-def parse_address(text: str, *, default_port: int | None = None) -> Address:
-    """``HOST:PORT``, ``[IPv6]:PORT``, or without the port when there is a default. Raises ``UsageError``."""
-    host, port_text = _split(text.strip())
-    if port_text is None:
-        if default_port is None:
-            raise UsageError(f"'{text}' lacks a port: write HOST:PORT")
-        return Address(_checked_host(host, text), default_port)
-    return Address(_checked_host(host, text), _checked_port(port_text, text))
-
-
 def format_address(host: str, port: int) -> str:
-    """The spelling ``parse_address`` reads back."""
+    """The spelling ``layrfs.config.parse_address`` reads back."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -97,34 +82,3 @@ async def resolve(address: Address) -> list[Address]:
     except (OSError, UnicodeError) as error:
         raise Unreachable(f"the name {address.host} cannot be resolved") from error
     return list(dict.fromkeys(Address(canonical(str(entry[4][0])), address.port) for entry in found))
-
-
-def _split(text: str) -> tuple[str, str | None]:
-    if text.startswith("["):
-        host, closing, rest = text[1:].partition("]")
-        if not closing or (rest and not rest.startswith(":")):
-            raise UsageError(f"'{text}' is not HOST:PORT: an IPv6 address is written [ADDRESS]:PORT")
-        return host, rest[1:] if rest else None
-    if text.count(":") > 1:
-        if is_literal(text):
-            return text, None
-        raise UsageError(f"'{text}' is not HOST:PORT: an IPv6 address is written [ADDRESS]:PORT")
-    host, colon, port = text.partition(":")
-    return host, port if colon else None
-
-
-def _checked_host(host: str, text: str) -> str:
-    if not host:
-        raise UsageError(f"'{text}' lacks a host: write HOST:PORT")
-    if is_literal(host):
-        return canonical(host)
-    looks_numeric = not host.strip("0123456789.")
-    if len(host) > LONGEST_HOST_NAME or looks_numeric or not _NAME.fullmatch(host):
-        raise UsageError(f"'{host}' in '{text}' is neither a host name nor an IP address")
-    return host
-
-
-def _checked_port(port_text: str, text: str) -> int:
-    if not (port_text.isascii() and port_text.isdigit()) or not 0 < int(port_text[:6]) <= HIGHEST_PORT:
-        raise UsageError(f"'{port_text}' in '{text}' is not a port: a number from 1 to {HIGHEST_PORT}")
-    return int(port_text)

@@ -116,10 +116,10 @@ def test_network_files_that_cannot_be_read(tmp_path: Path, text: str, error: typ
 
 def test_options_of_an_fstab_line() -> None:
     options = MountOptions.parse(
-        "rw,nosuid,nodev,noatime,user=al,_netdev,nofail,x-systemd.automount,home=/h,cache_size=2G,fsync=network,allow_other"
+        "rw,nosuid,nodev,noatime,user=al,_netdev,nofail,x-systemd.automount,home=/h,cache_size=2G,allow_other"
     )
     assert options.kernel == ("nosuid", "nodev", "noatime")
-    assert (options.cache_bytes, options.fsync_network, options.allow_other) == (2 << 30, True, True)
+    assert (options.cache_bytes, options.allow_other) == (2 << 30, True)
     assert not options.read_only
 
 
@@ -138,7 +138,7 @@ def test_the_last_option_wins() -> None:
         "cache_size=",
         "cache_size=x",
         "cache_size=1M",
-        "fsync=maybe",
+        "fsync=network",
         "workers=0",
         "listen=1",
         "upload_after=soon",
@@ -172,7 +172,32 @@ def test_sizes_that_are_none(text: str) -> None:
         parse_size(text)
 
 
-@pytest.mark.parametrize("text", ["", "host", "host:", ":1", "host:99999", "a b:1", "::1:80", "[::1]", "h:-1", "h:1:2"])
-def test_addresses_that_are_none(text: str) -> None:
-    with pytest.raises(UsageError):
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("127.0.0.1:4455", "127.0.0.1", 4455),
+        (" seed.example.org:1 ", "seed.example.org", 1),
+        ("localhost:65535", "localhost", 65535),
+        ("127.0.0.1:0", "127.0.0.1", 0),
+        ("[2001:DB8::0:1]:80", "2001:db8::1", 80),
+        ("[::ffff:10.0.0.1]:80", "10.0.0.1", 80),
+        ("under_score.local.:7", "under_score.local.", 7),
+    ],
+)
+def test_good_addresses(text: str, host: str, port: int) -> None:
+    assert parse_address(text) == (host, port)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", ":80", "host", "host:", "host:65536", "host:99999", "host:-1", "host:eighty", "host:٣", "host:80:90"),
+        *("1.2.3:80", "1.2.3.999:80", "-bad-:80", "a b:80", "a..b:80", "x" * 300 + ":80", "h:" + "9" * 5000),
+        *("[::1:80", "[::1]80", "[::1]", "::1:80", "::1:80:zz", "[]:80"),
+    ],
+)
+def test_bad_addresses_are_one_clear_sentence(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
         parse_address(text)
+    assert "\n" not in str(caught.value)
+    assert caught.value.__cause__ is None
