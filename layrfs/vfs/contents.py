@@ -34,7 +34,7 @@ from layrfs.vfs.fetching import Fetcher
 from layrfs.vfs.file_content import FileContent, InThread
 from layrfs.vfs.recovery import Recovery, boot_id
 from layrfs.vfs.shelf import Shelf
-from layrfs.vfs.writeback import Progress, Writeback
+from layrfs.vfs.writeback import CLOSED_SECONDS, Progress, Writeback
 
 __all__ = ["CacheStats", "Contents", "FileContent", "FileState", "Progress"]
 
@@ -96,6 +96,7 @@ class Contents:
         cache_bytes: int = 1 << 30,
         keep_free_bytes: int = KEEP_FREE_BYTES,
         stall_seconds: float = STALL_SECONDS,
+        closed_seconds: float = CLOSED_SECONDS,
         in_thread: InThread = _in_thread,
         boot: str | None = None,
         now: Callable[[], float] = time.time,
@@ -118,7 +119,7 @@ class Contents:
         self._evictor = Evictor(self._shelf, in_thread, lambda: database.has_room, stall_seconds)
         self._fetcher = Fetcher(self._shelf, self._evictor, transfers)
         fix = fix_block_bytes or block_bytes_of
-        self._writeback = Writeback(self._shelf, self._evictor, transfers, redundancy_of, fix)
+        self._writeback = Writeback(self._shelf, self._evictor, transfers, redundancy_of, fix, closed_seconds)
         self._completer = Completer(self._shelf, transfers)
         self._recovery = Recovery(self._shelf, boot if boot is not None else boot_id())
         self._rate, self._rate_sent_bytes = 0.0, 0

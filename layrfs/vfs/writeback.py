@@ -94,12 +94,14 @@ class Writeback:
         transfers: Transfers,
         redundancy_of: Callable[[InodeNumber], Redundancy],
         fix_block_bytes: Callable[[InodeNumber], int],
+        closed_seconds: float = CLOSED_SECONDS,
     ) -> None:
         self._shelf = shelf
         self._evictor = evictor
         self._transfers = transfers
         self._redundancy_of = redundancy_of
         self._fix_block_bytes = fix_block_bytes
+        self._closed_seconds = closed_seconds
         self._groups, self._todo = trio.open_memory_channel[Group](0)
         self._travelling: dict[BlockKey, Group] = {}
         self._pause_seconds = 0.0
@@ -215,7 +217,7 @@ class Writeback:
         if part is None and hurry:
             group = self._travelling.get(key)
             mark = self._shelf.ledger.sending.get(key)
-            if group is None or mark is None or mark.changed:
+            if mark is not None and (group is None or mark.changed):
                 sweep.again = True  # being put together, or changed since: it has to go in another pass
             if group is not None:
                 group.join(sweep)
@@ -229,7 +231,7 @@ class Writeback:
         file = ledger.open.get(inode)
         if file is not None:
             return now - file.written.get(block, now) >= OPEN_SECONDS
-        return now - ledger.closed_at(inode) >= CLOSED_SECONDS
+        return now - ledger.closed_at(inode) >= self._closed_seconds
 
     def _settle_block_bytes(self, inode: InodeNumber) -> bool:
         """Before a file is first cut into blocks for hosts, have its block size decided; whether it is another now."""
