@@ -64,7 +64,7 @@ def test_help_lists_every_command_and_each_explains_itself(shell: Shell) -> None
         ("needs the HOST:PORT", ["net", "join"]),
         ("only join", ["net", "show", "h:1"]),
         ("is no address", ["net", "join", "nonsense"]),
-        ("is no address", ["init", "--seed", "h:p"]),
+        ("is not a port", ["init", "--seed", "h:p"]),
         ("is no volume name", ["init", "--volume", "../x"]),
         ("is no policy", ["set", "/", "colour=blue"]),
         ("redundancy is", ["set", "/", "redundancy=rs:4"]),
