@@ -45,10 +45,14 @@ async def serve(
     The status is given when the mount answers. Raises ``LocalError`` when it cannot be mounted.
     """
     _mount(operations, mountpoint, kernel_options(options, source))
+    device = _device_of(mountpoint)
     try:
         await _answer(mountpoint, task_status)
     finally:
         pyfuse3.close(unmount=True)
+        if device is not None and _device_of(mountpoint) == device:
+            with trio.CancelScope(shield=True):  # libfuse leaves a connection that the kernel aborted mounted
+                await trio.run_process(["fusermount3", "-uz", "--", mountpoint], check=False, capture_stderr=True)
 
 
 def kernel_options(options: MountOptions, source: str) -> set[str]:

@@ -9,7 +9,8 @@ their own in a thread.
 
 The invariant: a transaction is never rolled back once its writer was answered. SQLite rolls back on a full disk, so
 room is kept aside for the commit (``ROOM_BYTES``) and ``has_room`` turns false long before it is needed. Should a
-rollback happen anyway, the database refuses everything from then on rather than contradict what memory believes.
+rollback happen anyway, every change and every ``sync`` fails from then on: nobody is told that something is safe when
+it is not.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ ROOM_BYTES = 32 * 1024 * 1024
 """Set aside in a file of its own for the commits that happen when the disk is full: more than a second's worth."""
 
 PAGE_CACHE_KIB = 24 * 1024
+BUSY_MILLISECONDS = 1000
 CHECKPOINT_PAGES = 4096
 """A checkpoint in the background starts when the log holds more than this (16 MiB)."""
 
@@ -125,6 +127,7 @@ class Database:
         """Give everything written so far to the operating system; costs no disk flush."""
         for flush in self._flushes:
             flush()
+        self._check_sound()
         if not self._writing:
             if not self.has_room:
                 self._keep_room()
@@ -187,10 +190,13 @@ class Database:
         return apsw.SQLITE_OK
 
     def _begin(self) -> None:
-        if self._failure is not None:
-            raise LocalError(self._failure)
+        self._check_sound()
         self._cursor.execute("BEGIN IMMEDIATE")
         self._writing = True
+
+    def _check_sound(self) -> None:
+        if self._failure is not None:
+            raise LocalError(self._failure)
 
     def _failed(self, error: apsw.Error) -> LocalError:
         if self._writing and not self._connection.in_transaction:
@@ -219,7 +225,7 @@ class Database:
 def _open(path: str) -> apsw.Connection:
     try:
         connection = apsw.Connection(path)
-        connection.set_busy_timeout(5000)
+        connection.set_busy_timeout(BUSY_MILLISECONDS)
         connection.pragma("journal_mode", "wal")
     except apsw.NotADBError as error:
         raise CorruptFile(f"{path} is not a LayrFS database.") from error
@@ -230,6 +236,7 @@ def _open(path: str) -> apsw.Connection:
     connection.pragma("cache_size", -PAGE_CACHE_KIB)
     connection.pragma("temp_store", "memory")
     _make_tables(connection, path)
+    _sync_directory(os.path.dirname(path) or ".")
     return connection
 
 
@@ -257,6 +264,15 @@ def _checkpoint(path: str) -> None:
         pass  # somebody else is at it
     finally:
         connection.close()
+
+
+def _sync_directory(path: str) -> None:
+    """The names of the database and its log must survive a power cut as well."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _set_aside(path: str) -> None:

@@ -234,7 +234,7 @@ def test_a_full_disk_loses_nothing_that_was_answered(small_disk: str) -> None:
         assert database.value(COUNT) == 3000
 
 
-def test_when_even_the_room_set_aside_is_gone_the_database_says_so_and_stays_consistent(small_disk: str) -> None:
+async def test_when_even_the_room_set_aside_is_gone_the_database_says_so_and_stays_consistent(small_disk: str) -> None:
     path = f"{small_disk}/metadata.db"
     with Database(path) as database:
         database.write(PUT, ("answered", 1))
@@ -247,6 +247,8 @@ def test_when_even_the_room_set_aside_is_gone_the_database_says_so_and_stays_con
             database.write_many(PUT, many)
         with pytest.raises(LocalError, match="mount again"):
             database.write(PUT, ("more", 1))
+        with pytest.raises(LocalError, match="mount again"):
+            await database.sync()
         os.unlink(f"{small_disk}/filler")
     with Database(path) as database:
         assert database.value(COUNT) == 1
