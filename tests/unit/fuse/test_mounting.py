@@ -16,7 +16,7 @@ from layrfs.fuse.mounting import kernel_options, raise_read_ahead
         ("", set()),
         ("allow_other", {"allow_other"}),
         ("ro,nosuid,noatime", {"ro", "nosuid", "noatime"}),
-        ("cache_size=1G,fsync=network", set()),
+        ("cache_size=1G,workers=3", set()),
     ],
 )
 def test_kernel_options(options: str, more: set[str]) -> None:
