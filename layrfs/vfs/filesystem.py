@@ -1,6 +1,6 @@
 """The volume as a file system: the one object front ends talk to.
 
-Owns open files, who still knows an inode, and the order of writes. Must not know the kernel: callers hand in plain
+Owns open files and the order of writes. Must not know the kernel: callers hand in plain
 numbers and get ``Inode``s, bytes, or one of ``layrfs.errors``.
 
 The invariants: whatever a method has answered is in the open transaction, so a commit is always a consistent volume;
@@ -26,7 +26,8 @@ from layrfs.storage.tree import Tree
 from layrfs.vfs import permissions
 from layrfs.vfs.contents import Contents, FileContent
 from layrfs.vfs.directories import MAX_NAME_BYTES, Directories, Listing
-from layrfs.vfs.inodes import Inode, Inodes, References
+from layrfs.vfs.inodes import Inode, Inodes
+from layrfs.vfs.lifetimes import Lifetimes
 from layrfs.vfs.policies import Policies
 from layrfs.vfs.statfs import Space, Statistics, statistics
 from layrfs.vfs.xattrs import ExtendedAttributes, VirtualAttributes
@@ -92,10 +93,8 @@ class Filesystem:
         self._directories = Directories(tree, inodes)
         self._policies = Policies(tree, inodes)
         self._xattrs = ExtendedAttributes(tree, inodes, self._policies, virtual_attributes or {})
-        self._references = References()
-        self._orphans: set[InodeNumber] = set()
+        self._lifetimes = Lifetimes()
         self._open: dict[int, OpenFile] = {}
-        self._open_counts: dict[InodeNumber, int] = {}
         self._next_handle = 1
         database.before_commit(inodes.flush)
         if tree.load(ROOT_INODE) is None:
@@ -105,13 +104,12 @@ class Filesystem:
     def remove_orphans(self) -> None:
         """Drop what was unlinked while open when the last mount ended. Once, when ``contents`` has started."""
         for orphan in self._tree.orphans():
-            self._delete(self._inodes.get(orphan))
+            self._delete(orphan)
 
     def close(self) -> None:
         """Drop what has no name and commit. The caller closes the database."""
-        for orphan in list(self._orphans):
-            self._delete(self._inodes.get(orphan))
-        self._orphans.clear()
+        for orphan in self._lifetimes.end():
+            self._delete(orphan)
         self._database.commit()
 
     # ---- names
@@ -120,14 +118,14 @@ class Filesystem:
         """The inode of a name, None when there is no such name. Counts as one reference, see ``forget``."""
         inode = self._directories.find(parent, name)
         if inode is not None:
-            self._references.add(inode.number)
+            self._lifetimes.refer(inode.number)
         return inode
 
     def forget(self, references: Iterable[tuple[int, int]]) -> None:
         """The caller gives back references, as pairs of inode and count; what nobody can reach any more is deleted."""
         for number, count in references:
-            if not self._references.drop(number, count) and number in self._orphans:
-                self._delete_unreachable(InodeNumber(number))
+            if self._lifetimes.forget(InodeNumber(number), count):
+                self._delete(InodeNumber(number))
 
     def make(
         self,
@@ -149,7 +147,7 @@ class Filesystem:
         inode = self._inodes.new(mode=mode, uid=owner.uid, gid=gid, rdev=rdev, target=target)
         self._policies.inherit(directory, inode)
         self._directories.add(directory, name, inode)
-        self._references.add(inode.number)
+        self._lifetimes.refer(inode.number)
         return inode
 
     def create(self, parent: InodeNumber, name: bytes, *, mode: int, owner: Owner) -> tuple[Inode, int]:
@@ -161,7 +159,7 @@ class Filesystem:
         """Another name for a file. Counts as one reference."""
         self._check_room()
         inode = self._directories.link(number, parent, name)
-        self._references.add(number)
+        self._lifetimes.refer(number)
         return inode
 
     def unlink(self, parent: InodeNumber, name: bytes) -> None:
@@ -207,7 +205,7 @@ class Filesystem:
 
     def refer(self, number: InodeNumber) -> None:
         """One more reference to an inode."""
-        self._references.add(number)
+        self._lifetimes.refer(number)
 
     def path_of(self, number: InodeNumber) -> bytes | None:
         """One path of an inode from the root; None when it has no name."""
@@ -342,13 +340,8 @@ class Filesystem:
         """Close a handle."""
         file = self._open.pop(handle)
         self._contents.release(file.content)
-        left = self._open_counts[file.inode] - 1
-        if left:
-            self._open_counts[file.inode] = left
-            return
-        del self._open_counts[file.inode]
-        if file.inode in self._orphans and not self._references.count(file.inode):
-            self._delete_unreachable(file.inode)
+        if self._lifetimes.close(file.inode):
+            self._delete(file.inode)
 
     # ---- inside
 
@@ -357,7 +350,7 @@ class Filesystem:
         handle = self._next_handle
         self._next_handle += 1
         self._open[handle] = OpenFile(number, content)
-        self._open_counts[number] = self._open_counts.get(number, 0) + 1
+        self._lifetimes.open(number)
         return handle
 
     async def _resize(self, number: InodeNumber, size: int) -> None:
@@ -398,19 +391,11 @@ class Filesystem:
             raise NoSpace("The disk that holds the volume's metadata is full.")
 
     def _lost_name(self, inode: Inode) -> None:
-        if inode.nlink:
-            return
-        if self._references.count(inode.number) or inode.number in self._open_counts:
-            self._orphans.add(inode.number)
-        else:
-            self._delete(inode)
+        if not inode.nlink and self._lifetimes.lose_name(inode.number):
+            self._delete(inode.number)
 
-    def _delete_unreachable(self, number: InodeNumber) -> None:
-        if number not in self._open_counts:
-            self._orphans.discard(number)
-            self._delete(self._inodes.get(number))
-
-    def _delete(self, inode: Inode) -> None:
+    def _delete(self, number: InodeNumber) -> None:
+        inode = self._inodes.get(number)
         if inode.is_file:
             self._contents.remove(inode.number)
         self._inodes.delete(inode)

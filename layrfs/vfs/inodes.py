@@ -1,4 +1,4 @@
-"""The attributes of inodes in memory: a bounded cache over the table, and who still refers to an inode.
+"""The attributes of inodes in memory: a bounded cache over the table.
 
 Owns every attribute between two commits. Must not know names or bytes.
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import stat
 import time
-from array import array
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -26,7 +25,6 @@ FLUSH_AT = 512
 """So many changed inodes are written at once rather than at the next commit: short pauses instead of a long one."""
 
 EVICTED_TOGETHER = 64
-PAGE = 4096
 DEFAULT_BLOCK_BYTES = 4 * 1024 * 1024
 CLOCK_REALTIME_COARSE = 5
 """From linux/time.h; the time module has no name for it."""
@@ -102,44 +100,6 @@ class Inode:
     @property
     def is_file(self) -> bool:
         return stat.S_ISREG(self.mode)
-
-
-class References:
-    """How often the kernel knows each inode: 4 bytes per inode in pages, where a dictionary would take 100."""
-
-    def __init__(self) -> None:
-        self._pages: dict[int, array[int]] = {}
-        self._used: dict[int, int] = {}
-
-    def add(self, inode: int) -> None:
-        """One more reference."""
-        page_number, index = divmod(inode, PAGE)
-        page = self._pages.get(page_number)
-        if page is None:
-            page = self._pages[page_number] = array("I", bytes(4 * PAGE))
-            self._used[page_number] = 0
-        if not page[index]:
-            self._used[page_number] += 1
-        page[index] += 1
-
-    def drop(self, inode: int, count: int) -> int:
-        """``count`` references fewer; how many are left."""
-        page_number, index = divmod(inode, PAGE)
-        page = self._pages.get(page_number)
-        if page is None or not page[index]:
-            return 0
-        left = max(0, page[index] - count)
-        page[index] = left
-        if not left:
-            self._used[page_number] -= 1
-            if not self._used[page_number]:
-                del self._pages[page_number], self._used[page_number]
-        return left
-
-    def count(self, inode: int) -> int:
-        """How many references there are."""
-        page = self._pages.get(inode // PAGE)
-        return 0 if page is None else page[inode % PAGE]
 
 
 class Inodes:

@@ -1,11 +1,9 @@
-"""The cache of inodes, and who refers to them."""
+"""The cache of inodes."""
 
 from __future__ import annotations
 
 import random
 import stat
-import sys
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from layrfs.errors import NotFound
 from layrfs.ids import ROOT_INODE, InodeNumber
 from layrfs.storage.database import Database
 from layrfs.storage.tree import Tree
-from layrfs.vfs.inodes import FLUSH_AT, PAGE, Inode, Inodes, References
+from layrfs.vfs.inodes import FLUSH_AT, Inode, Inodes
 
 
 @pytest.fixture
@@ -116,30 +114,6 @@ def test_the_root_is_its_own_parent_by_count(database: Database) -> None:
     root = Inodes(tree).make_root(mode=stat.S_IFDIR | 0o755, uid=1, gid=2)
     assert (root.number, root.nlink, root.uid, root.is_directory) == (ROOT_INODE, 2, 1, True)
     assert tree.inode_count == 1
-
-
-def test_references_count_like_a_dictionary() -> None:
-    references, model, dice = References(), Counter[int](), random.Random(7)
-    for _ in range(20_000):
-        inode = dice.choice([1, 2, PAGE - 1, PAGE, PAGE * 5 + 3, 10**12])
-        if dice.random() < 0.6:
-            references.add(inode)
-            model[inode] += 1
-        else:
-            count = dice.randint(1, 3)
-            model[inode] = max(0, model[inode] - count)
-            assert references.drop(inode, count) == model[inode]
-        assert references.count(inode) == model[inode]
-    for inode in model:
-        references.drop(inode, 10**6)
-    assert not references._pages
-
-
-def test_a_million_references_take_little_memory() -> None:
-    references = References()
-    for inode in range(1, 1_000_001, 16):
-        references.add(inode)
-    assert sum(sys.getsizeof(page) for page in references._pages.values()) < 5_000_000
 
 
 def test_a_row_makes_the_inode_it_came_from() -> None:
