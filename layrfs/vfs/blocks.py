@@ -22,7 +22,8 @@ what the upload may read any more; for a file that is not open, the database alo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
 import trio
@@ -108,6 +109,20 @@ class BlockMap:
         if state < DIRTY:
             self.written.pop(block, None)
 
+    @contextmanager
+    def pinned(self, blocks: range) -> Iterator[None]:
+        """Within, the blocks are not evicted."""
+        waiting = self.waiting
+        for block in blocks:
+            waiting[block] = waiting.get(block, 0) + 1
+        try:
+            yield
+        finally:
+            for block in blocks:
+                waiting[block] -= 1
+                if not waiting[block]:
+                    del waiting[block]
+
     def dirty_bytes(self) -> int:
         """Bytes the dirty blocks take in the cache: whole blocks, but for the one the file ends in."""
         if not self.written or self.end == 0:
@@ -156,6 +171,8 @@ class Ledger:
         """When an upload last ended well, on trio's clock."""
         self.room = 0
         """Bytes the cache may still grow by, as of the last ``refresh`` and less what was written since."""
+        self.reserved = 0
+        """Of the room, what fetches under way are about to fill."""
         self.now = 0.0
         """Seconds since the epoch, coarse: set by the housekeeper, never goes back."""
         self.writing = False
@@ -194,6 +211,12 @@ class Ledger:
             free_bytes=free_bytes,
             keep_free_bytes=self.keep_free_bytes,
         )
+        self.room -= self.reserved
+
+    def reserve(self, wanted_bytes: int) -> None:
+        """Set room aside, or with a negative number give it back."""
+        self.reserved += wanted_bytes
+        self.room -= wanted_bytes
 
     def closed(self, inode: InodeNumber) -> None:
         """The file was closed now; its dirty blocks rest for a moment."""

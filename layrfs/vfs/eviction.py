@@ -65,8 +65,9 @@ class Evictor:
             ledger.room = min(ledger.room, 0)
 
     async def room_for_reading(self, wanted_bytes: int) -> None:
-        """Make room if that is possible; readers go on in any case."""
+        """Make room if that is possible and reserve it; readers go on in any case. Give it back with ``reserve``."""
         await self._free_for(wanted_bytes)
+        self._shelf.ledger.reserve(wanted_bytes)
 
     async def room_for_writing(self, wanted_bytes: int) -> None:
         """Return when there is room. Raises ``NoSpace`` when none comes up and uploads make no progress."""

@@ -59,17 +59,10 @@ class Fetcher:
         self._jobs, self._todo = trio.open_memory_channel[Fetch](AHEAD)
 
     async def fetch(self, file: BlockMap, blocks: Sequence[int]) -> None:
-        """Return when none of the blocks is absent. Raises ``Unavailable``, ``LocalError``."""
-        for block in blocks:
-            file.waiting[block] = file.waiting.get(block, 0) + 1
-        try:
-            for block in blocks:
-                await self._begin(file, block)
-            for block in blocks:
-                await self._until_present(file, block)
-        finally:
-            for block in blocks:
-                _one_less(file.waiting, block)
+        """Return when every block was there once; the caller pins them. Raises ``Unavailable``, ``LocalError``."""
+        begun = [await self._begin(file, block) for block in blocks]
+        for block, busy in zip(blocks, begun, strict=True):
+            await self._until_present(file, block, busy)
 
     def prefetch(self, file: BlockMap, block: int) -> None:
         """Start fetching an absent block, if that is not under way and there is a turn and room for it."""
@@ -102,14 +95,12 @@ class Fetcher:
 
     # ------------------------------------------------------------- one block
 
-    async def _until_present(self, file: BlockMap, block: int) -> None:
-        while file.states.get(block) == ABSENT:
-            busy = await self._begin(file, block)
-            if busy is None:
-                continue
+    async def _until_present(self, file: BlockMap, block: int, busy: Busy | None) -> None:
+        while busy is not None:
             await busy.done.wait()
             if busy.error is not None and file.states.get(block) == ABSENT:
                 raise type(busy.error)(str(busy.error)) from busy.error
+            busy = await self._begin(file, block)
 
     async def _begin(self, file: BlockMap, block: int) -> Busy | None:
         """Who brings the block; None when nothing needs to be waited for."""
@@ -160,9 +151,11 @@ class Fetcher:
     # ------------------------------------------------------------- one shard
 
     async def _carry_out(self, fetch: Fetch) -> None:
+        reserved = 0
         try:
             record = self._shard(fetch.shard)
             await self._evictor.room_for_reading(record.plain_bytes)
+            reserved = record.plain_bytes
             await self._add_neighbours(fetch, record)
             targets = [self._target(place) for place in fetch.places]
             await self._transfers.download(record, targets, urgent=fetch.urgent)
@@ -174,6 +167,7 @@ class Fetcher:
                 self._shelf.catalog.distrust(fetch.shard)
             logger.warning("shard %d could not be fetched: %s", fetch.shard, error)
         finally:
+            self._shelf.ledger.reserve(-reserved)
             self._end(fetch)
 
     def _shard(self, number: int) -> ShardRecord:
@@ -183,7 +177,7 @@ class Fetcher:
             raise LocalError(f"Shard {number} is not in the database: it is damaged.") from None
 
     async def _add_neighbours(self, fetch: Fetch, record: ShardRecord) -> None:
-        room = min(SHARE * record.plain_bytes, self._shelf.ledger.room)
+        room = min(SHARE * record.plain_bytes, record.plain_bytes + max(0, self._shelf.ledger.room))
         after = (0, 0, 0)
         while room > 0:
             rows = self._shelf.catalog.absent_in_shard(fetch.shard, after, SLICE)
@@ -231,9 +225,3 @@ class Fetcher:
             self._shelf.clear(place.inode, place.block)
         fetch.places.clear()
         fetch.done.set()
-
-
-def _one_less(counts: dict[int, int], key: int) -> None:
-    counts[key] -= 1
-    if not counts[key]:
-        del counts[key]

@@ -76,8 +76,9 @@ class FileContent(BlockMap):
             return b""
         if self.absent:
             self._look_ahead(offset, length)
-        while self.absent and (missing := self._missing(offset, length)):
-            await self._fetcher.fetch(self, missing)
+        with self.pinned(self.blocks_of(offset, length)):
+            while self.absent and (missing := self._missing(offset, length)):
+                await self._fetcher.fetch(self, missing)
         return self._read_present(offset, length)
 
     def _read_present(self, offset: int, length: int) -> bytes:
@@ -137,10 +138,11 @@ class FileContent(BlockMap):
         Raises ``NoSpace``, ``Unavailable``, ``LocalError``.
         """
         while not self.write_now(offset, data):
-            await self._evictor.room_for_writing(len(data))
-            replaced = await self._prepare(offset, len(data))
-            if self._write_blocks(offset, data, replaced=replaced, has_room=True):
-                return
+            with self.pinned(self.blocks_of(offset, len(data))):
+                await self._evictor.room_for_writing(len(data))
+                replaced = await self._prepare(offset, len(data))
+                if self._write_blocks(offset, data, replaced=replaced, has_room=True):
+                    return
 
     def _write_blocks(
         self, offset: int, data: bytes, *, replaced: frozenset[int] = frozenset(), has_room: bool = False

@@ -8,6 +8,7 @@ destroyed or a clean block changed only after a ``commit`` of rows that do not c
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -18,6 +19,8 @@ from layrfs.storage.cache_files import CacheFiles
 from layrfs.storage.content import BlockPlace, Catalog, NewContent
 from layrfs.storage.journal import BlockKey, Journal, Use
 from layrfs.vfs.blocks import ABSENT, CLEAN, DIRTY, HOLE, SENDING, BlockMap, Ledger, Mark, extent, on_disk
+
+logger = logging.getLogger(__name__)
 
 
 class Part(NamedTuple):
@@ -186,6 +189,7 @@ class Shelf:
         self.journal.add_use(Use(place.inode, on_disk(place.length), now) for place in good)
         for place in good:
             ledger.clean_bytes += on_disk(place.length)
+            ledger.room -= on_disk(place.length)
             file = ledger.open.get(place.inode)
             if file is not None:
                 file.set_state(place.block, CLEAN)
@@ -224,12 +228,28 @@ class Shelf:
         small = block == 0 and end <= MIN_BLOCK_BYTES
         block_bytes = MIN_BLOCK_BYTES if small else self.block_bytes(inode)
         length = extent(end, block, block_bytes)
+        if length == 0:
+            self.lost(key)
+            return None
         mark = Mark(on_disk(length))
         self.ledger.sending[key] = mark
         if file is not None:
             file.states[block] = SENDING
         path = self.files.path(inode)
         return Part(SourcePart(inode=inode, block=block, path=path, offset=block * block_bytes, length=length), mark)
+
+    def lost(self, key: BlockKey) -> None:
+        """DIRTY -> ABSENT or HOLE: the cache file does not have the block's bytes; what hosts have is used."""
+        inode, block = key
+        logger.error("block %d of file %d was written but its bytes are gone; what hosts have is used", block, inode)
+        self.journal.forget([key])
+        self.ledger.dirty_blocks -= 1
+        file = self.ledger.open.get(inode)
+        if file is not None:
+            file.set_state(block, HOLE if self.catalog.place(inode, block) is None else ABSENT)
+            self.ledger.settle(file)
+        if self.ledger.dirty_blocks == 0:
+            self.ledger.dirty_bytes = 0
 
     def unclaim(self, part: Part) -> None:
         """SENDING -> DIRTY: the upload did not happen."""

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from layrfs.ids import BlockNumber, InodeNumber, NodeId, PieceId, Salt, ShardId
+from layrfs.model.redundancy import Redundancy
+from layrfs.model.shards import PieceRecord, ShardRecord
+from layrfs.storage.content import BlockPlace, Catalog, NewContent, Place
+from layrfs.storage.database import Database
+from layrfs.storage.journal import Journal
+
+A, B = InodeNumber(10), InodeNumber(11)
+NEVER = BlockNumber(1 << 40)
+
+
+def shard(number: int, pieces: int = 3) -> ShardRecord:
+    return ShardRecord(
+        id=ShardId(bytes([number]) * 32),
+        salt=Salt(bytes(16)),
+        plain_bytes=1000,
+        sealed_bytes=1100,
+        redundancy=Redundancy(1, 3),
+        pieces=tuple(
+            PieceRecord(position=n, generation=0, id=PieceId(bytes([number, n]) * 16), host=NodeId(bytes([n]) * 20))
+            for n in range(pieces)
+        ),
+    )
+
+
+def content(number: int, offset: int = 0, length: int = 100) -> NewContent:
+    return NewContent(bytes([number]) * 32, offset, length)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    with Database(f"{tmp_path}/metadata.db") as database:
+        yield database
+
+
+@pytest.fixture
+def catalog(database: Database) -> Catalog:
+    return Catalog(database)
+
+
+def test_shard_comes_back_as_it_was(catalog: Catalog) -> None:
+    number = catalog.add_shard(shard(1))
+    assert catalog.shard(number) == shard(1)
+    with pytest.raises(KeyError):
+        catalog.shard(number + 1)
+
+
+def test_content_numbers_go_on_after_a_restart(catalog: Catalog, database: Database) -> None:
+    first = catalog.add_content(catalog.add_shard(shard(1)), [content(1), content(2)])
+    again = Catalog(database).add_content(1, [content(3)])
+    assert len({*first, *again}) == 3
+
+
+def test_equal_content_is_one_row(catalog: Catalog) -> None:
+    number = catalog.add_shard(shard(1))
+    assert len(set(catalog.add_content(number, [content(1), content(1)]))) == 1
+    first = catalog.add_content(number, [content(1)])
+    other = catalog.add_content(catalog.add_shard(shard(2)), [content(1, offset=500), content(2)])
+    assert other[0] == first[0] != other[1]
+    assert catalog.find_content([content(1).digest, content(9).digest]) == {content(1).digest: (first[0], 100)}
+
+
+def test_content_that_cannot_be_fetched_is_not_offered_and_heals_when_stored_again(catalog: Catalog) -> None:
+    lost = catalog.add_shard(shard(1))
+    (number,) = catalog.add_content(lost, [content(1)])
+    catalog.put_blocks([(A, BlockNumber(0), number, 100)])
+    catalog.distrust(lost)
+    assert catalog.find_content([content(1).digest]) == {}
+    found = catalog.add_shard(shard(2))
+    assert catalog.add_content(found, [content(1, offset=70)]) == [number]
+    assert catalog.place(A, BlockNumber(0)) == Place(number, found, 70, 100)
+    assert catalog.find_content([content(1).digest]) == {content(1).digest: (number, 100)}
+    catalog.trust(lost)
+    assert catalog.distrusted == frozenset()
+
+
+def test_cut_block_keeps_the_smaller_length(catalog: Catalog) -> None:
+    (number,) = catalog.add_content(catalog.add_shard(shard(1)), [content(1)])
+    catalog.put_blocks([(A, BlockNumber(2), number, 100)])
+    catalog.cut_block(A, BlockNumber(2), 40)
+    catalog.cut_block(A, BlockNumber(2), 70)
+    place = catalog.place(A, BlockNumber(2))
+    assert place is not None
+    assert place.length == 40
+
+
+def test_removed_blocks_are_gone_and_others_stay(catalog: Catalog) -> None:
+    (number,) = catalog.add_content(catalog.add_shard(shard(1)), [content(1)])
+    catalog.put_blocks([(A, BlockNumber(block), number, 100) for block in range(5)])
+    catalog.put_blocks([(B, BlockNumber(3), number, 100)])
+    catalog.remove_blocks(A, BlockNumber(2), BlockNumber(4))
+    catalog.remove_block(A, BlockNumber(0))
+    assert catalog.block_numbers(A) == [1, 4]
+    assert catalog.last_block(A) == 4
+    assert catalog.block_numbers(B) == [3]
+
+
+def test_absent_in_shard_leaves_out_what_is_local_and_pages(catalog: Catalog, database: Database) -> None:
+    number = catalog.add_shard(shard(1))
+    one, two = catalog.add_content(number, [content(1), content(2, offset=100)])
+    other = catalog.add_content(catalog.add_shard(shard(2)), [content(3)])[0]
+    zero = BlockNumber(0)
+    catalog.put_blocks([(InodeNumber(inode), zero, one, 100) for inode in range(20, 25)])
+    catalog.put_blocks([(A, zero, two, 90), (B, zero, other, 100)])
+    Journal(database).mark_dirty(InodeNumber(22), zero)
+    found, after = list[BlockPlace](), (0, 0, 0)
+    while rows := catalog.absent_in_shard(number, after, 2):
+        found += rows
+        after = (rows[-1].content, rows[-1].inode, rows[-1].block)
+    assert [place.inode for place in found] == [20, 21, 23, 24, A]
+    assert found[-1] == BlockPlace(A, zero, two, 100, 90)
+
+
+def test_degraded_shards_are_found_in_steps_and_completed(catalog: Catalog) -> None:
+    numbers = [catalog.add_shard(shard(n, pieces=1 if n % 2 else 3)) for n in range(5)]
+    degraded, after = catalog.degraded_after(0, 3)
+    assert (degraded, after) == ([numbers[1]], numbers[2])
+    assert catalog.degraded_after(numbers[2], 3) == ([numbers[3]], numbers[4])
+    assert catalog.degraded_after(numbers[4], 3) == ([], None)
+    catalog.put_pieces(numbers[1], shard(1).pieces[1:])
+    assert catalog.degraded_after(0, 3)[0] == []
+    assert catalog.shard(numbers[1]) == shard(1)
+
+
+def test_manifest_lists_shards_by_first_block(catalog: Catalog) -> None:
+    first, second = catalog.add_shard(shard(1)), catalog.add_shard(shard(2))
+    one, two = catalog.add_content(first, [content(1), content(2, offset=100)])
+    (three,) = catalog.add_content(second, [content(3, length=7)])
+    catalog.put_blocks([(A, BlockNumber(block), number, 7) for block, number in enumerate([three, one, two, three])])
+    shards = catalog.manifest_shards(A)
+    assert [each.record for each in shards] == [shard(2), shard(1)]
+    assert [(block.number, block.offset, block.length) for block in shards[0].blocks] == [(0, 0, 7), (3, 0, 7)]
+    assert list(catalog.shards_of(A)) == [second, first]
+    assert catalog.copies(A) == [(0, 3, 3), (1, 3, 3), (2, 3, 3), (3, 3, 3)]
+
+
+def test_hosts_are_counted_and_their_records_kept(catalog: Catalog) -> None:
+    catalog.add_shard(shard(1))
+    catalog.add_shard(shard(2, pieces=1))
+    assert catalog.pieces_per_host() == {bytes([0]) * 20: 2, bytes([1]) * 20: 1, bytes([2]) * 20: 1}
+    catalog.put_host_record(NodeId(bytes(20)), b"record")
+    assert catalog.host_records() == {bytes(20): b"record"}
+
+
+def test_piece_is_dropped_only_while_enough_are_left(catalog: Catalog) -> None:
+    number = catalog.add_shard(shard(1, pieces=2))
+    first, second = shard(1).pieces[:2]
+    assert catalog.drop_piece(shard(1).id, PieceId(b"?" * 32)) is None
+    assert catalog.drop_piece(shard(1).id, first.id) == number
+    assert catalog.drop_piece(shard(1).id, second.id) is None
+    assert catalog.shard(number).pieces == (second,)

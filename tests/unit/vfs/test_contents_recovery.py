@@ -1,0 +1,202 @@
+"""What a mount finds: after a proper stop, after ``kill -9``, and after the machine lost its page cache."""
+
+from __future__ import annotations
+
+import os
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from layrfs.ids import InodeNumber
+from tests.caches import BLOCK, FILE, Cache, Killed, read, running, write
+from tests.fakes.transfers import FakeTransfers
+
+OTHER = InodeNumber(8)
+DATA = bytes(range(256)) * (3 * BLOCK // 256)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> str:
+    return f"{tmp_path}/volume"
+
+
+@asynccontextmanager
+async def killed(directory: str, transfers: FakeTransfers):  # type: ignore[no-untyped-def]
+    """Like ``running``, but ends in a kill; after it, transfers wait until they are released."""
+    async with running(directory, transfers) as cache:
+        yield cache
+        raise Killed
+    transfers.hold()
+
+
+async def test_remount_knows_what_is_cached_and_what_has_to_go(
+    directory: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with running(directory) as cache:
+        await cache.put(FILE, DATA)
+        await cache.contents.flush_to_network(None)
+        await cache.put(OTHER, b"not yet")
+        before = cache.contents.stats()
+        transfers = cache.transfers
+    transfers.hold()
+    async with running(directory, transfers) as cache:
+        after = cache.contents.stats()
+        assert (after.clean_bytes, after.dirty_bytes) == (before.clean_bytes, before.dirty_bytes)
+        assert await cache.get(FILE, 0, len(DATA)) == DATA
+        assert transfers.downloads == []
+        transfers.release()
+        await trio.sleep(3)
+        assert cache.contents.state(OTHER) == "safe"
+        cache.check_sums()
+
+
+async def test_cache_files_of_no_inode_are_removed(directory: str, autojump_clock: trio.testing.MockClock) -> None:
+    async with running(directory) as cache:
+        await cache.put(FILE, DATA)
+        transfers = cache.transfers
+    stray = f"{directory}/cache/0/1f"
+    Path(stray).write_bytes(b"left over")
+    async with running(directory, transfers) as cache:
+        await trio.sleep(1)
+        assert not os.path.exists(stray)
+        assert await cache.get(FILE, 0, 10) == DATA[:10]
+
+
+async def test_kill_after_a_clean_block_changed_finds_it_dirty(
+    directory: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    transfers = FakeTransfers()
+    async with killed(directory, transfers) as cache:
+        await cache.put(FILE, DATA)
+        await cache.contents.flush_to_network(None)
+        cache.database.commit()
+        file = cache.contents.open(FILE)
+        await write(file, BLOCK + 5, b"changed")
+    async with running(directory, transfers) as cache:
+        assert cache.local(FILE)[1] == 1
+        transfers.release()
+        assert await cache.get(FILE, BLOCK, 20) == DATA[:5] + b"changed" + DATA[12:20]
+        cache.check_sums()
+
+
+async def test_kill_before_a_new_block_was_committed_keeps_it_all_the_same(
+    directory: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    transfers = FakeTransfers()
+    async with killed(directory, transfers) as cache:
+        cache.make(FILE, 4 * BLOCK)
+        cache.database.commit()
+        file = cache.contents.open(FILE)
+        assert file.write_now(2 * BLOCK, b"never committed")
+        assert file.write_now(5 * BLOCK, b"beyond the size that was")
+    async with running(directory, transfers) as cache:
+        assert cache.local(FILE) == {2: 1}
+        transfers.release()
+        assert await cache.get(FILE, 2 * BLOCK, 15) == b"never committed"
+        await cache.contents.flush_to_network(None)
+        await cache.contents.drop_clean()
+        assert await cache.get(FILE, 2 * BLOCK, 15) == b"never committed"
+        file = cache.contents.open(FILE)
+        assert await read(file, 5 * BLOCK, 10) == bytes(10)
+        cache.contents.release(file)
+        cache.check_sums()
+
+
+async def test_kill_in_the_middle_of_a_fetch_leaves_no_garbage(
+    directory: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    transfers = FakeTransfers()
+    async with killed(directory, transfers) as cache:
+        await cache.put(FILE, DATA)
+        await cache.contents.flush_to_network(None)
+        await cache.contents.drop_clean()
+        Path(cache.path(FILE)).write_bytes(b"half fetched" * 1000)
+    async with running(directory, transfers) as cache:
+        assert cache.local(FILE) == {}
+        transfers.release()
+        file = cache.contents.open(FILE)
+        await file.truncate(len(DATA), 5)
+        await file.truncate(5, 100)
+        assert await read(file, 0, 100) == DATA[:5] + bytes(95)
+        cache.contents.release(file)
+
+
+async def test_deletion_that_was_not_committed_still_has_its_bytes(
+    directory: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    transfers = FakeTransfers()
+    async with killed(directory, transfers) as cache:
+        await cache.put(FILE, DATA)
+        cache.database.commit()
+        cache.delete(FILE)
+    async with running(directory, transfers) as cache:
+        assert await cache.get(FILE, 0, len(DATA)) == DATA
+        cache.check_sums()
+
+
+async def test_power_cut_drops_clean_blocks_it_cannot_trust_and_keeps_dirty_ones(
+    directory: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    transfers = FakeTransfers()
+    async with killed(directory, transfers) as cache:
+        await cache.put(FILE, DATA)
+        await cache.put(InodeNumber(9), DATA)
+        await cache.contents.flush_to_network(None)
+        await cache.put(OTHER, b"fsynced")
+        cache.database.commit()
+    Path(cache.path(FILE)).write_bytes(bytes(len(DATA)))
+    os.unlink(cache.path(InodeNumber(9)))
+    async with running(directory, transfers, boot="another") as cache:
+        assert cache.local(FILE) == cache.local(InodeNumber(9)) == {}
+        assert cache.local(OTHER) == {0: 1}
+        transfers.release()
+        assert await cache.get(FILE, 0, len(DATA)) == DATA
+        assert await cache.get(InodeNumber(9), 0, len(DATA)) == DATA
+        assert await cache.get(OTHER, 0, 7) == b"fsynced"
+        cache.check_sums()
+
+
+async def test_clean_blocks_of_old_files_survive_a_power_cut(
+    directory: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    transfers = FakeTransfers()
+    async with killed(directory, transfers) as cache:
+        await cache.put(FILE, DATA)
+        await cache.contents.flush_to_network(None)
+        cache.database.commit()
+    os.utime(cache.path(FILE), (1000, 1000))
+    async with running(directory, transfers, boot="another") as cache:
+        assert len(cache.local(FILE)) == 3
+
+
+async def test_rows_of_files_that_are_gone_go(directory: str, autojump_clock: trio.testing.MockClock) -> None:
+    transfers = FakeTransfers()
+    async with killed(directory, transfers) as cache:
+        await cache.put(FILE, DATA)
+        cache.database.write("DELETE FROM inode")
+        cache.database.commit()
+    async with running(directory, transfers) as cache:
+        assert cache.local(FILE) == {}
+        assert cache.contents.stats().dirty_blocks == 0
+        assert not os.path.exists(cache.path(FILE))
+
+
+async def test_orphans_removed_before_the_start_do_not_upset_the_sums(
+    directory: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with running(directory) as cache:
+        await cache.put(FILE, DATA)
+        await cache.put(OTHER, DATA)
+        transfers = cache.transfers
+    cache = Cache(directory, transfers)
+    cache.delete(FILE)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(cache.contents.run)
+        cache.check_sums()
+        await trio.sleep(1)
+        assert not os.path.exists(cache.path(FILE))
+        nursery.cancel_scope.cancel()
+    cache.close()
