@@ -241,21 +241,20 @@ class Answers:
 
     async def _complete(self, inodes: Sequence[InodeNumber] | None, progress: Progress) -> None:
         """Wait for missing copies, as long as there are hosts to take them and some progress is made."""
-        give_up = trio.current_time() + COMPLETE_SECONDS
-        left = self._contents.stats().degraded_shards
-        while self._lacks_copies(inodes) and trio.current_time() < give_up:
+        give_up, left = trio.current_time() + COMPLETE_SECONDS, self._contents.stats().degraded_shards
+        while self._is_degraded(inodes) and trio.current_time() < give_up:
             progress(ProgressReport(text=f"{left} shards wait for more copies"))
             await self._membership.explore()
+            if len(self._membership.known_hosts()) < DEFAULT_REDUNDANCY.total:
+                return
             await self._contents.flush_to_network([], None)
             if (now_left := self._contents.stats().degraded_shards) < left:
                 left, give_up = now_left, trio.current_time() + COMPLETE_SECONDS
             elif now_left:
                 await trio.sleep(RETRY_SECONDS)
 
-    def _lacks_copies(self, inodes: Sequence[InodeNumber] | None) -> bool:
-        """Whether what was asked for is degraded although the network is large enough for it not to be."""
-        stats = self._contents.stats()
-        if not stats.degraded_shards or len(self._membership.known_hosts()) < DEFAULT_REDUNDANCY.total:
+    def _is_degraded(self, inodes: Sequence[InodeNumber] | None) -> bool:
+        if not self._contents.stats().degraded_shards:
             return False
         return inodes is None or any(self._contents.state(inode) == "degraded" for inode in inodes)
 

@@ -191,12 +191,13 @@ def _worker_keys(keys: VolumeKeys, identity: NodeIdentity, network_id: bytes) ->
 
 
 async def _run(parts: _Parts, mountpoint: str | None, ready: Callable[[], None]) -> None:
+    watch = _HostWatch(parts)
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(parts.transfers.run)
             await nursery.start(parts.contents.run)
             nursery.start_soon(parts.database.run)
-            nursery.start_soon(_watch_hosts, parts)
+            nursery.start_soon(watch.run)
             nursery.start_soon(_heed_signals, parts.answers.stopping)
             await nursery.start(
                 ControlServer(parts.socket, parts.answers.table(mountpoint or "", _forget_name(mountpoint))).run
@@ -205,6 +206,7 @@ async def _run(parts: _Parts, mountpoint: str | None, ready: Callable[[], None])
                 await _serve(parts, mountpoint, ready)
             finally:
                 with trio.CancelScope(shield=True):
+                    watch.look()
                     parts.filesystem.close()
                     await parts.contents.sync(None)
                     await parts.database.sync()
@@ -257,22 +259,34 @@ async def _heed_signals(stopping: trio.Event) -> None:
             stopping.set()
 
 
-async def _watch_hosts(parts: _Parts) -> None:
-    """Tell those who wait for hosts when new ones are there; look around for some while shards wait for copies."""
-    known: set[NodeId] = set()
-    addresses = {node: _where(record) for node, record in _remembered_hosts(parts.catalog).items()}
-    for ticks in itertools.count():
+class _HostWatch:
+    """Who is there: remembered for the next run, and told to those who wait for hosts."""
+
+    def __init__(self, parts: _Parts) -> None:
+        self._parts = parts
+        self._known: set[NodeId] = set()
+        self._remembered = {node: _where(record) for node, record in _remembered_hosts(parts.catalog).items()}
+
+    def look(self) -> None:
+        """Plain code, at once."""
+        parts = self._parts
         hosts = {record.node_id: record for record in parts.membership.known_hosts()}
         for node, record in hosts.items():
-            if addresses.get(node) != _where(record):
-                addresses[node] = _where(record)
+            if self._remembered.get(node) != _where(record):
+                self._remembered[node] = _where(record)
                 parts.catalog.put_host_record(node, record.to_bytes())
-        if hosts.keys() - known:
+        if appeared := hosts.keys() - self._known:
+            parts.transfers.forgive(appeared)
             parts.contents.hosts_appeared()
-        known = set(hosts)
-        if ticks % EXPLORE_TICKS == 0 and parts.contents.stats().degraded_shards:
-            await parts.membership.explore()
-        await trio.sleep(HOSTS_SECONDS)
+        self._known = set(hosts)
+
+    async def run(self) -> None:
+        """Look every second; search the network while shards wait for copies."""
+        for ticks in itertools.count():
+            self.look()
+            if ticks % EXPLORE_TICKS == 0 and self._parts.contents.stats().degraded_shards:
+                await self._parts.membership.explore()
+            await trio.sleep(HOSTS_SECONDS)
 
 
 def _where(record: NodeRecord) -> tuple[str, int, int]:

@@ -89,6 +89,11 @@ class Membership:
         """See ``HostFinder``."""
         return [] if self._discovery is None else self._discovery.known_hosts()
 
+    def suspect(self, node: NodeId) -> None:
+        """See ``HostFinder``."""
+        if self._discovery is not None:
+            self._discovery.suspect(node)
+
     async def explore(self) -> None:
         """Look around for hosts that are not known yet; takes seconds at most."""
         if self._node is not None:

@@ -37,6 +37,10 @@ class HostFinder(Protocol):
         """All hosts known at this moment, without asking anybody."""
         ...
 
+    def suspect(self, node: NodeId) -> None:
+        """The caller had trouble with a host: leave it out until it has answered again."""
+        ...
+
 
 class AddressBook:
     """Addresses of hosts by node id, refreshed from the finder every few seconds while it is used."""

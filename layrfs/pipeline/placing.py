@@ -53,6 +53,7 @@ class Placer:
     def failed(self, host: NodeId) -> None:
         """The host did not take a piece."""
         self._failures[host] = self._failures.get(host, NO_FAILURES).after_failure(trio.current_time())
+        self._finder.suspect(host)
 
     def succeeded(self, host: NodeId) -> None:
         """The host took a piece."""

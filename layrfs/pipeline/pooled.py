@@ -10,6 +10,7 @@ import itertools
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+import msgspec
 import trio
 
 from layrfs.errors import Unavailable
@@ -38,6 +39,7 @@ from layrfs.pipeline.jobs import (
 from layrfs.pipeline.placing import Placement, Placer
 from layrfs.pipeline.pool import Lane, WorkerPool
 from layrfs.pipeline.transfers import FindContent, OnBadPiece, Slot, SourcePart, TargetPart, Uploaded
+from layrfs.policy.backoff import NO_FAILURES
 from layrfs.policy.hedging import UNKNOWN, HostMemory, hedge_seconds, order
 
 FETCH_DEADLINE_SECONDS = 60.0
@@ -77,6 +79,7 @@ class PooledTransfers:
         self._on_bad_piece = on_bad_piece
         self._patience_seconds = patience_seconds
         self._memories: dict[NodeId, HostMemory] = {}
+        self._finder = finder
         self._book = AddressBook(finder)
         self._placer = Placer(finder, self._memories, () if own_node is None else (own_node,))
         self._turns = itertools.count()
@@ -125,6 +128,13 @@ class PooledTransfers:
             return kept
         finally:
             self._end(placement, kept)
+
+    def forgive(self, hosts: Iterable[NodeId]) -> None:
+        """These hosts have just appeared, or come back: what went wrong before says nothing now."""
+        for host in hosts:
+            self._placer.succeeded(host)
+            if host in self._memories:
+                self._memories[host] = msgspec.structs.replace(self._memories[host], failures=NO_FAILURES)
 
     def host_memories(self) -> Mapping[NodeId, HostMemory]:
         """How hosts did lately, for `layrfs status`."""
@@ -190,6 +200,8 @@ class PooledTransfers:
                     memory = memory.after_lateness(attempt.seconds, shard.sealed_bytes)
                 case _ if (attempt.piece, attempt.host) in recorded:
                     memory = memory.after_failure(now)
+                    if attempt.outcome == "unreachable":
+                        self._finder.suspect(attempt.host)
                     self._on_bad_piece(shard.id, attempt.piece, attempt.host, attempt.outcome)
                 case _:
                     continue  # nobody said that this host had the piece

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-FIRST_PAUSE_SECONDS = 5.0
+FIRST_PAUSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 300.0
 
 
@@ -19,6 +19,9 @@ class Failures(msgspec.Struct, frozen=True):
     last_seconds: float = 0.0
 
     def after_failure(self, now_seconds: float) -> Failures:
+        """What fails while the host is left alone anyway is the same outage: it does not count again."""
+        if self.resting(now_seconds):
+            return self
         return Failures(self.in_a_row + 1, now_seconds)
 
     def pause_seconds(self) -> float:

@@ -203,6 +203,7 @@ class FakeFinder:
         self.records = list(records)
         self.forgotten: set[NodeId] = set()
         self.lookups = 0
+        self.suspected: list[NodeId] = []
 
     async def closest_hosts(self, key: bytes, count: int) -> list[NodeRecord]:
         def distance(record: NodeRecord) -> int:
@@ -216,3 +217,6 @@ class FakeFinder:
 
     def known_hosts(self) -> list[NodeRecord]:
         return [record for record in self.records if record.node_id not in self.forgotten]
+
+    def suspect(self, node: NodeId) -> None:
+        self.suspected.append(node)

@@ -16,4 +16,6 @@ def test_pieces_count_once_and_many_hosts_are_summed_up() -> None:
         losses.add(PieceId(bytes([number % 4]) * 32), NodeId(bytes([number]) * 20))
     sentence = losses.sentence()
     assert sentence is not None
-    assert sentence.startswith("4 pieces were wrong or missing at hosts 000000000000, 010101010101, 020202020202 and 2 more")
+    assert sentence.startswith(
+        "4 pieces were wrong or missing at hosts 000000000000, 010101010101, 020202020202 and 2 more"
+    )

@@ -89,6 +89,18 @@ async def test_a_host_that_failed_rests_for_other_shards_too(autojump_clock: obj
     assert len(await three(placer.begin())) == 3
 
 
+async def test_a_host_that_failed_is_suspected_and_forgiven_when_it_takes_a_piece() -> None:
+    finder = FakeFinder(RECORDS[:1])
+    placer = Placer(finder, {})
+    placement = placer.begin()
+    (place,) = await placement.find([wish(0)])
+    assert place is not None
+    await placement.find([wish(0, failed=place)])
+    assert finder.suspected == [place.node_id]
+    placer.succeeded(place.node_id)
+    assert await placer.begin().find([wish(0)]) == [place]
+
+
 async def test_a_host_that_failed_to_deliver_gets_no_pieces() -> None:
     memories: dict[NodeId, HostMemory] = {RECORDS[0].node_id: UNKNOWN.after_failure(trio.current_time())}
     places = await three(Placer(FakeFinder(RECORDS[:3]), memories).begin())

@@ -62,7 +62,7 @@ def test_a_failed_host_goes_last_and_gets_its_chance_again() -> None:
 
 
 def test_one_success_forgives_all_failures() -> None:
-    memory = took(0.1).after_failure(NOW).after_failure(NOW)
+    memory = took(0.1).after_failure(NOW).after_failure(NOW + FIRST_PAUSE_SECONDS)
     assert memory.failures.in_a_row == 2
     assert memory.after_success(0.1, FULL_PIECE_BYTES).failures == NO_FAILURES
 
@@ -70,10 +70,15 @@ def test_one_success_forgives_all_failures() -> None:
 def test_pauses_double_and_end_somewhere() -> None:
     failures, pauses = NO_FAILURES, []
     for _ in range(12):
-        failures = failures.after_failure(NOW)
+        failures = failures.after_failure(failures.last_seconds + failures.pause_seconds())
         pauses.append(failures.pause_seconds())
     assert pauses[:3] == [FIRST_PAUSE_SECONDS, 2 * FIRST_PAUSE_SECONDS, 4 * FIRST_PAUSE_SECONDS]
     assert pauses[-1] == LONGEST_PAUSE_SECONDS
+
+
+def test_a_burst_of_failures_is_one_outage() -> None:
+    once = NO_FAILURES.after_failure(NOW)
+    assert once.after_failure(NOW).after_failure(NOW + FIRST_PAUSE_SECONDS / 2) == once
 
 
 @given(memories(), SECONDS)
