@@ -196,6 +196,7 @@ async def _run(parts: _Parts, mountpoint: str | None, ready: Callable[[], None])
         async with trio.open_nursery() as nursery:
             await nursery.start(parts.transfers.run)
             await nursery.start(parts.contents.run)
+            parts.filesystem.remove_orphans()
             nursery.start_soon(parts.database.run)
             nursery.start_soon(watch.run)
             nursery.start_soon(_heed_signals, parts.answers.stopping)

@@ -12,6 +12,7 @@ from layrfs.cli.progress import ProgressBar
 from layrfs.cli.rendering import say, say_json, shown_bytes, shown_count
 from layrfs.control.client import ControlClient
 from layrfs.control.commands import STATUS, SYNC, AtPath, Nothing
+from layrfs.errors import LocalError
 from layrfs.model.status import SyncReport
 
 
@@ -47,13 +48,16 @@ def sync_all(client: ControlClient, title: str, within: bytes = b"/") -> SyncRep
 
 
 def flush_kernel(directory: str) -> None:
-    """syncfs(2): what programs wrote and the kernel still holds back reaches the drive. OSError when it cannot."""
+    """syncfs(2): what programs wrote and the kernel still holds back reaches the drive.
+
+    Raises ``LocalError`` once for every write that failed since the last call, as the kernel reports it.
+    """
     library = ctypes.CDLL(None, use_errno=True)
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         if library.syncfs(descriptor) != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), directory)
+            reason = os.strerror(ctypes.get_errno())
+            raise LocalError(f"something written to {directory} did not reach the drive: {reason}; its log says what")
     finally:
         os.close(descriptor)
 

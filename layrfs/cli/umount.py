@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 
 from layrfs.cli.locating import CONTROL_ATTRIBUTE, STOP_SECONDS, wait_for_end
 from layrfs.cli.mountpoint import is_stale, mount_at, unmount, users_of
 from layrfs.cli.rendering import say
 from layrfs.cli.sync import flush_kernel, sync_all
 from layrfs.control.client import ControlClient
-from layrfs.errors import BadMountpoint, NotRunning, RemoteError, Unavailable
+from layrfs.errors import BadMountpoint, LocalError, NotRunning, RemoteError, Unavailable
 
 _MOST_NAMED = 5
 
@@ -53,6 +54,9 @@ def _client_at(directory: str) -> ControlClient:
 def _upload_everything(client: ControlClient, directory: str) -> None:
     try:
         flush_kernel(directory)
+    except LocalError as error:
+        sys.stderr.write(f"layrfs umount: {error}\n")  # staying mounted would not bring it back
+    try:
         sync_all(client, "uploading")
     except RemoteError as error:
         raise Unavailable(

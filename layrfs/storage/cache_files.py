@@ -14,7 +14,7 @@ import errno
 import os
 from collections.abc import Callable, Iterable, Iterator
 
-from layrfs.errors import LayrError, LocalError, NoSpace
+from layrfs.errors import FileTooLarge, LayrError, LocalError, NoSpace
 from layrfs.ids import InodeNumber
 
 OPEN_FILES = 400
@@ -263,6 +263,8 @@ def failed(error: OSError, path: str) -> LayrError:
     """Our error for one of the local disk's."""
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return NoSpace(f"The disk that holds {path} is full.")
+    if error.errno == errno.EFBIG:
+        return FileTooLarge(f"{path} cannot grow so far on its disk.")
     return LocalError(f"{path}: {error.strerror}.")
 
 
