@@ -60,6 +60,9 @@ CALL_THREADS = 96
 
 _READ_BYTES = 256 << 10
 
+NICENESS = 10
+"""When the cores are busy, whoever waits for the mount goes first; idle cores are used all the same."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -219,6 +222,7 @@ def main() -> None:
     # need its workers for the last upload, and they end with its socket anyway.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    os.nice(NICENESS)
     logs.configure(None, verbose=False)
     status = 1
     try:

@@ -29,6 +29,9 @@ from layrfs.wire.messages import NETWORK_ID_BYTES
 
 _log = logging.getLogger("layrfs.app.embedded")  # not __name__: this runs as __main__
 
+NICENESS = 10
+"""These hosts share the machine with their owner, whose programs go first."""
+
 HOSTS = 5
 LOOPBACK = "127.0.0.1"
 STANDBY_SECONDS = 0.5
@@ -144,6 +147,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
         sys.stderr.write("usage: python -m layrfs.app.embedded DIRECTORY\n")
         return 2
+    os.nice(NICENESS)
     try:
         os.makedirs(arguments[0], mode=0o700, exist_ok=True)
         logs.configure(os.path.join(arguments[0], "log"), verbose=False)

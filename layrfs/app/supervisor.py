@@ -77,7 +77,11 @@ class EmbeddedSupervisor:
     async def _start(self) -> trio.Process:
         command: Sequence[str] = [sys.executable, "-m", "layrfs.app.embedded", self._directory]
         process = await trio.lowlevel.open_process(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            process_group=0,  # Ctrl-C is for us; but one session, or the scheduler would not compare our priorities
         )
         self.process_id = process.pid
         return process
