@@ -151,7 +151,7 @@ def test_vim(place: str, how: str) -> None:
     path = f"{place}/poem.txt"
     Path(path).write_text("old words\n" * 500)
     os.chmod(path, 0o640)
-    commands = [f"+set backup backupcopy={how} fsync", "+%s/old/new/", "+wq"]
+    commands = [f"+set backup backupskip= backupcopy={how} fsync", "+%s/old/new/", "+wq"]
     run("vim", "-es", "-u", "NONE", "-N", *commands, path)
     assert Path(path).read_text() == "new words\n" * 500
     assert Path(f"{path}~").read_text() == "old words\n" * 500
