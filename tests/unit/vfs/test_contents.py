@@ -141,10 +141,22 @@ async def test_partial_write_fetches_and_full_overwrite_does_not(
         await write(file, BLOCK + 10, b"!")
         assert len(cache.transfers.downloads) == 1
         expected = bytearray(b"y" * BLOCK + DATA[BLOCK : 2 * BLOCK] + b"z" * 500)
+        assert cache.local(FILE) == {0: 1, 1: 1, 2: 1}
         expected[BLOCK + 10] = ord("!")
         assert await read(file, 0, len(expected)) == expected
         cache.contents.release(file)
         cache.check_sums()
+
+
+async def test_write_at_the_front_of_an_absent_block_keeps_the_rest(
+    directory: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with running(directory) as cache:
+        await put_away(cache)
+        file = cache.contents.open(FILE)
+        await write(file, 0, b"!" * 20)
+        assert await read(file, 0, len(DATA)) == b"!" * 20 + DATA[20:]
+        cache.contents.release(file)
 
 
 async def test_truncating_an_absent_block_needs_no_fetch_and_extending_reads_zeros(

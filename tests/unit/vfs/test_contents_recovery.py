@@ -105,23 +105,39 @@ async def test_kill_before_a_new_block_was_committed_keeps_it_all_the_same(
         cache.check_sums()
 
 
-async def test_kill_in_the_middle_of_a_fetch_leaves_no_garbage(
+async def test_kill_after_a_truncate_leaves_one_file_here_and_on_hosts(
     directory: str, autojump_clock: trio.testing.MockClock
 ) -> None:
     transfers = FakeTransfers()
     async with killed(directory, transfers) as cache:
         await cache.put(FILE, DATA)
         await cache.contents.flush_to_network(None)
+        cache.database.commit()
+        file = cache.contents.open(FILE)
+        await file.truncate(len(DATA), BLOCK + 10)
+        await file.truncate(BLOCK + 10, len(DATA))
+    async with running(directory, transfers) as cache:
+        transfers.release()
+        here = await cache.get(FILE, 0, len(DATA))
+        assert here == DATA[: BLOCK + 10].ljust(len(DATA), b"\0")
+        await cache.contents.flush_to_network(None)
+        await cache.contents.drop_clean()
+        assert await cache.get(FILE, 0, len(DATA)) == here
+
+
+async def test_kill_in_the_middle_of_a_fetch_leaves_no_garbage(
+    directory: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    transfers = FakeTransfers()
+    async with killed(directory, transfers) as cache:
+        await cache.put(FILE, b"head".ljust(50_000, b"\0"))
+        await cache.contents.flush_to_network(None)
         await cache.contents.drop_clean()
         Path(cache.path(FILE)).write_bytes(b"half fetched" * 1000)
     async with running(directory, transfers) as cache:
         assert cache.local(FILE) == {}
         transfers.release()
-        file = cache.contents.open(FILE)
-        await file.truncate(len(DATA), 5)
-        await file.truncate(5, 100)
-        assert await read(file, 0, 100) == DATA[:5] + bytes(95)
-        cache.contents.release(file)
+        assert await cache.get(FILE, 0, 50_000) == b"head".ljust(50_000, b"\0")
 
 
 async def test_deletion_that_was_not_committed_still_has_its_bytes(
