@@ -316,10 +316,19 @@ def piece_files(directory: str) -> list[str]:
 class HostNetwork:
     """Several `layrfs host run` processes on loopback; the first is the seed of the others.
 
-    `program` is what stands before `host run` (a test may put a recorder in front of the same command).
+    `program` is what stands before `host run` (a test may put a recorder in front of the same command), `running` how
+    many of the hosts are started at once.
     """
 
-    def __init__(self, directory: str, count: int = 5, *, program: Sequence[str] = ("-m", "layrfs.cli.main")) -> None:
+    def __init__(
+        self,
+        directory: str,
+        count: int = 5,
+        *,
+        running: int | None = None,
+        program: Sequence[str] = ("-m", "layrfs.cli.main"),
+    ) -> None:
+        self.running = count if running is None else running
         self.homes = [os.path.join(directory, f"host{number}") for number in range(count)]
         self.ports = [free_port() for _ in range(count)]
         self.program = list(program)
@@ -327,7 +336,7 @@ class HostNetwork:
 
     def __enter__(self) -> Self:
         try:
-            for number in range(len(self.homes)):
+            for number in range(self.running):
                 self.start(number)
         except BaseException:
             self.close()
