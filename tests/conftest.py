@@ -1,6 +1,13 @@
 """What every test module shares: the option that makes the end-to-end tests large."""
 
+import signal
+
 import pytest
+
+
+def pytest_configure() -> None:
+    """Started in the background, we may have inherited deafness to Ctrl-C; programs under test shall not."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -64,6 +64,9 @@ COPY_BYTES = 1 << 20
 COMPLETE_SECONDS = 15.0
 """How long `sync` waits for a copy that no host takes before it says that shards are degraded."""
 
+SEARCH_SECONDS = 5.0
+"""The same while fewer hosts are known than copies are wanted."""
+
 RETRY_SECONDS = 0.5
 YIELD_EVERY = 64
 _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
@@ -240,16 +243,18 @@ class Answers:
         return SyncReport(sent, self._contents.stats().degraded_shards)
 
     async def _complete(self, inodes: Sequence[InodeNumber] | None, progress: Progress) -> None:
-        """Wait for missing copies, as long as there are hosts to take them and some progress is made."""
-        give_up, left = trio.current_time() + COMPLETE_SECONDS, self._contents.stats().degraded_shards
-        while self._is_degraded(inodes) and trio.current_time() < give_up:
+        """Wait for missing copies while there is progress; without enough hosts only a moment: some may be starting."""
+        left, since = self._contents.stats().degraded_shards, trio.current_time()
+        while self._is_degraded(inodes):
             progress(ProgressReport(text=f"{left} shards wait for more copies"))
             await self._membership.explore()
-            if len(self._membership.known_hosts()) < DEFAULT_REDUNDANCY.total:
-                return
-            await self._contents.flush_to_network([], None)
+            enough = len(self._membership.known_hosts()) >= DEFAULT_REDUNDANCY.total
+            if enough:
+                await self._contents.flush_to_network([], None)
             if (now_left := self._contents.stats().degraded_shards) < left:
-                left, give_up = now_left, trio.current_time() + COMPLETE_SECONDS
+                left, since = now_left, trio.current_time()
+            elif trio.current_time() - since > (COMPLETE_SECONDS if enough else SEARCH_SECONDS):
+                return
             elif now_left:
                 await trio.sleep(RETRY_SECONDS)
 
