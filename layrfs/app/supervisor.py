@@ -17,6 +17,7 @@ import msgspec
 import trio
 
 from layrfs.errors import LocalError
+from layrfs.pipeline.pool import KEEP_MEMORY
 from layrfs.policy.backoff import NO_FAILURES
 
 _log = logging.getLogger(__name__)
@@ -81,6 +82,7 @@ class EmbeddedSupervisor:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            env={**os.environ, **KEEP_MEMORY},
             process_group=0,  # Ctrl-C is for us; but one session, or the scheduler would not compare our priorities
         )
         self.process_id = process.pid

@@ -24,6 +24,9 @@ from layrfs.ids import InodeNumber
 MAX_TASKS = 300
 """Requests answered at once; reads that wait for hosts must not keep ``ls`` waiting."""
 
+IDLE_TASKS = 16
+"""Kept for the next burst: each new one costs a task and a buffer of 1 MiB."""
+
 READ_AHEAD_KIB = 4096
 """The kernel's own is 128 KiB, too little for blocks that come from afar."""
 
@@ -93,7 +96,7 @@ async def _answer(mountpoint: str, task_status: trio.TaskStatus[None]) -> None:
     async def session() -> None:
         try:
             with answering:
-                await pyfuse3.main(max_tasks=MAX_TASKS)
+                await pyfuse3.main(min_tasks=IDLE_TASKS, max_tasks=MAX_TASKS)
         except Exception as error:  # noqa: BLE001 - raised again below, once everything is in order
             failures.append(error)
         finally:

@@ -51,9 +51,13 @@ CANCEL_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 10.0
 """Between the starts of workers that die at once (no memory, a broken installation)."""
 
-_MEMORY = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
-"""For glibc, in workers: keep freed megabytes for the next job. Left alone, it hands them back to the kernel, which
-zeroes them again at the next use: measured, that was a third of an upload's CPU time."""
+KEEP_MEMORY = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
+}
+"""For glibc, in processes that move pieces: keep freed megabytes for the next job. Left alone, it hands them back to
+the kernel, which zeroes them again at the next use: measured, that was a third of an upload's CPU time."""
 
 _READ_BYTES = 64 << 10
 
@@ -323,7 +327,7 @@ async def _start() -> _Worker | None:
                 [sys.executable, "-P", "-m", "layrfs.worker", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
-                env={**os.environ, **_MEMORY, "PYTHONPATH": search_path},
+                env={**os.environ, **KEEP_MEMORY, "PYTHONPATH": search_path},
             )
     except OSError as error:
         _log.error("a worker cannot be started: %s", error.strerror)

@@ -25,7 +25,7 @@ from layrfs.model.redundancy import Redundancy
 from layrfs.network.links import HostLinks
 from layrfs.pipeline.coding import make_piece
 from layrfs.pipeline.jobs import Upload, Wish
-from layrfs.pipeline.pool import _MEMORY as WORKER_MEMORY
+from layrfs.pipeline.pool import KEEP_MEMORY
 from layrfs.pipeline.ports import Calls, Tools
 from layrfs.pipeline.sealing import Gathered, SealingKeys, seal
 from layrfs.pipeline.storing import upload
@@ -189,7 +189,7 @@ ROWS = {"seal": sealing, "owner": owner_side, "transfer": piece_transfer}
 def in_a_worker(name: str, directory: str, size: int) -> Iterator[Row]:
     """The rows of one measurement, made in a process of its own."""
     command = [sys.executable, "-m", "tests.bench.alone", name, directory, str(size)]
-    made = subprocess.run(command, cwd=REPOSITORY, env=os.environ | WORKER_MEMORY, stdout=subprocess.PIPE, check=True)
+    made = subprocess.run(command, cwd=REPOSITORY, env=os.environ | KEEP_MEMORY, stdout=subprocess.PIPE, check=True)
     for fields in json.loads(made.stdout):
         yield Row(**fields)
 
