@@ -7,14 +7,14 @@ on the trio thread beside FUSE requests, so whatever grows with the volume yield
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import trio
 
 import layrfs
+from layrfs.app.classic import Classic, NameChanged
 from layrfs.app.losses import Losses
 from layrfs.app.membership import Membership, choose_network
 from layrfs.config import MountOptions
@@ -22,17 +22,11 @@ from layrfs.control import commands
 from layrfs.control.commands import Progress
 from layrfs.crypto.keys import VolumeKeys
 from layrfs.errors import (
-    AccessDenied,
-    AlreadyExists,
-    IsADirectory,
-    LocalError,
     NotADirectory,
     NotFound,
     NotSupported,
-    Unavailable,
 )
 from layrfs.ids import ROOT_INODE, InodeNumber
-from layrfs.model.manifest import Manifest
 from layrfs.model.redundancy import DEFAULT_REDUNDANCY
 from layrfs.model.status import (
     CacheDropped,
@@ -50,17 +44,14 @@ from layrfs.model.status import (
     VolumeStatus,
 )
 from layrfs.network.addresses import format_address
-from layrfs.pipeline.manifests import check_volume, restore
-from layrfs.pipeline.pooled import PooledTransfers
 from layrfs.storage.content import Catalog
 from layrfs.storage.database import Database
 from layrfs.storage.tree import Tree
 from layrfs.vfs.contents import Contents
 from layrfs.vfs.directories import Listing
-from layrfs.vfs.filesystem import Filesystem, Owner
+from layrfs.vfs.filesystem import Filesystem
 from layrfs.vfs.inodes import Inode
 
-COPY_BYTES = 1 << 20
 COMPLETE_SECONDS = 15.0
 """How long `sync` waits for a copy that no host takes before it says that shards are degraded."""
 
@@ -71,10 +62,6 @@ RETRY_SECONDS = 0.5
 YIELD_EVERY = 64
 _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
 _STATES_WORST_FIRST = ("lost", "cached", "uploading", "degraded", "safe")
-
-
-NameChanged = Callable[[InodeNumber, bytes], None]
-"""Told a directory and a name in it that stands for something else now."""
 
 
 class Answers:
@@ -92,7 +79,7 @@ class Answers:
         catalog: Catalog,
         contents: Contents,
         filesystem: Filesystem,
-        transfers: PooledTransfers,
+        classic: Classic,
         membership: Membership,
         losses: Losses,
     ) -> None:
@@ -105,7 +92,7 @@ class Answers:
         self._catalog = catalog
         self._contents = contents
         self._filesystem = filesystem
-        self._transfers = transfers
+        self._classic = classic
         self._membership = membership
         self._losses = losses
         self._started = time.monotonic()
@@ -314,89 +301,19 @@ class Answers:
         return ListEntry(name, _kind(inode), inode.size, inode.mtime_ns, state)
 
     async def manifest(self, request: commands.AtPath, _progress: Progress) -> ManifestText:
-        return ManifestText(self.manifest_of(self._filesystem.resolve(request.path).number).decode())
-
-    def manifest_of(self, number: InodeNumber) -> bytes:
-        """The manifest of a regular file as JSON. Raises ``Unavailable`` while parts of it are not on hosts."""
-        inode = self._filesystem.getattr(number)
-        if not inode.is_file:
-            raise IsADirectory("Only regular files have a manifest.")
-        if self._contents.state(number) in {"cached", "uploading"}:
-            raise Unavailable("The file is not on the network yet; `layrfs sync` waits for that.")
-        path = self._filesystem.path_of(number) or b"/unnamed"
-        return Manifest(
-            file_name=os.path.basename(path),
-            file_size=inode.size,
-            shard_size=inode.block_bytes,
-            volume=self._keys.volume_id,
-            shards=self._catalog.manifest_shards(number),
-        ).to_json()
+        return ManifestText(self._classic.manifest(self._filesystem.resolve(request.path).number).decode())
 
     async def _upload(self, request: commands.Upload, progress: Progress, name_changed: NameChanged) -> Stored:
-        parent_path, name = os.path.split(request.target)
-        parent = self._filesystem.resolve(parent_path).number
-        self._check_target(parent, name, replace=request.replace)
-        temporary = b".layrfs-" + secrets.token_hex(8).encode()
-        try:
-            number = await self._copy_in(os.fsdecode(request.source), parent, temporary, progress)
-            self._check_target(parent, name, replace=request.replace)
-            self._filesystem.rename(parent, temporary, parent, name, replace=request.replace)
-            name_changed(parent, name)
-        except BaseException:
-            self._drop_name(parent, temporary)
-            raise
+        source = os.fsdecode(request.source)
+        number = await self._classic.copy_in(
+            source, request.target, replace=request.replace, progress=progress, name_changed=name_changed
+        )
         await self.sync(commands.AtPath(request.target), progress)
         return Stored(request.target, self._filesystem.getattr(number).size, self._contents.state(number))
 
-    def _check_target(self, parent: InodeNumber, name: bytes, *, replace: bool) -> None:
-        if not name:
-            raise IsADirectory("The target needs a name.")
-        there = self._filesystem.lookup(parent, name)
-        if there is None:
-            return
-        self._filesystem.forget([(there.number, 1)])
-        if there.is_directory:
-            raise IsADirectory("The target is a directory.")
-        if not replace:
-            raise AlreadyExists("The target exists already; --replace overwrites it.")
-
-    def _drop_name(self, parent: InodeNumber, name: bytes) -> None:
-        there = self._filesystem.lookup(parent, name)
-        if there is not None:
-            self._filesystem.forget([(there.number, 1)])
-            self._filesystem.unlink(parent, name)
-
-    async def _copy_in(self, source: str, parent: InodeNumber, name: bytes, progress: Progress) -> InodeNumber:
-        descriptor = _open_source(source)
-        try:
-            size = os.fstat(descriptor).st_size
-            mode = stat.S_IFREG | (os.fstat(descriptor).st_mode & 0o777)
-            inode, handle = self._filesystem.create(parent, name, mode=mode, owner=Owner(os.getuid(), os.getgid()))
-            number, offset = inode.number, 0
-            try:
-                while data := await trio.to_thread.run_sync(os.pread, descriptor, COPY_BYTES, offset):
-                    await self._filesystem.write(handle, offset, data)
-                    offset += len(data)
-                    progress(ProgressReport(offset, size, "reading"))
-            finally:
-                self._filesystem.release(handle)
-                self._filesystem.forget([(number, 1)])
-            return number
-        finally:
-            os.close(descriptor)
-
     async def download(self, request: commands.Download, progress: Progress) -> Fetched:
-        manifest = Manifest.from_json_untrusted(request.manifest.encode())
-        check_volume(manifest, self._keys.volume_id)
-        output = os.fsdecode(request.output)
-        if os.path.lexists(output) and not request.replace:
-            raise AlreadyExists(f"{output} exists already; --replace overwrites it")
-
-        def report(done_bytes: int, total_bytes: int) -> None:
-            progress(ProgressReport(done_bytes, total_bytes))
-
-        await restore(manifest, self._transfers, output, report)
-        return Fetched(manifest.file_size)
+        text, output = request.manifest.encode(), os.fsdecode(request.output)
+        return Fetched(await self._classic.copy_out(text, output, replace=request.replace, progress=progress))
 
     async def net_show(self, _request: commands.Nothing, _progress: Progress) -> NetworkStatus:
         return self._membership.status()
@@ -425,14 +342,3 @@ class Answers:
 
 def _kind(inode: Inode) -> str:
     return _KINDS.get(stat.S_IFMT(inode.mode), "special")
-
-
-def _open_source(source: str) -> int:
-    try:
-        return os.open(source, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise NotFound(f"there is no {source}") from None
-    except PermissionError:
-        raise AccessDenied(f"you may not read {source}") from None
-    except OSError as error:
-        raise LocalError(f"{source} cannot be read: {error.strerror}") from error

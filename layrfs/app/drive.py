@@ -19,7 +19,8 @@ from collections.abc import Callable, Iterator
 
 import trio
 
-from layrfs.app.answers import Answers, NameChanged
+from layrfs.app.answers import Answers
+from layrfs.app.classic import Classic, NameChanged
 from layrfs.app.losses import Losses
 from layrfs.app.membership import Membership
 from layrfs.config import MountOptions, Paths
@@ -136,6 +137,13 @@ class _Parts:
                 b"user.layrfs.control": lambda _inode: os.fsencode(socket),
             },
         )
+        self.classic = Classic(
+            volume=keys.volume_id,
+            catalog=catalog,
+            contents=self.contents,
+            filesystem=self.filesystem,
+            transfers=self.transfers,
+        )
         self.answers = Answers(
             volume=volume,
             keys=keys,
@@ -146,7 +154,7 @@ class _Parts:
             catalog=catalog,
             contents=self.contents,
             filesystem=self.filesystem,
-            transfers=self.transfers,
+            classic=self.classic,
             membership=membership,
             losses=self.losses,
         )
@@ -166,7 +174,7 @@ class _Parts:
             self.contents.piece_lost(shard, piece)
 
     def _manifest_attribute(self, inode: InodeNumber) -> bytes:
-        text = self.answers.manifest_of(inode)
+        text = self.classic.manifest(inode)
         if len(text) > LARGEST_ATTRIBUTE_BYTES:
             raise FileTooLarge("The manifest is too long for an attribute; `layrfs manifest` prints it.")
         return text

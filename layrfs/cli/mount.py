@@ -12,9 +12,9 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from layrfs.cli.arguments import ArgumentParser
+from layrfs.cli.mount_request import MountRequest
 from layrfs.cli.mountpoint import Stale, check_fuse, check_mountpoint, mount_at, unmount
 from layrfs.cli.outcome import run_command
 from layrfs.config import DEFAULT_VOLUME, MountOptions, Paths, option_value, valid_volume_name
@@ -35,30 +35,6 @@ options (-o, comma-separated):
   nosuid, nodev, noexec, noatime, sync, dirsync   as for every file system
 Options that only mount(8) needs (defaults, noauto, user, _netdev, x-systemd...) are accepted.
 """
-
-
-@dataclass(frozen=True, slots=True)
-class MountRequest:
-    """What the command line asks for. ``mountpoint`` is None for a node without a mount; the volume may not exist."""
-
-    volume: str
-    volume_named: bool
-    mountpoint: str | None
-    options: MountOptions
-    option_text: str
-    passfile: str | None
-    home: str | None
-    foreground: bool = False
-    ready_fd: int | None = None
-    set_up: bool = False
-    clean: bool = False
-    talkative: bool = False
-
-    def paths(self) -> Paths:
-        """Where the state is; a background process is told by its environment."""
-        if self.ready_fd is not None:
-            return Paths.from_environment()
-        return Paths.under(self.home) if self.home else Paths.from_environment()
 
 
 def main() -> int:

@@ -12,7 +12,7 @@ import trio
 from layrfs import logs
 from layrfs.app.drive import Drive
 from layrfs.cli.background import ReadyChannel
-from layrfs.cli.mount import MountRequest
+from layrfs.cli.mount_request import MountRequest
 from layrfs.cli.passphrase import asker
 from layrfs.errors import LayrError, LocalError, innermost
 from layrfs.storage import keyring
