@@ -9,9 +9,11 @@ mounted anew.
 import contextlib
 import ctypes
 import os
-from typing import Protocol
+import subprocess
+import sys
+from typing import Protocol, Self
 
-from tests.drive import Drive
+from tests.drive import REPOSITORY, Drive, end, is_mounted, wait_for
 from tests.trees import write_stream
 
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -47,10 +49,39 @@ class PlainDirectory:
         drop_kernel_caches(self.path)
 
 
+class BareDrive:
+    """What a drive on pyfuse3 would be without a database, hosts or anything to lose: see `bare_fuse`."""
+
+    def __init__(self, directory: str) -> None:
+        self.home, self.path = os.path.join(directory, "home"), os.path.join(directory, "mnt")
+        os.makedirs(self.home)
+        os.makedirs(self.path)
+
+    def __enter__(self) -> Self:
+        command = [sys.executable, "-m", "tests.bench.bare_fuse", self.home, self.path]
+        self.process = subprocess.Popen(command, cwd=REPOSITORY)
+        wait_for(lambda: is_mounted(self.path), "the bare file system is mounted")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        subprocess.run(["fusermount3", "-u", "-z", self.path], check=False)
+        end(self.process)
+
+    def sync(self) -> None:
+        """There are no hosts."""
+
+    def remount(self, *, emptied: bool) -> None:
+        """It would forget everything."""
+
+    def owner_pids(self) -> list[int]:
+        """One process."""
+        return [self.process.pid]
+
+
 class DriveDirectory:
     """A directory on the mounted drive."""
 
-    def __init__(self, drive: Drive) -> None:
+    def __init__(self, drive: Drive | BareDrive) -> None:
         self.drive = drive
         self.path = os.path.join(drive.path, "bench")
         os.makedirs(self.path, exist_ok=True)
