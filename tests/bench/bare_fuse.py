@@ -16,10 +16,13 @@ import stat
 import sys
 import time
 from dataclasses import dataclass, field
+from functools import partial
 
 import pyfuse3
 import trio
 from pyfuse3 import EntryAttributes, FileHandleT, FileInfo, FileNameT, FUSEError, InodeT, ReaddirToken, RequestContext
+
+from layrfs.fuse.mounting import IDLE_TASKS, MAX_TASKS
 
 TIMEOUT_SECONDS = 3600.0
 
@@ -223,7 +226,7 @@ def main() -> None:
     directory, mountpoint = sys.argv[1:]
     pyfuse3.init(BareFilesystem(directory), mountpoint, {"default_permissions", "fsname=bare"})
     try:
-        trio.run(pyfuse3.main)
+        trio.run(partial(pyfuse3.main, min_tasks=IDLE_TASKS, max_tasks=MAX_TASKS))
     finally:
         pyfuse3.close(unmount=True)
 
