@@ -36,6 +36,8 @@ _MARKS = {GOOD: "ok", ODD: "!", BAD: "PROBLEM"}
 _LITTLE_SPACE_BYTES = 1 << 30
 _CLOCK_LIMIT_SECONDS = 60.0
 _NEEDED_FOR_COPIES = 3
+_STARTING_SECONDS = 5
+_POLL_SECONDS = 0.2
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -155,7 +157,16 @@ def check_drives(paths: Paths) -> Iterator[Finding]:
         yield Finding(f"volume {volume}", GOOD, place)
         for problem in status.problems:
             yield Finding(f"volume {volume}", BAD, problem, f"the log knows more: {paths.log_file(volume)}")
-        yield from _network_findings(client.call(NET_SHOW, Nothing()))
+        yield from _network_findings(_settled_network(client))
+
+
+def _settled_network(client: ControlClient) -> NetworkStatus:
+    """The network as the drive sees it; one that has only just started gets a moment to find hosts."""
+    while True:
+        network = client.call(NET_SHOW, Nothing())
+        if network.known_hosts or client.call(STATUS, Nothing()).uptime_seconds >= _STARTING_SECONDS:
+            return network
+        time.sleep(_POLL_SECONDS)
 
 
 def check_embedded(paths: Paths) -> Iterator[Finding]:
