@@ -1,7 +1,6 @@
-"""Manifests: written from what the catalog says of a file, and followed back to a file.
+"""Manifests followed back to a file.
 
-Owns both directions of the classic one-file-at-a-time interface. Must not know the catalog's tables or whether
-anything is mounted: rows are handed in, bytes come through `Transfers`.
+Must not know the catalog or whether anything is mounted: bytes come through `Transfers`.
 Invariant: the file at OUT appears whole or not at all.
 """
 
@@ -9,15 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
-import msgspec
 import trio
 
 from layrfs.errors import LayrError, UsageError
-from layrfs.ids import BlockNumber, ShardId, VolumeId
-from layrfs.model.manifest import Manifest, ManifestBlock, ManifestShard
-from layrfs.model.shards import ShardRecord
+from layrfs.ids import VolumeId
+from layrfs.model.manifest import Manifest, ManifestShard
 from layrfs.pipeline.sealing import local_error
 from layrfs.pipeline.transfers import TargetPart, Transfers
 
@@ -26,33 +23,6 @@ SHARDS_AT_ONCE = 8
 
 Progress = Callable[[int, int], None]
 """Called with (bytes written, bytes in all)."""
-
-
-class StoredBlock(msgspec.Struct, frozen=True):
-    """A block of a file as the catalog knows it: `length` valid bytes of the file, of which the first
-    `content_length` (or fewer) lie at `offset` of the shard's payload; zeros follow."""
-
-    number: int
-    length: int
-    offset: int
-    content_length: int
-    shard: ShardRecord
-
-
-def build_manifest(
-    file_name: bytes, file_size: int, block_bytes: int, volume: VolumeId, blocks: Iterable[StoredBlock]
-) -> Manifest:
-    """The manifest of a file whose blocks are all stored; holes are simply absent from `blocks`."""
-    records: dict[ShardId, ShardRecord] = {}
-    places: dict[ShardId, list[ManifestBlock]] = {}
-    for block in sorted(blocks, key=lambda block: block.number):
-        length = min(block.length, block.content_length, file_size - block.number * block_bytes)
-        if length > 0:
-            records.setdefault(block.shard.id, block.shard)
-            place = ManifestBlock(BlockNumber(block.number), block.offset, length)
-            places.setdefault(block.shard.id, []).append(place)
-    shards = tuple(ManifestShard(record, tuple(places[shard])) for shard, record in records.items())
-    return Manifest(file_name, file_size, block_bytes, volume, shards)
 
 
 def check_volume(manifest: Manifest, volume: VolumeId) -> None:

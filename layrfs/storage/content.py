@@ -73,11 +73,6 @@ class Catalog:
         )
         return None if row is None else Place(*row)
 
-    def shards_of_blocks(self, inode: InodeNumber, blocks: Sequence[BlockNumber]) -> list[int]:
-        """The shard numbers of some blocks of a file, without repeats, in block order."""
-        shards = (self.place(inode, block) for block in blocks)
-        return list(dict.fromkeys(place.shard for place in shards if place is not None))
-
     def put_blocks(self, rows: Iterable[tuple[InodeNumber, BlockNumber, int, int]]) -> None:
         """Rows of inode, block, content number, length: what the blocks hold from now on."""
         self._database.write_many(

@@ -7,10 +7,10 @@ import pytest
 import trio
 
 from layrfs.errors import LocalError, Unavailable, UsageError
-from layrfs.ids import VolumeId
-from layrfs.model.manifest import Manifest
+from layrfs.ids import BlockNumber, VolumeId
+from layrfs.model.manifest import Manifest, ManifestBlock, ManifestShard
 from layrfs.model.redundancy import Redundancy
-from layrfs.pipeline.manifests import StoredBlock, build_manifest, check_volume, restore
+from layrfs.pipeline.manifests import check_volume, restore
 from layrfs.pipeline.transfers import SourcePart, Stored
 from tests.fakes.transfers import FakeTransfers
 
@@ -22,19 +22,25 @@ def no_progress(_done: int, _total: int) -> None:
     """Nobody watches."""
 
 
-async def stored(transfers: FakeTransfers, path: Path, size: int) -> list[StoredBlock]:
-    """What a catalog would know after `path` was uploaded, two blocks to a shard."""
+async def stored(transfers: FakeTransfers, path: Path, size: int, most: int = BLOCK) -> tuple[ManifestShard, ...]:
+    """What a catalog would say after `path` was uploaded, two blocks to a shard, and its blocks cut to `most` bytes."""
     count = -(-size // BLOCK)
-    rows = []
+    shards = []
     for first in range(0, count, 2):
         parts = [SourcePart(2, n, str(path), n * BLOCK, BLOCK) for n in range(first, min(first + 2, count))]
         uploaded = await transfers.upload(parts, Redundancy(1, 3))
-        for part, outcome in zip(parts, uploaded.outcomes, strict=True):
-            if isinstance(outcome, Stored):
-                assert uploaded.shard is not None
-                length = min(BLOCK, size - part.offset)
-                rows.append(StoredBlock(part.block, length, outcome.part.offset, outcome.part.length, uploaded.shard))
-    return rows
+        blocks = [
+            ManifestBlock(BlockNumber(part.block), outcome.part.offset, min(outcome.part.length, most))
+            for part, outcome in zip(parts, uploaded.outcomes, strict=True)
+            if isinstance(outcome, Stored)
+        ]
+        if uploaded.shard is not None:
+            shards.append(ManifestShard(uploaded.shard, tuple(blocks)))
+    return tuple(shards)
+
+
+def manifest_of(size: int, shards: tuple[ManifestShard, ...], name: bytes = b"file") -> Manifest:
+    return Manifest(name, size, BLOCK, VOLUME, shards)
 
 
 @pytest.fixture
@@ -47,7 +53,7 @@ def source(tmp_path: Path) -> Path:
 async def test_a_manifest_alone_brings_the_file_back(tmp_path: Path, source: Path) -> None:
     transfers, out = FakeTransfers(), tmp_path / "out"
     rows = await stored(transfers, source, source.stat().st_size)
-    manifest = build_manifest(b"file \xff", source.stat().st_size, BLOCK, VOLUME, reversed(rows))
+    manifest = manifest_of(source.stat().st_size, rows, b"file \xff")
     again = Manifest.from_json_untrusted(manifest.to_json())
     assert [block.number for shard in again.shards for block in shard.blocks] == [0, 1, 4, 5]
     seen: list[tuple[int, int]] = []
@@ -58,23 +64,20 @@ async def test_a_manifest_alone_brings_the_file_back(tmp_path: Path, source: Pat
 
 async def test_a_file_cut_short_since_its_upload_gets_only_what_is_left(tmp_path: Path, source: Path) -> None:
     transfers, out = FakeTransfers(), tmp_path / "out"
-    rows = [StoredBlock(row.number, min(row.length, 1000), row.offset, row.content_length, row.shard)
-            for row in await stored(transfers, source, BLOCK)]  # fmt: skip
-    manifest = build_manifest(b"file", 1000, BLOCK, VOLUME, rows)
+    manifest = manifest_of(1000, await stored(transfers, source, BLOCK, most=1000))
     await restore(Manifest.from_json_untrusted(manifest.to_json()), transfers, str(out), no_progress)
     assert out.read_bytes() == source.read_bytes()[:1000]
 
 
 async def test_a_block_cut_short_and_grown_again_ends_in_zeros(tmp_path: Path, source: Path) -> None:
     transfers, out = FakeTransfers(), tmp_path / "out"
-    (row,) = await stored(transfers, source, BLOCK)
-    rows = [StoredBlock(0, 1000, row.offset, row.content_length, row.shard)]
-    await restore(build_manifest(b"file", BLOCK, BLOCK, VOLUME, rows), transfers, str(out), no_progress)
+    rows = await stored(transfers, source, BLOCK, most=1000)
+    await restore(manifest_of(BLOCK, rows), transfers, str(out), no_progress)
     assert out.read_bytes() == source.read_bytes()[:1000] + bytes(BLOCK - 1000)
 
 
 async def test_an_empty_file_needs_no_shard(tmp_path: Path) -> None:
-    manifest = build_manifest(b"empty", 0, BLOCK, VOLUME, [])
+    manifest = manifest_of(0, ())
     await restore(manifest, FakeTransfers(), str(tmp_path / "out"), no_progress)
     assert (tmp_path / "out").read_bytes() == b""
 
@@ -83,11 +86,9 @@ async def test_what_cannot_be_fetched_leaves_the_old_file_alone(tmp_path: Path, 
     transfers, out = FakeTransfers(), tmp_path / "out"
     out.write_bytes(b"precious")
     rows = await stored(transfers, source, source.stat().st_size)
-    transfers.lost = {rows[-1].shard.id}
+    transfers.lost = {rows[-1].record.id}
     with pytest.raises(Unavailable):
-        await restore(
-            build_manifest(b"file", source.stat().st_size, BLOCK, VOLUME, rows), transfers, str(out), no_progress
-        )
+        await restore(manifest_of(source.stat().st_size, rows), transfers, str(out), no_progress)
     assert sorted(os.listdir(tmp_path)) == ["out", "source"]
     assert out.read_bytes() == b"precious"
 
@@ -98,7 +99,7 @@ async def test_leaving_early_cleans_up(tmp_path: Path, source: Path, autojump_cl
     transfers.hold()
     with trio.move_on_after(1):
         await restore(
-            build_manifest(b"f", source.stat().st_size, BLOCK, VOLUME, rows),
+            manifest_of(source.stat().st_size, rows),
             transfers,
             str(tmp_path / "o"),
             no_progress,
@@ -108,13 +109,11 @@ async def test_leaving_early_cleans_up(tmp_path: Path, source: Path, autojump_cl
 
 async def test_a_place_that_does_not_exist_is_this_machines_fault(tmp_path: Path) -> None:
     with pytest.raises(LocalError):
-        await restore(
-            build_manifest(b"f", 0, BLOCK, VOLUME, []), FakeTransfers(), str(tmp_path / "no" / "o"), no_progress
-        )
+        await restore(manifest_of(0, ()), FakeTransfers(), str(tmp_path / "no" / "o"), no_progress)
 
 
 def test_a_manifest_of_another_volume_is_refused() -> None:
-    manifest = build_manifest(b"f", 0, BLOCK, VOLUME, [])
+    manifest = manifest_of(0, ())
     check_volume(manifest, VOLUME)
     with pytest.raises(UsageError, match="another volume"):
         check_volume(manifest, VolumeId(b"w" * 32))
