@@ -132,12 +132,12 @@ def test_no_name_and_no_content_reaches_a_host_or_the_wire(hosts: HostNetwork, t
         drive.remount(emptied=True)
         run("cat", os.path.join(drive.path, "Directory-Marker-Kestrel", "incompressible"))
         run("ls", "-lR", drive.path)
-    stored_bytes = 0
+    stored_bytes = storing = 0
     for number in range(5):
         received = Path(hosts.homes[number], "received").read_bytes()
         pieces = [Path(path).read_bytes() for path in hosts.piece_files(number)]
         stored_bytes += sum(map(len, pieces))
-        assert pieces, "every host stores something"
+        storing += bool(pieces)
         starts = [piece[PIECE_HEAD_BYTES : PIECE_HEAD_BYTES + 32] for piece in pieces]
         assert all(start in received for start in starts), "the record is of what hosts receive"
         assert leaks(received) == []
@@ -145,6 +145,7 @@ def test_no_name_and_no_content_reaches_a_host_or_the_wire(hosts: HostNetwork, t
         for top, _, names in os.walk(hosts.homes[number]):
             for name in names:
                 assert leaks(os.fsencode(name) + b"\0" + Path(top, name).read_bytes()) == [], f"{top}/{name}"
+    assert storing >= 3, "three copies are on three hosts; chance may leave the others without"
     assert len(sniffer.seen) > stored_bytes
     assert leaks(bytes(sniffer.seen)) == []
 
