@@ -18,7 +18,7 @@ _MAX_BYTES = 4 * 1024 * 1024
 _OLD_FILES = 2
 
 
-def configure(path: str | None, verbose: bool) -> None:  # noqa: FBT001
+def configure(path: str | None, *, verbose: bool) -> None:
     """Log to the file at `path` (0600, kept below 12 MiB by rotation), or to standard error when None.
 
     `verbose` adds debug messages and tracebacks. Calling it again replaces what was configured.

@@ -51,7 +51,7 @@ def _run(arguments: argparse.Namespace) -> int:
         seeds=tuple(parse_address(seed) for seed in arguments.seed),
         network_id=_network_id(arguments.network) if arguments.network else None,
     )
-    logs.configure(None, arguments.verbose)
+    logs.configure(None, verbose=arguments.verbose)
     trio.run(run_host, options, _say_now)
     return 0
 

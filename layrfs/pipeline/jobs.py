@@ -201,12 +201,12 @@ def pack(message: ToWorker | FromWorker) -> bytes:
 
 def to_worker_untrusted(body: bytes) -> ToWorker:
     """What the main process said; BadMessage for anything else."""
-    return decode_untrusted(ToWorker, body, limit=MESSAGE_LIMIT_BYTES)  # type: ignore[arg-type]
+    return decode_untrusted(ToWorker, body, limit=MESSAGE_LIMIT_BYTES)  # type: ignore[arg-type]  # a union
 
 
 def from_worker_untrusted(body: bytes) -> FromWorker:
     """What a worker said; BadMessage for anything else."""
-    return decode_untrusted(FromWorker, body, limit=MESSAGE_LIMIT_BYTES)  # type: ignore[arg-type]
+    return decode_untrusted(FromWorker, body, limit=MESSAGE_LIMIT_BYTES)  # type: ignore[arg-type]  # a union
 
 
 class Unpacker:

@@ -141,12 +141,12 @@ def hello_untrusted(header: bytes | bytearray) -> Hello:
 
 def request_untrusted(header: bytes | bytearray) -> Request:
     """Any later message of a client; BadMessage for anything else."""
-    return decode_untrusted(Request, header, limit=HEADER_LIMIT)  # type: ignore[arg-type]
+    return decode_untrusted(Request, header, limit=HEADER_LIMIT)  # type: ignore[arg-type]  # a union
 
 
 def response_untrusted(header: bytes | bytearray) -> Response:
     """A server's message; BadMessage for anything else."""
-    return decode_untrusted(Response, header, limit=HEADER_LIMIT)  # type: ignore[arg-type]
+    return decode_untrusted(Response, header, limit=HEADER_LIMIT)  # type: ignore[arg-type]  # a union
 
 
 def delete_statement(network: bytes, host: NodeId, challenge: bytes, number: int, pieces: Sequence[PieceId]) -> bytes:
