@@ -110,7 +110,8 @@ def test_what_was_fsynced_survives_the_mount_being_killed(drive: Drive, tmp_path
     assert wrong(promises) == []
 
 
-def test_overwriting_what_is_safe_survives_a_kill(drive: Drive, tmp_path: Path) -> None:
+@pytest.mark.parametrize("clock_was_set_back", [False, True])
+def test_overwriting_what_is_safe_survives_a_kill(drive: Drive, tmp_path: Path, *, clock_was_set_back: bool) -> None:
     path, blocks, log = os.path.join(drive.path, "base"), 800, str(tmp_path / "log")
     write_stream(path, blocks * BLOCK_BYTES)
     drive.sync()
@@ -123,6 +124,8 @@ def test_overwriting_what_is_safe_survives_a_kill(drive: Drive, tmp_path: Path) 
         finally:
             writer.kill()
             writer.wait()
+        if clock_was_set_back:
+            look_old(drive)
         drive.mount()
         found = Path(path).read_bytes()
         check_overwritten(found, before, [(int(block), int(turn)) for block, turn in map(str.split, lines_of(log))])
@@ -130,6 +133,16 @@ def test_overwriting_what_is_safe_survives_a_kill(drive: Drive, tmp_path: Path) 
         drive.remount(emptied=True)
         before = Path(path).read_bytes()
         assert changed_blocks(before, found) == [], "what the cache held after the kill is what the hosts got"
+
+
+def look_old(drive: Drive) -> None:
+    """Cache files as if the clock had been an hour behind when they were written: no change shows by its time."""
+    caches = [os.path.join(top, name) for top, _, names in os.walk(drive.home) for name in names]
+    caches = [path for path in caches if f"{os.sep}cache{os.sep}" in path]
+    assert caches
+    for path in caches:
+        long_ago = os.stat(path).st_mtime - 3600
+        os.utime(path, (long_ago, long_ago))
 
 
 def changed_blocks(one: bytes, other: bytes) -> list[int]:
