@@ -34,14 +34,16 @@ _libc.syncfs.argtypes = (ctypes.c_int,)
 class CacheFile:
     """The cache file of one inode; opened when first needed, closed when others need its descriptor."""
 
-    __slots__ = ("_files", "fd", "inode", "path")
+    __slots__ = ("_files", "fd", "inode", "is_new", "path")
 
-    def __init__(self, files: CacheFiles, inode: InodeNumber) -> None:
+    def __init__(self, files: CacheFiles, inode: InodeNumber, *, is_new: bool) -> None:
         self._files = files
         self.inode = inode
         self.path = files.path(inode)
         self.fd = -1
         """The open descriptor, or -1: ask ``reading`` or ``writing`` then. For hot paths."""
+        self.is_new = is_new
+        """There is no such file yet, and nobody else makes one."""
 
     def reading(self) -> int:
         """An open descriptor, or -1 when there is no file (nothing but zeros)."""
@@ -122,15 +124,16 @@ class CacheFiles:
     def path(self, inode: InodeNumber) -> str:
         return f"{self.directory}/{inode // INODES_PER_DIRECTORY:x}/{inode:x}"
 
-    def file(self, inode: InodeNumber) -> CacheFile:
-        """A handle for one inode, closed so far. At most one per inode may be in use."""
-        return CacheFile(self, inode)
+    def file(self, inode: InodeNumber, *, is_new: bool = False) -> CacheFile:
+        """A handle for one inode, closed so far. At most one per inode may be in use; ``is_new``: it has no file."""
+        return CacheFile(self, inode, is_new=is_new)
 
     def open(self, file: CacheFile, *, create: bool) -> None:
         """Open a handle's descriptor, closing the one opened longest ago when there are too many."""
         try:
-            fd = _open(file.path)
+            fd = -1 if file.is_new else _open(file.path)
             if fd < 0 and create:
+                file.is_new = False
                 self.make_directory(file.inode)
                 fd = os.open(file.path, os.O_RDWR | os.O_CLOEXEC | os.O_CREAT, 0o600)
         except OSError as error:

@@ -127,24 +127,30 @@ class Contents:
 
     # ------------------------------------------------------------- open files
 
-    def open(self, inode: InodeNumber) -> FileContent:
-        """The content of a file; release it as often as it was opened."""
+    def open(self, inode: InodeNumber, *, is_new: bool = False) -> FileContent:
+        """The content of a file; release it as often as it was opened. Of a new one there is nothing to look up."""
         file = self._open.get(inode)
         if file is None:
             shelf = self._shelf
             file = FileContent(
                 inode,
                 shelf.block_bytes(inode),
-                shelf.files.file(inode),
+                shelf.files.file(inode, is_new=is_new),
                 shelf=shelf,
                 fetcher=self._fetcher,
                 evictor=self._evictor,
                 in_thread=self._in_thread,
             )
-            shelf.load(file)
+            if not is_new:
+                shelf.load(file)
             self._open[inode] = file
         file.references += 1
         return file
+
+    def stored_blocks(self, inode: InodeNumber) -> int | None:
+        """How many blocks of an open file are not holes; None for one that is not open: the database knows."""
+        file = self._open.get(inode)
+        return None if file is None else len(file.states)
 
     def release(self, content: FileContent) -> None:
         """The last one closes the file: from now on its dirty blocks may go when they have been idle for a moment."""

@@ -153,7 +153,7 @@ class Filesystem:
     def create(self, parent: InodeNumber, name: bytes, *, mode: int, owner: Owner) -> tuple[Inode, int]:
         """Make a regular file and open it; the inode (one reference) and the handle."""
         inode = self.make(parent, name, mode=stat.S_IFREG | permissions.PERMISSION_BITS & mode, owner=owner)
-        return inode, self._handle(inode.number)
+        return inode, self._handle(inode.number, is_new=True)
 
     def link(self, number: InodeNumber, parent: InodeNumber, name: bytes) -> Inode:
         """Another name for a file. Counts as one reference."""
@@ -230,7 +230,10 @@ class Filesystem:
     def stored_bytes(self, inode: Inode) -> int:
         """What a file occupies: its size less its holes, in whole blocks."""
         if inode.stored_bytes is None:
-            blocks = self._tree.stored_blocks(inode.number) if inode.is_file and inode.size else 0
+            blocks = 0
+            if inode.is_file and inode.size:
+                known = self._contents.stored_blocks(inode.number)
+                blocks = self._tree.stored_blocks(inode.number) if known is None else known
             inode.stored_bytes = min(inode.size, blocks * inode.block_bytes)
         return inode.stored_bytes
 
@@ -345,8 +348,8 @@ class Filesystem:
 
     # ---- inside
 
-    def _handle(self, number: InodeNumber) -> int:
-        content = self._contents.open(number)
+    def _handle(self, number: InodeNumber, *, is_new: bool = False) -> int:
+        content = self._contents.open(number, is_new=is_new)
         handle = self._next_handle
         self._next_handle += 1
         self._open[handle] = OpenFile(number, content)

@@ -196,9 +196,15 @@ class Writeback:
                     sweep.again = True
 
     def _take_slice(self, keys: list[BlockKey], sweep: Sweep, *, hurry: bool) -> list[Part]:
+        """Claim what is ready. Waiting files are passed over by memory alone: no system call, no row."""
         taken: list[Part] = []
         settled, resized = InodeNumber(0), False
         for key in keys:
+            if self._is_held(key[0]):
+                sweep.again = True
+                continue
+            if not hurry and not self._is_ready(key):
+                continue
             if key[0] != settled:
                 settled, resized = key[0], self._settle_block_bytes(key[0])
                 sweep.again = sweep.again or resized
@@ -208,11 +214,6 @@ class Writeback:
         return taken
 
     def _take(self, key: BlockKey, sweep: Sweep, *, hurry: bool) -> Part | None:
-        if self._is_held(key[0]):
-            sweep.again = True
-            return None
-        if not hurry and not self._is_ready(key):
-            return None
         part = self._shelf.claim(key)
         if part is None and hurry:
             group = self._travelling.get(key)
