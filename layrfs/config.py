@@ -72,6 +72,9 @@ class Paths:
     def cache_dir(self, volume: str) -> str:
         return os.path.join(self.volume_dir(volume), "cache")
 
+    def history_dir(self, volume: str) -> str:
+        return os.path.join(self.volume_dir(volume), "history")
+
     def control_socket(self, volume: str) -> str:
         return os.path.join(self.volume_dir(volume), "control.sock")
 

@@ -17,6 +17,7 @@ import layrfs
 from layrfs.app.classic import Classic, NameChanged
 from layrfs.app.losses import Losses
 from layrfs.app.membership import Membership, choose_network
+from layrfs.app.publishing import Publisher
 from layrfs.config import MountOptions
 from layrfs.control import commands
 from layrfs.control.commands import Progress
@@ -81,6 +82,7 @@ class Answers:
         filesystem: Filesystem,
         classic: Classic,
         membership: Membership,
+        publisher: Publisher,
         losses: Losses,
     ) -> None:
         self._volume = volume
@@ -94,6 +96,7 @@ class Answers:
         self._filesystem = filesystem
         self._classic = classic
         self._membership = membership
+        self._publisher = publisher
         self._losses = losses
         self._started = time.monotonic()
         self.stopping = trio.Event()
@@ -128,7 +131,11 @@ class Answers:
 
     def _status(self, mountpoint: str) -> VolumeStatus:
         stats = self._contents.stats()
-        problems = [text for text in (stats.problem, self._membership.problem, self._losses.sentence()) if text]
+        problems = [
+            text
+            for text in (stats.problem, self._publisher.problem, self._membership.problem, self._losses.sentence())
+            if text
+        ]
         if stats.unreachable_shards:
             problems.append(f"{stats.unreachable_shards} shards could not be read from any host")
         return VolumeStatus(
@@ -150,6 +157,8 @@ class Answers:
             degraded_shards=stats.degraded_shards,
             lost_shards=stats.unreachable_shards,
             eta_seconds=None if stats.eta_seconds is None else int(stats.eta_seconds),
+            published_version=self._publisher.version,
+            unpublished=self._publisher.is_behind,
             problems=tuple(problems),
             hosts=self._hosts(),
             network=self._membership.status(),
@@ -226,6 +235,7 @@ class Answers:
         await self._contents.flush_to_network(inodes, report)
         await self._complete(inodes, progress)
         await self._contents.sync(None)
+        await self._publisher.flush()
         await self._database.sync()
         return SyncReport(sent, self._contents.stats().degraded_shards)
 

@@ -23,6 +23,8 @@ from layrfs.app.answers import Answers
 from layrfs.app.classic import Classic, NameChanged
 from layrfs.app.losses import Losses
 from layrfs.app.membership import Membership
+from layrfs.app.publishing import Publisher
+from layrfs.app.roots import Roots
 from layrfs.config import MountOptions, Paths
 from layrfs.control.server import ControlServer
 from layrfs.crypto.identity import NodeIdentity
@@ -30,6 +32,7 @@ from layrfs.crypto.keys import VolumeKeys
 from layrfs.errors import CorruptFile, FileTooLarge, StateInUse, Unreachable
 from layrfs.ids import InodeNumber, NodeId, PieceId, ShardId
 from layrfs.model.records import RECORD_LIMIT_BYTES, NodeRecord
+from layrfs.network.links import HostLinks
 from layrfs.pipeline.jobs import WorkerKeys
 from layrfs.pipeline.pool import WorkerPool
 from layrfs.pipeline.pooled import PooledTransfers
@@ -109,6 +112,15 @@ class _Parts:
             on_bad_piece=self._bad_piece,
             own_node=NodeIdentity.from_private(worker_keys.node_private).node_id,
         )
+        self.links = HostLinks(NodeIdentity.from_private(worker_keys.node_private), worker_keys.network_id)
+        self.publisher = Publisher(
+            database=database,
+            transfers=self.transfers,
+            roots=Roots(self.links, membership, keys.volume_id),
+            keys=keys,
+            directory=paths.history_dir(volume),
+            device=os.uname().nodename,
+        )
         tree = Tree(database)
         inodes = Inodes(tree)
         policies = Policies(tree, inodes)
@@ -156,6 +168,7 @@ class _Parts:
             filesystem=self.filesystem,
             classic=self.classic,
             membership=membership,
+            publisher=self.publisher,
             losses=self.losses,
         )
         self.socket = socket
@@ -206,6 +219,7 @@ async def _run(parts: _Parts, mountpoint: str | None, ready: Callable[[], None])
             await nursery.start(parts.contents.run)
             parts.filesystem.remove_orphans()
             nursery.start_soon(parts.database.run)
+            nursery.start_soon(parts.publisher.run)
             nursery.start_soon(watch.run)
             nursery.start_soon(_heed_signals, parts.answers.stopping)
             await nursery.start(
@@ -222,6 +236,7 @@ async def _run(parts: _Parts, mountpoint: str | None, ready: Callable[[], None])
                 nursery.cancel_scope.cancel()
     finally:
         parts.contents.close()
+        parts.links.close()
     _log.info("volume %s has ended in order", parts.volume)
 
 

@@ -26,6 +26,7 @@ from layrfs.network.dht import DhtNode
 from layrfs.network.listening import open_listener, outward_address
 from layrfs.network.piece_server import Counts, Limits, PieceServer
 from layrfs.storage.piece_store import PieceStore, StoreStatistics
+from layrfs.storage.root_store import RootStore
 
 _log = logging.getLogger(__name__)
 
@@ -68,6 +69,7 @@ class ServingHost:
         self._plan = plan
         self._identity = directory.identity()
         self._store = PieceStore(directory.path, space_bytes=plan.space_bytes)
+        self._roots = RootStore(directory.path)
         self._dropped = Counts()
         self._stop_verifying = threading.Event()
 
@@ -112,7 +114,9 @@ class ServingHost:
 
     def _server(self, listener: socket.socket) -> PieceServer:
         plan, identity = self._plan, self._identity
-        service = HostService(identity, plan.network_id, self._store, limits=plan.limits, dropped=self._dropped)
+        service = HostService(
+            identity, plan.network_id, self._store, self._roots, limits=plan.limits, dropped=self._dropped
+        )
         return PieceServer(identity, plan.network_id, listener, service, limits=plan.limits, dropped=self._dropped)
 
     def _node(self, port: int) -> DhtNode:

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import os
 import sys
+from collections.abc import Iterator
 
 from layrfs.cli.arguments import add_passfile
 from layrfs.cli.passphrase import new_passphrase
@@ -36,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     paths = Paths.from_environment()
     volume = valid_volume_name(arguments.volume)
     seeds = tuple(arguments.seed)
-    _check_network(paths, seeds)
+    check_network(paths, seeds)
     if volume in paths.volumes():
         raise NoVolume(f"there is a volume {volume!r} already; --volume NAME makes another")
     passphrase = new_passphrase(arguments.passfile, ask=arguments.ask_passphrase)
@@ -96,13 +97,23 @@ def _create_with_phrase_file(
     sys.stdout.write(f"The recovery phrase is in {phrase_file}: keep it away from this machine.\n")
 
 
-def _save(paths: Paths, volume: str, phrase: str, passphrase: str | None, seeds: tuple[str, ...]) -> None:
+@contextlib.contextmanager
+def save_volume(
+    paths: Paths, volume: str, phrase: str, passphrase: str | None, seeds: tuple[str, ...]
+) -> Iterator[None]:
+    """Directories and network before the block, the key file, which makes it a volume, after it."""
     from layrfs.storage.keyring import save_volume_key
 
     paths.prepare(volume)
     if NetworkConfig.load(paths.network_file) is None:
         _choose_network(paths, seeds)
+    yield
     save_volume_key(paths.volume_key(volume), phrase, passphrase)
+
+
+def _save(paths: Paths, volume: str, phrase: str, passphrase: str | None, seeds: tuple[str, ...]) -> None:
+    with save_volume(paths, volume, phrase, passphrase, seeds):
+        pass
 
 
 def _choose_network(paths: Paths, seeds: tuple[str, ...]) -> None:
@@ -114,8 +125,8 @@ def _choose_network(paths: Paths, seeds: tuple[str, ...]) -> None:
         NetworkConfig(network_id=None, seeds=(), embedded=True).save(paths.network_file)
 
 
-def _check_network(paths: Paths, seeds: tuple[str, ...]) -> None:
-    """Volumes of one state directory share a network."""
+def check_network(paths: Paths, seeds: tuple[str, ...]) -> None:
+    """Raises UsageError: volumes of one state directory share a network."""
     paths.check()
     for seed in seeds:
         parse_address(seed)

@@ -19,6 +19,7 @@ from layrfs.errors import UsageError
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("layrfs.cli.init", "create a volume, print its recovery phrase once"),
+    "recover": ("layrfs.cli.recover", "bring a volume back on this machine with its recovery phrase"),
     "phrase": ("layrfs.cli.phrase", "show the recovery phrase again"),
     "mount": ("layrfs.cli.mount", "mount a volume (the same as mount.layrfs)"),
     "umount": ("layrfs.cli.umount", "wait until everything is on the network, then unmount"),

@@ -16,6 +16,7 @@ ROOT_KEY: Final = b"LayrFS v1 root key"
 # HKDF-SHA256 `info`, from the content key.
 SHARD_KEY: Final = b"LayrFS v1 shard sealing"
 DIGEST_KEY: Final = b"LayrFS v1 block digest"
+ROOT_BODY: Final = b"LayrFS v1 root record body"
 
 # HKDF-SHA256 `info`, from the mask key (followed by the fixed-length numbers that docs/format.md names).
 PIECE_MASK: Final = b"LayrFS v1 piece mask"
@@ -25,6 +26,7 @@ TENANT_KEY: Final = b"LayrFS v1 tenant key"
 MERKLE_LEAF: Final = "LayrFS v1 merkle leaf"
 MERKLE_INNER: Final = "LayrFS v1 merkle inner"
 MERKLE_ROOT: Final = "LayrFS v1 merkle root"
+ROOT_PLACE: Final = "LayrFS v1 root record place"
 SHARD_ID: Final = "LayrFS v1 shard id"
 PIECE_FILE_HEAD: Final = "LayrFS v1 piece file head"
 KEY_FILE_CHECKSUM: Final = "LayrFS v1 key file checksum"
@@ -38,6 +40,7 @@ KEY_FILE_BOX: Final = b"LayrFS v1 key file box"
 SIGN_NODE_RECORD: Final = b"LayrFS v1 node record signature"
 SIGN_DATAGRAM: Final = b"LayrFS v1 datagram signature"
 SIGN_DELETE: Final = b"LayrFS v1 delete signature"
+SIGN_ROOT_RECORD: Final = b"LayrFS v1 root record signature"
 SIGN_RENEW: Final = b"LayrFS v1 renew signature"
 
 

@@ -12,7 +12,7 @@ from typing import Generic, Protocol, TypeVar, cast
 from msgspec import Struct
 
 from layrfs.crypto.identity import verify_signature
-from layrfs.errors import NoSpace, NotPermitted, WrongBytes
+from layrfs.errors import BadMessage, NoSpace, NotPermitted, WrongBytes
 from layrfs.ids import NodeId, PieceId
 from layrfs.network.piece_server import Answer, Visit
 from layrfs.storage.piece_ranges import RangeRead
@@ -32,12 +32,20 @@ class Pieces(Protocol):
     def delete(self, piece: PieceId, tenant: bytes) -> bool: ...
 
 
+class Roots(Protocol):
+    """What handlers need of `layrfs.storage.root_store.RootStore`."""
+
+    def put(self, data: bytes) -> bool: ...
+    def get(self, volume: bytes) -> bytes | None: ...
+
+
 class Host(Struct, frozen=True):
     """What handlers work with."""
 
     node_id: NodeId
     network_id: bytes
     pieces: Pieces
+    roots: Roots
     report: Callable[[], messages.StatusReport]
 
 
@@ -92,6 +100,23 @@ def handle_delete(call: Call[messages.Delete]) -> Answer:
     return Answer(messages.Deleted(sum(host.pieces.delete(piece, request.tenant) for piece in request.pieces)))
 
 
+def handle_put_root(call: Call[messages.PutRoot]) -> Answer:
+    """Whoever has the volume's key may; hosts only see to it that versions never go back."""
+    try:
+        kept = call.host.roots.put(bytes(call.body))
+    except BadMessage:
+        return _refuse("bad root")
+    except NoSpace:
+        return _refuse("full")
+    return Answer(messages.RootKept()) if kept else _refuse("stale")
+
+
+def handle_get_root(call: Call[messages.GetRoot]) -> Answer:
+    """For everybody: it is sealed."""
+    record = call.host.roots.get(call.request.volume)
+    return _refuse("missing") if record is None else Answer(messages.RootFound(), record)
+
+
 def handle_status(call: Call[messages.Status]) -> Answer:
     """For ourselves: whoever proves this very node's key."""
     if call.visit.node_id != call.host.node_id:
@@ -110,6 +135,8 @@ HANDLERS: dict[type[Struct], Handler] = dict(
         _entry(messages.Has, handle_has),
         _entry(messages.Delete, handle_delete),
         _entry(messages.Status, handle_status),
+        _entry(messages.PutRoot, handle_put_root),
+        _entry(messages.GetRoot, handle_get_root),
     )
 )
 

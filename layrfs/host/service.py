@@ -19,6 +19,7 @@ from layrfs.host.admission import Admission
 from layrfs.host.handlers import HANDLERS, Call, Host
 from layrfs.network.piece_server import Answer, Counts, Limits, Visit
 from layrfs.storage.piece_store import PieceStore
+from layrfs.storage.root_store import RootStore
 from layrfs.wire import messages
 from layrfs.wire.messages import Reason, Request
 
@@ -29,13 +30,20 @@ class HostService:
     """One host's side of every conversation; thread-safe."""
 
     def __init__(
-        self, identity: NodeIdentity, network_id: bytes, store: PieceStore, *, limits: Limits, dropped: Counts
+        self,
+        identity: NodeIdentity,
+        network_id: bytes,
+        store: PieceStore,
+        roots: RootStore,
+        *,
+        limits: Limits,
+        dropped: Counts,
     ) -> None:
         self._store = store
         self._dropped = dropped
         self._requests = Counts()
         self._started = time.time()
-        self._host = Host(identity.node_id, network_id, store, self.report)
+        self._host = Host(identity.node_id, network_id, store, roots, self.report)
         self._admission = Admission(
             total=limits.bodies, per_peer=limits.bodies_per_peer, patience_seconds=limits.queue_seconds
         )

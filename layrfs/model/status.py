@@ -54,6 +54,10 @@ class VolumeStatus(msgspec.Struct, frozen=True):
     degraded_shards: int = 0
     lost_shards: int = 0
     eta_seconds: int | None = None
+    published_version: int = 0
+    """Of the list of files, on hosts: what the recovery phrase brings back."""
+    unpublished: bool = False
+    """Something has changed since."""
     problems: tuple[str, ...] = ()
     hosts: tuple[HostStatus, ...] = ()
     network: NetworkStatus | None = None

@@ -98,6 +98,17 @@ class HostLinks:
         deletes = (partial(_delete, batch, tenant) for batch in _batches(pieces))
         return sum(self._call(host, delete, deadline_seconds, None) for delete in deletes)
 
+    def put_root(self, host: HostAddress, record: bytes, *, deadline_seconds: float = ANSWER_SECONDS) -> None:
+        """Returns when the host keeps this root record; raises HostRefused ("stale": it has a newer one)."""
+        self._call(host, partial(_put_root, record), deadline_seconds, None)
+
+    def get_root(self, host: HostAddress, volume: bytes, *, deadline_seconds: float = ANSWER_SECONDS) -> bytes | None:
+        """The root record the host has of a volume, unverified; None when it has none."""
+        try:
+            return self._call(host, partial(_get_root, volume), deadline_seconds, None)
+        except MissingPiece:
+            return None
+
     def status(self, host: HostAddress, *, deadline_seconds: float = ANSWER_SECONDS) -> messages.StatusReport:
         """How a host is; answered only when these links have the host's own identity."""
         return self._call(host, _status, deadline_seconds, None)
@@ -168,6 +179,20 @@ def _has(batch: tuple[PieceId, ...], connection: Connection, deadline: float) ->
 def _delete(batch: tuple[PieceId, ...], tenant: NodeIdentity, connection: Connection, deadline: float) -> int:
     request = connection.sign_delete(batch, tenant, deadline)
     return _expect(messages.Deleted, *connection.ask(request, b"", deadline)).deleted
+
+
+def _put_root(record: bytes, connection: Connection, deadline: float) -> None:
+    _expect(messages.RootKept, *connection.ask(messages.PutRoot(), record, deadline))
+
+
+def _get_root(volume: bytes, connection: Connection, deadline: float) -> bytes:
+    answer, body_bytes = connection.ask(messages.GetRoot(volume), b"", deadline)
+    _expect(messages.RootFound, answer, 0 if isinstance(answer, messages.RootFound) else body_bytes)
+    if body_bytes > messages.ROOT_LIMIT_BYTES:
+        raise BadMessage("a host sent a root record that is too long")
+    body = bytearray(body_bytes)
+    connection.stream.receive_into(memoryview(body), deadline)
+    return bytes(body)
 
 
 def _status(connection: Connection, deadline: float) -> messages.StatusReport:

@@ -268,8 +268,7 @@ class PieceServer:
         """One request. What it holds in memory counts until its answer is sent."""
         header, body_bytes = self._receive(stream, self._limits.idle_seconds)
         request = messages.request_untrusted(header)
-        if body_bytes > 0 and not isinstance(request, messages.Store):
-            raise BadMessage("a body where none belongs")
+        _check_body(request, body_bytes)
         with self._service.hold(visit, request, body_bytes) as refusal:
             deadline = self._limits.body_deadline(body_bytes)
             if refusal is not None:
@@ -285,3 +284,11 @@ class PieceServer:
 
     def _send(self, stream: FrameStream, answer: Answer) -> None:
         stream.send(encode(answer.header), answer.body, self._limits.body_deadline(len(answer.body)))
+
+
+def _check_body(request: Request, body_bytes: int) -> None:
+    """Only some requests have one, and a root record is small."""
+    if isinstance(request, messages.PutRoot) and body_bytes > messages.ROOT_LIMIT_BYTES:
+        raise BadMessage("a root record that is too long")
+    if body_bytes > 0 and not isinstance(request, messages.Store | messages.PutRoot):
+        raise BadMessage("a body where none belongs")

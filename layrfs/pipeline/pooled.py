@@ -136,6 +136,13 @@ class PooledTransfers:
             if host in self._memories:
                 self._memories[host] = msgspec.structs.replace(self._memories[host], failures=NO_FAILURES)
 
+    async def discard(self, pieces: Sequence[tuple[PieceId, NodeId]]) -> None:
+        """Ask hosts to forget pieces that nothing needs; who cannot be reached keeps garbage, which costs only room."""
+        known = [(self._book.address_of(host), piece) for piece, host in pieces]
+        reachable = tuple((address, piece) for address, piece in known if address is not None)
+        if reachable:
+            await self._discard(reachable, _Office(self._placer.begin(), self._find_content))
+
     def host_memories(self) -> Mapping[NodeId, HostMemory]:
         """How hosts did lately, for `layrfs status`."""
         return self._memories

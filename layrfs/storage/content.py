@@ -246,6 +246,11 @@ class Catalog:
         )
         return [BlockPlace(*row) for row in rows]
 
+    def has_lost(self, inode: InodeNumber) -> bool:
+        """Whether some block of the file was lost with the machine it was written on."""
+        query = "SELECT 1 FROM block INDEXED BY block_lost WHERE inode = ? AND content = 0"
+        return self._database.value(query, (inode,)) is not None
+
     def shards_of(self, inode: InodeNumber) -> Iterator[int]:
         """The shards a file needs, in the order of their first block. Do not await while iterating."""
         rows = self._database.rows(

@@ -7,6 +7,9 @@ statement costs microseconds and a group of them is atomic. ``commit`` hands the
 (it survives ``kill -9``), ``sync`` puts the log on the disk (it survives a power cut). Checkpoints use a connection of
 their own in a thread.
 
+What a transaction changes in the volume's tables is recorded (SQLite's session extension) and kept in the same
+transaction, as a row of ``local_change``: whatever happens, the log of changes says exactly what the tables say.
+
 The invariant: a transaction is never rolled back once its writer was answered. SQLite rolls back on a full disk, so
 room is kept aside for the commit (``ROOM_BYTES``) and ``has_room`` turns false long before it is needed. Should a
 rollback happen anyway, every change and every ``sync`` fails from then on: nobody is told that something is safe when
@@ -26,7 +29,7 @@ import apsw
 import trio
 
 from layrfs.errors import CorruptFile, LayrError, LocalError, NewerFormat, NoSpace
-from layrfs.storage.schema import APPLICATION_ID, SCHEMA_VERSION, TABLES
+from layrfs.storage.schema import APPLICATION_ID, INDEXES, SCHEMA_VERSION, TABLES, VOLUME_TABLES
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +64,7 @@ class Database:
         self._log = os.open(path + "-wal", os.O_RDWR | os.O_CLOEXEC)
         self._log_pages = 0
         self._connection.set_wal_hook(self._log_grew)
+        self._session = self._new_session()
         self._flushes: list[Callable[[], None]] = []
         self._writing = False
         self._failure: str | None = None
@@ -70,6 +74,11 @@ class Database:
         self.has_room = True
         """False when the disk is so full that nothing new should be begun; looked at on every commit."""
         self._keep_room()
+
+    @property
+    def path(self) -> str:
+        """Where it is."""
+        return self._path
 
     def __enter__(self) -> Self:
         return self
@@ -134,7 +143,11 @@ class Database:
             return
         self._keep_room()
         try:
+            if not self._session.is_empty and (changes := self._session.changeset()):
+                self._cursor.execute("INSERT INTO local_change(changes) VALUES(?)", (changes,))
+            self._session.close()
             self._cursor.execute("COMMIT")
+            self._session = self._new_session()
         except apsw.Error as error:
             raise self._failed(error) from error
         self._writing = False
@@ -183,11 +196,18 @@ class Database:
         finally:
             os.close(self._log)
             self._log = -1
+            self._session.close()
             self._connection.close()
 
     def _log_grew(self, _connection: apsw.Connection, _schema: str, pages: int) -> int:
         self._log_pages = pages
         return apsw.SQLITE_OK
+
+    def _new_session(self) -> apsw.Session:
+        session = apsw.Session(self._connection, "main")
+        for table in VOLUME_TABLES:
+            session.attach(table)
+        return session
 
     def _begin(self) -> None:
         self._check_sound()
@@ -246,10 +266,12 @@ def _make_tables(connection: apsw.Connection, path: str) -> None:
         raise NewerFormat(f"{path} was written by a newer LayrFS (format {version}, this one knows {SCHEMA_VERSION}).")
     if version == SCHEMA_VERSION and application == APPLICATION_ID:
         return
+    if application == APPLICATION_ID:
+        raise CorruptFile(f"{path} was written by a LayrFS from before the first release (format {version}).")
     if application != 0 or connection.execute("SELECT count(*) FROM sqlite_schema").get != 0:
         raise CorruptFile(f"{path} is a database, but not one of LayrFS's.")
     with connection:
-        connection.execute(TABLES)
+        connection.execute(TABLES + INDEXES)
         connection.pragma("application_id", APPLICATION_ID)
         connection.pragma("user_version", SCHEMA_VERSION)
 

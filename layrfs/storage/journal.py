@@ -1,9 +1,8 @@
 """What of the volume is in this machine's cache, and what of that is not on hosts yet.
 
-Owns the tables ``local`` and ``local_use`` (and ``local_mark``, with the order of use, made here because nobody else
-needs them). Must not know cache files or the network. A row of ``local`` says that a block's bytes are in the cache
-file; ``dirty = 1`` that hosts do not have them: those rows are the journal, and the queue of uploads, and survive
-``kill -9`` from the next commit on.
+Owns the tables ``local``, ``local_use`` and ``local_mark``. Must not know cache files or the network. A row of
+``local`` says that a block's bytes are in the cache file; ``dirty = 1`` that hosts do not have them: those rows are the
+journal, and the queue of uploads, and survive ``kill -9`` from the next commit on.
 """
 
 from __future__ import annotations
@@ -13,12 +12,6 @@ from typing import NamedTuple
 
 from layrfs.ids import BlockNumber, InodeNumber
 from layrfs.storage.database import Database
-
-_TABLES = (
-    # bytes: of clean blocks, what eviction can free; files without any are not in its way
-    "CREATE INDEX IF NOT EXISTS local_use_order ON local_use(used, inode) WHERE bytes > 0",
-    "CREATE TABLE IF NOT EXISTS local_mark(name TEXT NOT NULL PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID",
-)
 
 BlockKey = tuple[InodeNumber, BlockNumber]
 
@@ -36,11 +29,6 @@ class Journal:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        if database.value("SELECT count(*) FROM sqlite_schema WHERE name IN ('local_use_order', 'local_mark')") != len(
-            _TABLES
-        ):
-            for statement in _TABLES:
-                database.write(statement)
 
     def commit(self) -> None:
         """What was written so far survives the end of this process."""
@@ -152,12 +140,12 @@ class Journal:
 
     # ---------------------------------------------------------- marks, recovery
 
-    def mark(self, name: str) -> str | int | None:
+    def mark(self, name: str) -> str | int | bytes | None:
         """A fact about this machine's last run."""
-        value: str | int | None = self._database.value("SELECT value FROM local_mark WHERE name = ?", (name,))
+        value: str | int | bytes | None = self._database.value("SELECT value FROM local_mark WHERE name = ?", (name,))
         return value
 
-    def set_mark(self, name: str, value: str | int | None) -> None:
+    def set_mark(self, name: str, value: str | int | bytes | None) -> None:
         self._database.write("INSERT OR REPLACE INTO local_mark(name, value) VALUES(?, ?)", (name, value))
 
     def inodes_between(self, first: InodeNumber, end: InodeNumber) -> set[InodeNumber]:

@@ -1,17 +1,32 @@
 """The tables of one volume's database, and the version that says which of them a file holds.
 
-Owns the words ``CREATE TABLE``; must not know who reads or writes the rows. The invariant: every table has a declared
-primary key, so that SQLite's session extension can record the volume tables. ``local`` and ``local_use`` describe this
-machine's cache and never leave it.
+Owns the words ``CREATE TABLE``; must not know who reads or writes the rows. The invariants: every table has a declared
+primary key, so that SQLite's session extension can record the tables of ``VOLUME_TABLES``; a table that enforces more
+than its primary key does so by an index of ``INDEXES``, so that recorded changes can be applied in any order before
+those exist. Tables named ``local…`` describe this machine and never leave it.
 """
 
 from __future__ import annotations
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Kept in ``PRAGMA user_version``; a higher one is a newer LayrFS's file."""
 
 APPLICATION_ID = 0x4C595246
 """``LYRF`` in ``PRAGMA application_id``: tells our file from any other SQLite database."""
+
+VOLUME_TABLES = (
+    "volume",
+    "inode",
+    "entry",
+    "attribute",
+    "block",
+    "content",
+    "shard",
+    "piece",
+    "host",
+    "unsent",
+)
+"""What a volume is: these tables are recorded, published and recovered."""
 
 TABLES = """
 CREATE TABLE volume(
@@ -33,17 +48,13 @@ CREATE TABLE inode(
     ctime_ns INTEGER NOT NULL,
     target BLOB                      -- of a symbolic link
 ) STRICT;
-CREATE INDEX inode_orphan ON inode(number) WHERE nlink = 0;
 
 CREATE TABLE entry(
     cookie INTEGER PRIMARY KEY,      -- grows with every name ever made: the order of readdir
     parent INTEGER NOT NULL,
     name BLOB NOT NULL,
-    inode INTEGER NOT NULL,
-    UNIQUE(parent, name)
+    inode INTEGER NOT NULL
 ) STRICT;
-CREATE INDEX entry_parent ON entry(parent, cookie);
-CREATE INDEX entry_inode ON entry(inode);
 
 CREATE TABLE attribute(
     inode INTEGER NOT NULL,
@@ -55,24 +66,22 @@ CREATE TABLE attribute(
 CREATE TABLE block(
     inode INTEGER NOT NULL,
     number INTEGER NOT NULL,
-    content INTEGER NOT NULL,
+    content INTEGER NOT NULL,        -- 0: lost before it ever reached a host
     length INTEGER NOT NULL,         -- valid bytes; the rest of the block reads as zeros
     PRIMARY KEY(inode, number)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX block_content ON block(content);
 
 CREATE TABLE content(
     number INTEGER PRIMARY KEY,
-    digest BLOB NOT NULL UNIQUE,
+    digest BLOB NOT NULL,
     shard INTEGER NOT NULL,
     offset INTEGER NOT NULL,         -- from the first byte after the shard's table
     length INTEGER NOT NULL
 ) STRICT;
-CREATE INDEX content_shard ON content(shard);
 
 CREATE TABLE shard(
     number INTEGER PRIMARY KEY,
-    id BLOB NOT NULL UNIQUE,
+    id BLOB NOT NULL,
     salt BLOB NOT NULL,
     plain_bytes INTEGER NOT NULL,
     sealed_bytes INTEGER NOT NULL,
@@ -88,11 +97,10 @@ CREATE TABLE piece(
     host INTEGER NOT NULL,
     PRIMARY KEY(shard, position)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX piece_host ON piece(host);
 
 CREATE TABLE host(
     number INTEGER PRIMARY KEY,
-    node_id BLOB NOT NULL UNIQUE,
+    node_id BLOB NOT NULL,
     record BLOB                      -- the signed node record last seen
 ) STRICT;
 
@@ -102,11 +110,59 @@ CREATE TABLE local(                  -- a row: the block's bytes are in the cach
     dirty INTEGER NOT NULL,          -- 1: not on hosts yet; these rows are the journal
     PRIMARY KEY(inode, block)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX local_dirty ON local(inode, block) WHERE dirty = 1;
 
 CREATE TABLE local_use(
     inode INTEGER PRIMARY KEY,
     bytes INTEGER NOT NULL,
     used INTEGER NOT NULL            -- when it was last read or written, in seconds
 ) STRICT;
+
+CREATE TABLE local_mark(             -- facts about this machine's last run
+    name TEXT NOT NULL PRIMARY KEY,
+    value ANY
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE unsent(                 -- blocks whose newest bytes are on no host: what a lost machine takes with it
+    inode INTEGER NOT NULL,
+    block INTEGER NOT NULL,
+    PRIMARY KEY(inode, block)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE local_change(           -- changesets of VOLUME_TABLES that are in no segment yet, one per commit
+    number INTEGER PRIMARY KEY,
+    changes BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE local_retired(          -- pieces of segments that the newest root record does not name any more
+    piece BLOB NOT NULL PRIMARY KEY,
+    host BLOB NOT NULL,
+    since INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 """
+
+INDEXES = """
+CREATE INDEX inode_orphan ON inode(number) WHERE nlink = 0;
+CREATE UNIQUE INDEX entry_name ON entry(parent, name);
+CREATE INDEX entry_parent ON entry(parent, cookie);
+CREATE INDEX entry_inode ON entry(inode);
+CREATE INDEX block_content ON block(content);
+CREATE INDEX block_lost ON block(inode) WHERE content = 0;
+CREATE UNIQUE INDEX content_digest ON content(digest);
+CREATE INDEX content_shard ON content(shard);
+CREATE UNIQUE INDEX shard_id ON shard(id);
+CREATE INDEX piece_host ON piece(host);
+CREATE UNIQUE INDEX host_node ON host(node_id);
+CREATE INDEX local_dirty ON local(inode, block) WHERE dirty = 1;
+CREATE INDEX local_use_order ON local_use(used, inode) WHERE bytes > 0;
+
+CREATE TRIGGER unsent_new AFTER INSERT ON local WHEN NEW.dirty = 1 BEGIN
+    INSERT OR IGNORE INTO unsent VALUES(NEW.inode, NEW.block);
+END;
+CREATE TRIGGER unsent_sent AFTER INSERT ON local WHEN NEW.dirty = 0 BEGIN
+    DELETE FROM unsent WHERE inode = NEW.inode AND block = NEW.block;
+END;
+CREATE TRIGGER unsent_gone AFTER DELETE ON local WHEN OLD.dirty = 1 BEGIN
+    DELETE FROM unsent WHERE inode = OLD.inode AND block = OLD.block;
+END;
+"""
+"""Made after the tables are filled. The triggers need ``local`` to change by INSERT OR REPLACE and DELETE only."""

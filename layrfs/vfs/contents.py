@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -45,7 +46,7 @@ FileState = Literal["cached", "uploading", "safe", "degraded", "lost"]
 KEEP_FREE_BYTES = 256 << 20
 TICK_SECONDS = 0.5
 CLOSED_TICKS = 8
-"""Closed files are remembered for 4 to 8 seconds, longer than uploads of their blocks wait."""
+"""Closed files are remembered for 4 to 8 seconds, or for longer when uploads of their blocks wait for longer."""
 
 REMOVE_BLOCKS = 1024
 """Blocks of a deleted file whose rows go in one step."""
@@ -109,6 +110,7 @@ class Contents:
         self._database = database
         self._now = now
         self._in_thread = in_thread
+        self._closed_seconds = closed_seconds
         self._open: dict[InodeNumber, FileContent] = {}
         self._lingering: set[FileContent] = set()
         self._doomed: set[InodeNumber] = set()
@@ -223,6 +225,8 @@ class Contents:
         shelf = self._shelf
         if shelf.journal.has_dirty(inode):
             return "uploading" if self._writeback.is_travelling(inode) else "cached"
+        if shelf.catalog.has_lost(inode):
+            return "lost"
         unreachable, degraded = shelf.catalog.distrusted, shelf.ledger.degraded
         if not unreachable and not degraded:
             return "safe"
@@ -315,9 +319,10 @@ class Contents:
     async def _keep_house(self) -> None:
         """Clock, sums, limits and the end of deleted files, twice a second."""
         started, wall = trio.current_time(), self._now()
+        closed_ticks = max(CLOSED_TICKS, math.ceil(self._closed_seconds / TICK_SECONDS))
         for tick in itertools.count(1):
             await trio.sleep(TICK_SECONDS)
-            if tick % CLOSED_TICKS == 0:
+            if tick % closed_ticks == 0:
                 self._shelf.ledger.forget_long_closed()
             self._tick_clock(wall + trio.current_time() - started)
             self._measure()

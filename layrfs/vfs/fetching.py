@@ -140,7 +140,7 @@ class Fetcher:
         place = self._shelf.catalog.place(file.inode, BlockNumber(block))
         if place is None:
             raise LocalError(
-                f"Block {block} of file {file.inode} is neither here nor anywhere: the database is damaged."
+                f"Block {block} of file {file.inode} is on no host: it was lost with the machine it was written on."
             )
         return place
 

@@ -2,7 +2,7 @@
 
 Owns the shapes only; `layrfs.wire.frames` carries them, `layrfs.host` decides what to answer. A connection starts with
 `Hello` (the client names its network) and `Welcome` (the server's challenge for this connection); then requests are
-answered one by one, in order. Only `Store` and `Retrieved` have a body.
+answered one by one, in order. Only `Store`, `Retrieved`, `PutRoot` and `RootFound` have a body.
 Invariant: every field that a stranger fills in has its size bounded here, so a decoded message needs no more checks of
 shape.
 """
@@ -24,6 +24,9 @@ PROTOCOL_VERSION = 1
 CHALLENGE_BYTES = 32
 NETWORK_ID_BYTES = 32
 PIECES_PER_MESSAGE = 1024
+ROOT_LIMIT_BYTES = 66 * 1024
+"""Of a root record, the body of `PutRoot` and `RootFound`."""
+
 PROOF_LIMIT = 128
 """Two hashes for each level of the largest tree that 63-bit lengths allow."""
 
@@ -33,7 +36,17 @@ Piece = Annotated[PieceId, Meta(min_length=32, max_length=32)]
 Pieces = Annotated[tuple[Piece, ...], Meta(min_length=1, max_length=PIECES_PER_MESSAGE)]
 
 Reason = Literal[
-    "missing", "full", "busy", "wrong piece", "not the owner", "network", "version", "not allowed", "failed"
+    "missing",
+    "full",
+    "busy",
+    "wrong piece",
+    "not the owner",
+    "network",
+    "version",
+    "not allowed",
+    "failed",
+    "stale",
+    "bad root",
 ]
 """Why a host says no. A word of ours, never a stranger's sentence, so it can be shown and matched."""
 
@@ -105,6 +118,24 @@ class Deleted(Struct, frozen=True, tag="deleted"):
     deleted: Uint16
 
 
+class PutRoot(Struct, frozen=True, tag="put root"):
+    """Keep the body, a volume's root record, unless a newer one is here. Its own signature is the permission."""
+
+
+class RootKept(Struct, frozen=True, tag="root kept"):
+    """The record is on the host's disk, fsynced, and the newest there."""
+
+
+class GetRoot(Struct, frozen=True, tag="get root"):
+    """The newest root record you have of this volume."""
+
+    volume: Bytes32
+
+
+class RootFound(Struct, frozen=True, tag="root found"):
+    """The body is the record."""
+
+
 class Status(Struct, frozen=True, tag="status"):
     """How are you? Answered only to a client that proves the host's own identity."""
 
@@ -130,8 +161,8 @@ class Refused(Struct, frozen=True, tag="refused"):
     reason: Reason
 
 
-Request = Store | Retrieve | Has | Delete | Status
-Response = Welcome | Stored | Retrieved | Held | Deleted | StatusReport | Refused
+Request = Store | Retrieve | Has | Delete | Status | PutRoot | GetRoot
+Response = Welcome | Stored | Retrieved | Held | Deleted | StatusReport | RootKept | RootFound | Refused
 
 
 def hello_untrusted(header: bytes | bytearray) -> Hello:

@@ -17,6 +17,7 @@ from layrfs.network.connections import Connection
 from layrfs.network.piece_server import Answer, Counts, Limits, PieceServer, PieceService, Visit
 from layrfs.network.tls import client_context
 from layrfs.storage.piece_store import PieceStore
+from layrfs.storage.root_store import RootStore
 from layrfs.wire.messages import Reason, Request
 
 NETWORK = bytes(range(32))
@@ -74,7 +75,7 @@ def local_host(
     """A host as `layrfs host run` makes one, without the DHT."""
     identity, limits, counts = identity or NodeIdentity.generate(), limits or Limits(), Counts()
     store = PieceStore(str(directory), space_bytes=space_bytes)
-    service = HostService(identity, NETWORK, store, limits=limits, dropped=counts)
+    service = HostService(identity, NETWORK, store, RootStore(str(directory)), limits=limits, dropped=counts)
     with serving(service, counts, identity=identity, limits=limits, port=port) as host:
         yield host
 

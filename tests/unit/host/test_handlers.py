@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -11,7 +12,9 @@ from layrfs.crypto import merkle
 from layrfs.crypto.identity import NodeIdentity
 from layrfs.host.handlers import HANDLERS, Call, Host
 from layrfs.ids import PieceId
+from layrfs.model.root_record import RootRecord
 from layrfs.network.piece_server import Answer, Visit
+from layrfs.storage.root_store import RootStore
 from layrfs.wire import messages
 from layrfs.wire.messages import Request
 from tests.fakes.pieces import MemoryPieces
@@ -29,9 +32,9 @@ REPORT = messages.StatusReport(1, 2, 3, 4, 5, 6, verifying=False, requests={}, d
 class OneHost:
     """A host with a store in memory, and one visit to it."""
 
-    def __init__(self, visitor: NodeIdentity = OWNER) -> None:
+    def __init__(self, directory: Path, visitor: NodeIdentity = OWNER) -> None:
         self.pieces = MemoryPieces(1 << 30)
-        self.host = Host(HOST.node_id, NETWORK, self.pieces, lambda: REPORT)
+        self.host = Host(HOST.node_id, NETWORK, self.pieces, RootStore(str(directory)), lambda: REPORT)
         self.visit = Visit(visitor.node_id, "192.0.2.1")
 
     def ask(self, request: Request, body: bytes = b"") -> Answer:
@@ -47,8 +50,8 @@ class OneHost:
 
 
 @pytest.fixture
-def host() -> OneHost:
-    return OneHost()
+def host(tmp_path: Path) -> OneHost:
+    return OneHost(tmp_path)
 
 
 def refused(reason: messages.Reason) -> Answer:
@@ -124,13 +127,22 @@ def test_a_delete_cannot_be_replayed_after_the_piece_was_stored_again(host: OneH
 
 def test_a_delete_is_worthless_on_another_connection(host: OneHost) -> None:
     host.store()
-    elsewhere = OneHost().visit.challenge
+    elsewhere = Visit(OWNER.node_id, "192.0.2.1").challenge
     assert host.delete(challenge=elsewhere) == refused("not the owner")
 
 
-def test_status_is_for_the_host_itself() -> None:
-    assert OneHost(visitor=HOST).ask(messages.Status()) == Answer(REPORT)
-    assert OneHost(visitor=OWNER).ask(messages.Status()) == refused("not allowed")
+def test_status_is_for_the_host_itself(tmp_path: Path) -> None:
+    assert OneHost(tmp_path, visitor=HOST).ask(messages.Status()) == Answer(REPORT)
+    assert OneHost(tmp_path, visitor=OWNER).ask(messages.Status()) == refused("not allowed")
+
+
+def test_a_root_record_is_kept_and_never_goes_back(host: OneHost) -> None:
+    old, new = (RootRecord.sign(bytes(32), version=version, time_ms=1, body=b"sealed") for version in (1, 2))
+    assert host.ask(messages.GetRoot(new.volume)) == refused("missing")
+    assert host.ask(messages.PutRoot(), new.to_bytes()) == Answer(messages.RootKept())
+    assert host.ask(messages.PutRoot(), old.to_bytes()) == refused("stale")
+    assert host.ask(messages.PutRoot(), new.to_bytes()[:-1] + b"?") == refused("bad root")
+    assert host.ask(messages.GetRoot(new.volume)) == Answer(messages.RootFound(), new.to_bytes())
 
 
 def test_what_a_store_request_makes_a_host_keep(host: OneHost) -> None:

@@ -1,0 +1,190 @@
+"""A volume brought back from the network with its 24 words.
+
+Owns the way from the newest root record to a database on this machine; contents follow when they are read. Must not
+know the command line. Invariant: the volume's database appears under its name complete and checked, or not at all.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from functools import partial
+
+import msgspec
+import trio
+
+from layrfs.app.membership import Membership
+from layrfs.app.roots import Roots
+from layrfs.config import MountOptions, Paths
+from layrfs.crypto.identity import NodeIdentity
+from layrfs.crypto.keys import VolumeKeys
+from layrfs.crypto.root_body import open_root_body
+from layrfs.errors import CorruptFile, LocalError, NotFound, Unavailable
+from layrfs.model.history import History, Segment
+from layrfs.model.root_record import RootRecord
+from layrfs.model.shard_format import MAX_PAYLOAD_BYTES
+from layrfs.network.links import HostLinks
+from layrfs.pipeline.jobs import WorkerKeys
+from layrfs.pipeline.pool import WorkerPool
+from layrfs.pipeline.pooled import PooledTransfers
+from layrfs.pipeline.transfers import TargetPart, Transfers
+from layrfs.storage.changes import read_blob, restore
+from layrfs.storage.database import Database
+from layrfs.storage.journal import Journal
+from layrfs.storage.keyring import load_or_create_identity
+
+_log = logging.getLogger(__name__)
+
+HOSTS_SECONDS = 30.0
+"""How long hosts are sought, and a record among them."""
+
+PAUSE_SECONDS = 0.5
+_LOST = (
+    "INSERT OR IGNORE INTO block(inode, number, content, length) SELECT u.inode, u.block, 0, 0 FROM unsent u"
+    " JOIN inode i ON i.number = u.inode"
+)
+_OLDER = "SELECT count(DISTINCT u.inode) FROM unsent u JOIN block b ON b.inode = u.inode AND b.number = u.block"
+
+Say = Callable[[str], None]
+
+
+class Recovered(msgspec.Struct, frozen=True):
+    """What came back. ``lost`` files have parts that never reached a host, ``older`` ones are as they were before."""
+
+    version: int
+    device: str
+    time_ms: int
+    files: int
+    lost: int
+    older: int
+
+
+async def recover(paths: Paths, volume: str, keys: VolumeKeys, say: Say) -> Recovered:
+    """Make the volume's database here; its key file is the caller's. The network is that of ``network.json``.
+
+    Raises ``NotFound`` (hosts answer and none has heard of the volume), ``Unavailable``, ``Unreachable``,
+    ``CorruptFile``, ``LocalError``; nothing is left under the database's name then.
+    """
+    identity = load_or_create_identity(paths.node_key(volume))
+    membership = Membership(paths, identity, MountOptions().listen, {})
+    async with trio.open_nursery() as nursery:
+        await nursery.start(membership.run)
+        with trio.move_on_after(HOSTS_SECONDS) as patience:
+            network_id = await membership.network_id()
+        if patience.cancelled_caught:
+            raise Unavailable("The network cannot be reached; check the seeds.")
+        transfers = PooledTransfers(
+            WorkerPool(_worker_keys(keys, identity, network_id), workers=MountOptions().workers),
+            membership,
+            find_content=lambda _digests: {},
+            on_bad_piece=lambda *_what: None,
+            own_node=identity.node_id,
+        )
+        await nursery.start(transfers.run)
+        links = HostLinks(identity, network_id)
+        try:
+            record = await _newest(Roots(links, membership, keys.volume_id))
+            say(f"version {record.version} of the volume was found")
+            recovered = await _restore(paths, volume, keys, transfers, record)
+        finally:
+            links.close()
+        nursery.cancel_scope.cancel()
+    return recovered
+
+
+def _worker_keys(keys: VolumeKeys, identity: NodeIdentity, network_id: bytes) -> WorkerKeys:
+    return WorkerKeys(
+        content=keys.content,
+        mask=keys.mask,
+        digest=keys.digest_key,
+        volume=keys.volume_id,
+        node_private=identity.private,
+        network_id=network_id,
+    )
+
+
+async def _newest(roots: Roots) -> RootRecord:
+    """Asked twice at least: the first hosts that are found need not be those that know."""
+    give_up = trio.current_time() + HOSTS_SECONDS
+    before: RootRecord | None = None
+    while True:
+        try:
+            found = await roots.fetch()
+        except Unavailable:
+            if trio.current_time() >= give_up:
+                raise
+        else:
+            if found is not None and found == before:
+                return found
+            if found is None and trio.current_time() >= give_up:
+                raise NotFound("The hosts of this network know no volume of this phrase.")
+            before = found
+        await trio.sleep(PAUSE_SECONDS)
+
+
+async def _restore(paths: Paths, volume: str, keys: VolumeKeys, transfers: Transfers, record: RootRecord) -> Recovered:
+    history = History.from_bytes(open_root_body(keys.content, keys.volume_id, record.version, record.body))
+    directory = os.path.join(paths.volume_dir(volume), "recovering")
+    shutil.rmtree(directory, ignore_errors=True)
+    os.makedirs(directory, mode=0o700)
+    try:
+        for segment in history.segments:
+            await _download(transfers, segment, os.path.join(directory, str(segment.number)))
+        await trio.to_thread.run_sync(partial(_build, directory, history, paths.database(volume)))
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    return _settled(paths.database(volume), keys, history, record)
+
+
+async def _download(transfers: Transfers, segment: Segment, path: str) -> None:
+    await trio.to_thread.run_sync(_create, path, segment.blob_bytes)
+    for block, shard in enumerate(segment.shards):
+        target = TargetPart(path, block * MAX_PAYLOAD_BYTES, 0, shard.plain_bytes)
+        await transfers.download(shard, [target], urgent=True)
+
+
+def _create(path: str, size: int) -> None:
+    try:
+        with open(path, "wb") as file:
+            file.truncate(size)
+    except OSError as error:
+        raise LocalError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _build(directory: str, history: History, database: str) -> None:
+    """Segments to a database; one changeset in memory at a time."""
+    checkpoint: str | None = None
+    changes: list[str] = []
+    for segment in history.segments:
+        plain = os.path.join(directory, f"{segment.number}.plain")
+        with open(plain, "wb") as output:
+            read_blob(os.path.join(directory, str(segment.number)), segment.kind, output)
+        if segment.kind == "checkpoint":
+            checkpoint, changes = plain, []
+        else:
+            changes.append(plain)
+    restore(database, checkpoint, (_bytes_of(name) for name in changes))
+
+
+def _bytes_of(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _settled(path: str, keys: VolumeKeys, history: History, record: RootRecord) -> Recovered:
+    """What never reached a host is marked lost, so that nobody takes zeros for it."""
+    with Database(path) as database:
+        if database.value("SELECT value FROM volume WHERE name = 'id'") != keys.volume_id:
+            raise CorruptFile("The history found belongs to another volume.")
+        older: int = database.value(_OLDER)
+        database.write(_LOST)
+        database.write("DELETE FROM unsent")
+        marks = Journal(database)
+        marks.set_mark("history", history.to_bytes())
+        marks.set_mark("root", record.to_bytes())
+        marks.set_mark("published", record.version)
+        files: int = database.value("SELECT count(*) FROM inode WHERE nlink > 0 AND number > 1")
+        lost: int = database.value("SELECT count(DISTINCT inode) FROM block WHERE content = 0")
+    return Recovered(record.version, history.device, history.time_ms, files, lost, older)

@@ -1,0 +1,75 @@
+"""``layrfs recover [HOST:PORT…]``: a volume brought back on this machine with nothing but its recovery phrase."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import getpass
+import os
+import sys
+import time
+
+from layrfs.cli.arguments import add_passfile
+from layrfs.cli.init import check_network, save_volume
+from layrfs.cli.passphrase import new_passphrase
+from layrfs.cli.rendering import say, shown_count
+from layrfs.config import DEFAULT_VOLUME, Paths, valid_volume_name
+from layrfs.errors import LocalError, NoVolume, UsageError
+
+_PHRASE_LIMIT = 4096
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Arguments."""
+    parser.add_argument("seeds", metavar="HOST:PORT", nargs="*", help="of any node of the network the volume is on")
+    parser.add_argument("--volume", metavar="NAME", default=DEFAULT_VOLUME, help=f"its name here [{DEFAULT_VOLUME}]")
+    parser.add_argument("--phrase-file", metavar="FILE", help="read the 24 words there instead of asking for them")
+    parser.add_argument("--ask-passphrase", action="store_true", help="protect the key file with a passphrase")
+    add_passfile(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Nothing of a volume is left behind when that fails, and it can be tried again."""
+    import trio
+
+    from layrfs.app.recovering import recover
+    from layrfs.crypto.keys import VolumeKeys
+
+    paths = Paths.from_environment()
+    volume, seeds = valid_volume_name(arguments.volume), tuple(arguments.seeds)
+    check_network(paths, seeds)
+    if volume in paths.volumes():
+        raise NoVolume(f"there is a volume {volume!r} already; --volume NAME recovers beside it")
+    phrase = _phrase(arguments.phrase_file)
+    keys = VolumeKeys.from_phrase(phrase)
+    passphrase = new_passphrase(arguments.passfile, ask=arguments.ask_passphrase)
+    recovered = None
+    try:
+        with save_volume(paths, volume, phrase, passphrase, seeds):
+            recovered = trio.run(recover, paths, volume, keys, say)
+    except BaseException:
+        for name in (paths.database(volume), f"{paths.database(volume)}-wal", f"{paths.database(volume)}-shm"):
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+        raise
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(recovered.time_ms / 1000))
+    say(f"{shown_count(recovered.files, 'file')} as of {when}, written by {recovered.device or 'another machine'}")
+    if recovered.lost:
+        say(f'{shown_count(recovered.lost, "file")} had not reached the network: reading them fails, state "lost"')
+    if recovered.older:
+        say(f"{shown_count(recovered.older, 'file')} had newer changes there that are lost; the older bytes are here")
+    say(f"Volume {volume} is ready: mount.layrfs {volume} MOUNTPOINT")
+    return 0
+
+
+def _phrase(path: str | None) -> str:
+    if path is None:
+        return getpass.getpass("Recovery phrase: ") if sys.stdin.isatty() else sys.stdin.readline(_PHRASE_LIMIT)
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            words = file.read(_PHRASE_LIMIT)
+    except OSError as error:
+        raise LocalError(f"{path} cannot be read: {error.strerror}") from error
+    if not words.strip():
+        raise UsageError(f"{path} is empty")
+    return words

@@ -1,0 +1,217 @@
+"""The log of a volume's changes: what is in no segment yet, and a volume made again from segments.
+
+Owns the tables ``local_change`` and ``local_retired``, and the files that segments are made of. Must not know hosts or
+keys. The rows of ``local_change`` are written by ``Database.commit``, in the transaction of the changes themselves.
+
+Functions that take paths block and may run in a thread; the methods of ``ChangeLog`` are plain code on the trio thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterable, Sequence
+from typing import BinaryIO
+
+import apsw
+import zstandard
+
+from layrfs.errors import BadMessage, CorruptFile, LocalError
+from layrfs.ids import NodeId, PieceId
+from layrfs.model.history import END, HEADER_BYTES, NONCE_BYTES, Kind, blob_header, check_blob_header
+from layrfs.storage.database import Database
+from layrfs.storage.schema import APPLICATION_ID, INDEXES, SCHEMA_VERSION, TABLES, VOLUME_TABLES
+
+COPY_BYTES = 1 << 20
+ROWS_TOGETHER = 64
+"""So many rows of ``local_change`` become one, when nothing can be published for long."""
+
+LEVEL = 6
+"""zstd; metadata is small, and sent to many hosts."""
+
+RETIRED = "DELETE FROM local_retired WHERE piece = ?"
+
+
+class ChangeLog:
+    """What has changed since the last segment."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def pending(self) -> tuple[int, bytes]:
+        """All changes in no segment yet as one changeset, and the number of the last of them; 0 and nothing."""
+        rows = list(self._database.rows("SELECT number, changes FROM local_change ORDER BY number"))
+        return (rows[-1][0], combined([row[1] for row in rows])) if rows else (0, b"")
+
+    def has_pending(self) -> bool:
+        """Whether there is something to publish."""
+        return self._database.value("SELECT 1 FROM local_change LIMIT 1") is not None
+
+    def compact(self) -> None:
+        """Keep the table short while nothing can be published."""
+        count: int = self._database.value("SELECT count(*) FROM local_change")
+        if count > ROWS_TOGETHER:
+            last, changes = self.pending()
+            self.forget(last)
+            self._database.write("INSERT INTO local_change(number, changes) VALUES(?, ?)", (last, changes))
+
+    def forget(self, last: int) -> None:
+        """Drop the changes up to a number: a segment holds them."""
+        self._database.write("DELETE FROM local_change WHERE number <= ?", (last,))
+
+    def retire(self, pieces: Iterable[tuple[PieceId, NodeId]], now: int) -> None:
+        """Remember pieces that the newest root record does not need; ``now`` in seconds."""
+        rows = [(piece, host, now) for piece, host in pieces]
+        self._database.write_many("INSERT OR REPLACE INTO local_retired VALUES(?, ?, ?)", rows)
+
+    def retired(self, before: int, limit: int) -> list[tuple[PieceId, NodeId]]:
+        """Pieces retired before a time."""
+        rows = self._database.rows("SELECT piece, host FROM local_retired WHERE since < ? LIMIT ?", (before, limit))
+        return [(PieceId(piece), NodeId(host)) for piece, host in rows]
+
+    def forget_retired(self, pieces: Iterable[PieceId]) -> None:
+        """Their hosts were asked to drop them."""
+        self._database.write_many(RETIRED, [(piece,) for piece in pieces])
+
+
+def combined(changesets: Sequence[bytes]) -> bytes:
+    """Changesets in order as one with the same effect."""
+    if len(changesets) == 1:
+        return changesets[0]
+    builder = apsw.ChangesetBuilder()  # type: ignore[no-untyped-call]  # its stub forgets the return type
+    try:
+        for changes in changesets:
+            builder.add(changes)
+        return builder.output()
+    finally:
+        builder.close()
+
+
+# --- blobs
+
+
+def write_blob(path: str, kind: Kind, source: str | bytes) -> int:
+    """Write a blob from a file or from bytes; its length. Raises ``LocalError``."""
+    try:
+        with open(path, "wb") as blob:
+            blob.write(blob_header(kind, secrets.token_bytes(NONCE_BYTES)))
+            compressor = zstandard.ZstdCompressor(level=LEVEL)
+            if isinstance(source, bytes):
+                blob.write(compressor.compress(source))
+            else:
+                with open(source, "rb") as plain:
+                    compressor.copy_stream(plain, blob)
+            blob.write(END)
+            return blob.tell()
+    except OSError as error:
+        raise LocalError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def read_blob(path: str, kind: Kind, output: BinaryIO) -> None:
+    """What is in a blob. Raises ``BadMessage``, ``LocalError``."""
+    try:
+        with open(path, "rb") as blob:
+            check_blob_header(blob.read(HEADER_BYTES), kind)
+            frame = zstandard.ZstdDecompressor().decompressobj()
+            while not frame.eof and (data := blob.read(COPY_BYTES)):
+                output.write(frame.decompress(data))
+            if not frame.eof or frame.unused_data + blob.read() != END:
+                raise BadMessage("a segment of the volume's history does not end as one")
+    except OSError as error:
+        raise LocalError(f"{path} cannot be read: {error.strerror}") from error
+    except zstandard.ZstdError as error:
+        raise BadMessage(f"a segment of the volume's history is damaged: {error}") from None
+
+
+# --- checkpoints and restoring
+
+
+def write_checkpoint(database_path: str, output: str) -> int:
+    """Copy the volume's tables as they were last committed into a new database; the number of the last change in it.
+
+    Reads with a connection of its own: for a thread.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(output)
+    connection = apsw.Connection(database_path)
+    try:
+        connection.execute("ATTACH DATABASE ? AS copy", (output,))
+        connection.execute("PRAGMA copy.journal_mode = off")
+        with connection:
+            last: int = connection.execute("SELECT coalesce(max(number), 0) FROM main.local_change").get
+            for statement in _table_statements(connection):
+                connection.execute(statement)
+            for table in VOLUME_TABLES:
+                connection.execute(f"INSERT INTO copy.{table} SELECT * FROM main.{table}")  # noqa: S608
+        connection.execute("DETACH DATABASE copy")
+    except apsw.Error as error:
+        raise LocalError(f"no checkpoint of {database_path} could be made: {error}") from error
+    finally:
+        connection.close()
+    return last
+
+
+def _table_statements(connection: apsw.Connection) -> list[str]:
+    rows = connection.execute("SELECT name, sql FROM main.sqlite_schema WHERE type = 'table'")
+    prefix = "CREATE TABLE "
+    return [f"{prefix}copy.{sql[len(prefix) :]}" for name, sql in rows if name in VOLUME_TABLES]
+
+
+def restore(path: str, checkpoint: str | None, changesets: Iterable[bytes]) -> None:
+    """Make the database of a volume at ``path``, which does not exist yet: for a thread.
+
+    Raises ``CorruptFile`` when the parts do not fit together: one is missing, or of another volume.
+    """
+    partial = path + "-partial"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(partial)
+    connection = apsw.Connection(partial)
+    try:
+        connection.pragma("synchronous", "off")
+        with connection:
+            connection.execute(TABLES)
+        if checkpoint is not None:
+            _fill(connection, checkpoint)
+        for changes in changesets:
+            apsw.Changeset.apply(changes, connection, conflict=_no_conflict)
+        with connection:
+            connection.execute(INDEXES)
+            connection.pragma("application_id", APPLICATION_ID)
+            connection.pragma("user_version", SCHEMA_VERSION)
+        if connection.pragma("quick_check") != "ok":
+            raise CorruptFile("The volume's history does not make a sound database.")
+        connection.pragma("journal_mode", "wal")
+    except apsw.Error as error:
+        raise CorruptFile(f"The volume's history does not fit together: {error}") from error
+    finally:
+        connection.close()
+    _settle(partial, path)
+
+
+def _fill(connection: apsw.Connection, checkpoint: str) -> None:
+    connection.execute("ATTACH DATABASE ? AS copy", (checkpoint,))
+    with connection:
+        for table in VOLUME_TABLES:
+            connection.execute(f"INSERT INTO main.{table} SELECT * FROM copy.{table}")  # noqa: S608
+    connection.execute("DETACH DATABASE copy")
+
+
+def _no_conflict(_reason: int, _change: apsw.TableChange) -> int:
+    """Changes are applied to exactly what they were recorded on, so a conflict means that something is missing."""
+    return apsw.SQLITE_CHANGESET_ABORT
+
+
+def _settle(partial: str, path: str) -> None:
+    """The name appears when the bytes are on the disk."""
+    try:
+        for name, flags in ((partial, os.O_RDONLY), (os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)):
+            if flags & os.O_DIRECTORY:
+                os.rename(partial, path)
+            descriptor = os.open(name, flags | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+    except OSError as error:
+        raise LocalError(f"{path} cannot be written: {error.strerror}") from error
