@@ -47,6 +47,11 @@ LONGEST_RETRY_SECONDS = 60.0
 RETENTION_SECONDS = 3600
 """Who has read a record is given so long to read what it names."""
 
+FEW_HOSTS = 3
+REPEAT_SECONDS = 60.0
+REFRESH_SECONDS = 3600.0
+"""A record that fewer hosts than that keep is offered again soon, any record now and then: its hosts come and go."""
+
 DISCARDED_TOGETHER = 256
 METADATA_REDUNDANCY = Redundancy(1, 5)
 """Small, and everything depends on it."""
@@ -94,6 +99,7 @@ class Publisher:
         self._interval_seconds = interval_seconds
         self._lock = trio.Lock()
         self._superseded = False
+        self._repeat_at = 0.0
         history, root = self._marks.mark("history"), self._marks.mark("root")
         self._history = History.from_bytes(history) if isinstance(history, bytes) else History()
         self._record = msgspec.msgpack.decode(root, type=RootRecord) if isinstance(root, bytes) else None
@@ -153,7 +159,8 @@ class Publisher:
             if self._changes.has_pending():
                 self._changes.compact()
                 await self._prepare()
-            if self._record is not None and self._published < self._record.version:
+            is_due = self._published < self._newest or trio.current_time() >= self._repeat_at
+            if self._record is not None and is_due:
                 await self._announce(self._record)
             self.problem = None
             await self._drop_retired()
@@ -261,9 +268,11 @@ class Publisher:
             raise Superseded(self.problem)
         if not kept.hosts:
             raise Unavailable("No host took the root record.")
-        self._published = record.version
-        self._marks.set_mark("published", record.version)
-        await self._database.sync()
+        self._repeat_at = trio.current_time() + (REPEAT_SECONDS if kept.hosts < FEW_HOSTS else REFRESH_SECONDS)
+        if self._published != record.version:
+            self._published = record.version
+            self._marks.set_mark("published", record.version)
+            await self._database.sync()
 
     async def _drop_retired(self) -> None:
         pieces = self._changes.retired(int(time.time()) - RETENTION_SECONDS, DISCARDED_TOGETHER)

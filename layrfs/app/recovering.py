@@ -87,7 +87,7 @@ async def recover(paths: Paths, volume: str, keys: VolumeKeys, say: Say) -> Reco
         try:
             record = await _newest(Roots(links, membership, keys.volume_id))
             say(f"version {record.version} of the volume was found")
-            recovered = await _restore(paths, volume, keys, transfers, record)
+            recovered = await restore_record(paths, volume, keys, transfers, record)
         finally:
             links.close()
         nursery.cancel_scope.cancel()
@@ -124,7 +124,10 @@ async def _newest(roots: Roots) -> RootRecord:
         await trio.sleep(PAUSE_SECONDS)
 
 
-async def _restore(paths: Paths, volume: str, keys: VolumeKeys, transfers: Transfers, record: RootRecord) -> Recovered:
+async def restore_record(
+    paths: Paths, volume: str, keys: VolumeKeys, transfers: Transfers, record: RootRecord
+) -> Recovered:
+    """The volume as of one record. Raises what `recover` does."""
     history = History.from_bytes(open_root_body(keys.content, keys.volume_id, record.version, record.body))
     directory = os.path.join(paths.volume_dir(volume), "recovering")
     shutil.rmtree(directory, ignore_errors=True)
