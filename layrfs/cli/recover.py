@@ -9,6 +9,7 @@ import os
 import sys
 import time
 
+from layrfs import logs
 from layrfs.cli.arguments import add_passfile
 from layrfs.cli.init import check_network, save_volume
 from layrfs.cli.passphrase import new_passphrase
@@ -46,6 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     recovered = None
     try:
         with save_volume(paths, volume, phrase, passphrase, seeds):
+            logs.configure(paths.log_file(volume), verbose=False)
             recovered = trio.run(recover, paths, volume, keys, say)
     except BaseException:
         for name in (paths.database(volume), f"{paths.database(volume)}-wal", f"{paths.database(volume)}-shm"):
