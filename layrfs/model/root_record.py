@@ -28,6 +28,7 @@ PLACES = 4
 _MAGIC = b"LYRT"
 
 VolumeKey = Annotated[bytes, msgspec.Meta(min_length=PUBLIC_KEY_BYTES, max_length=PUBLIC_KEY_BYTES)]
+Version = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
 Signature = Annotated[bytes, msgspec.Meta(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)]
 
 
@@ -35,7 +36,7 @@ class RootRecord(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fi
     """One version of a volume. `body` is sealed, see `layrfs.crypto.root_body`; hosts see versions and times only."""
 
     volume: VolumeKey
-    version: Uint63
+    version: Version
     time_ms: Uint63
     body: Annotated[bytes, msgspec.Meta(max_length=BODY_LIMIT_BYTES)]
     signature: Signature
@@ -53,8 +54,14 @@ class RootRecord(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fi
 
 
 def verified_untrusted(data: bytes) -> RootRecord:
-    """The record, if it has the right shape and its volume has signed it; raises BadMessage otherwise."""
+    """The record, if it has the right shape and its volume has signed it; raises BadMessage otherwise.
+
+    A record has one spelling. The signature does not cover msgpack's longer ones: with such a copy anybody could make
+    hosts see two records of one version, and the owner believe that another machine writes to the volume.
+    """
     record = decode_untrusted(RootRecord, data, limit=ROOT_LIMIT_BYTES)
+    if record.to_bytes() != data:
+        raise BadMessage("a root record is not in its shortest form")
     if not verify_signature(record.volume, _signed_part(record), record.signature):
         raise BadMessage("a root record is not signed by its volume")
     return record
