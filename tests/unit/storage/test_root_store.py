@@ -85,3 +85,11 @@ def test_bodies_open_for_their_volume_and_version_only() -> None:
             open_root_body(key, volume, version, body)
     with pytest.raises(WrongBytes):
         open_root_body(KEY, b"volume", 4, body[:20])
+
+
+def test_another_spelling_of_a_record_is_none(tmp_path: Path) -> None:
+    kept = record(5, body=b"body")
+    longer = kept.to_bytes().replace(b"\xc4\x04body", b"\xc5\x00\x04body")
+    assert longer != kept.to_bytes()
+    with pytest.raises(BadMessage):
+        RootStore(str(tmp_path)).put(longer)
