@@ -16,6 +16,7 @@ from layrfs.crypto.identity import NodeIdentity
 from layrfs.errors import BadMessage, LayrError, MissingPiece, Unreachable, WrongBytes
 from layrfs.ids import PieceId
 from layrfs.model.records import HostAddress
+from layrfs.model.root_record import RootRecord
 from layrfs.network.links import Cancellation, HostLinks, HostRefused
 from layrfs.network.piece_server import Answer, Counts, Limits
 from layrfs.wire import messages
@@ -135,6 +136,18 @@ def is_busy(links: HostLinks, host: LocalHost) -> bool:
     return False
 
 
+def test_a_root_record_there_and_back(host: LocalHost, links: HostLinks) -> None:
+    old, new = (RootRecord.sign(TENANT, version=version, time_ms=1, body=b"sealed") for version in (1, 2))
+    assert links.get_root(host.address, new.volume) is None
+    links.put_root(host.address, new.to_bytes())
+    for record, reason in ((old.to_bytes(), "stale"), (new.to_bytes()[:-1] + b"?", "bad root")):
+        with pytest.raises(HostRefused) as refusal:
+            links.put_root(host.address, record)
+        assert refusal.value.reason == reason
+    assert links.get_root(host.address, new.volume) == new.to_bytes()
+    assert host.server.connections == 1, "refusals leave the connection good"
+
+
 def test_another_node_at_the_address_gets_nothing(host: LocalHost, links: HostLinks) -> None:
     expected = HostAddress(NodeIdentity.generate().node_id, "127.0.0.1", host.address.port)
     with pytest.raises(Unreachable, match="another node"):
@@ -176,13 +189,15 @@ def test_a_host_that_restarted_is_found_again_behind_dead_connections(tmp_path: 
         assert links.retrieve(host.address, PIECE, deadline_seconds=SECONDS) == DATA
 
 
-@pytest.mark.parametrize("ask", ["has", "delete", "store", "retrieve"])
+@pytest.mark.parametrize("ask", ["has", "delete", "store", "retrieve", "put root", "get root"])
 def test_a_silent_host_costs_the_deadline_and_no_more(ask: str, links: HostLinks) -> None:
     calls: dict[str, Callable[[HostAddress], object]] = {
         "has": lambda address: links.has(address, [PIECE], deadline_seconds=0.3),
         "delete": lambda address: links.delete(address, [PIECE], TENANT, deadline_seconds=0.3),
         "store": lambda address: links.store(address, PIECE, DATA, tenant_private=TENANT, deadline_seconds=0.3),
         "retrieve": lambda address: links.retrieve(address, PIECE, deadline_seconds=0.3),
+        "put root": lambda address: links.put_root(address, b"record", deadline_seconds=0.3),
+        "get root": lambda address: links.get_root(address, bytes(32), deadline_seconds=0.3),
     }
     silent = Fixed(None)
     with serving(silent, Counts()) as host:

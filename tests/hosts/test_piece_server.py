@@ -17,6 +17,7 @@ import pytest
 from layrfs.crypto import merkle
 from layrfs.crypto.identity import DUMMY_CA_PEM, NodeIdentity
 from layrfs.ids import PieceId
+from layrfs.model.root_record import BODY_LIMIT_BYTES, RootRecord
 from layrfs.network.links import HostLinks
 from layrfs.network.piece_server import Answer, Counts, Limits, Visit
 from layrfs.wire import messages
@@ -72,6 +73,8 @@ def frame(message: messages.Hello | messages.Request, body: bytes = b"") -> byte
 
 HELLO = frame(messages.Hello(NETWORK))
 STORE = messages.Store(PIECE, NodeIdentity(TENANT).public_key)
+ROOT = RootRecord.sign(TENANT, version=1, time_ms=1, body=bytes(BODY_LIMIT_BYTES))
+PUT_ROOT = encode(messages.PutRoot())
 
 FIRST_BYTES = {
     "nothing, then gone": b"",
@@ -142,6 +145,9 @@ def test_no_proper_hello(host: LocalHost, name: str) -> None:
 AFTER_HELLO = {
     "a second hello": HELLO,
     "a body where none belongs": frame(messages.Has((PIECE,)), b"body"),
+    "a body where a root record is asked for": frame(messages.GetRoot(ROOT.volume), ROOT.to_bytes()),
+    "a root record just too large": struct.pack("<II", len(PUT_ROOT), messages.ROOT_LIMIT_BYTES + 1) + PUT_ROOT,
+    "a root record as large as a piece": struct.pack("<II", len(PUT_ROOT), 5 << 20) + PUT_ROOT,
     "an answer": struct.pack("<II", len(encode(messages.Stored())), 0) + encode(messages.Stored()),
     "a header of 4 GiB": struct.pack("<II", 0xFFFFFFFF, 0),
     "a body of 4 GiB": struct.pack("<II", len(encode(STORE)), 0xFFFFFFFF) + encode(STORE),
@@ -231,6 +237,17 @@ def test_the_wrong_piece_is_never_on_the_disk(host: LocalHost, tmp_path: Path) -
         answer, _ = talk._response(deadline())
         assert answer == messages.Refused("wrong piece")
     assert [path for path in (tmp_path / "host").rglob("*") if path.is_file() and path.name != "format"] == []
+
+
+def test_root_records_as_large_as_they_may_be(host: LocalHost) -> None:
+    with greeted(host) as (connection, talk):
+        connection.sendall(frame(messages.PutRoot(), bytes(messages.ROOT_LIMIT_BYTES)))
+        assert talk._response(deadline())[0] == messages.Refused("bad root")
+        connection.sendall(frame(messages.PutRoot(), ROOT.to_bytes()) + frame(messages.GetRoot(ROOT.volume)))
+        assert talk._response(deadline())[0] == messages.RootKept()
+        answer, body_bytes = talk._response(deadline())
+        assert (answer, body_bytes) == (messages.RootFound(), len(ROOT.to_bytes()))
+        assert received(connection, body_bytes) == ROOT.to_bytes()
 
 
 def test_requests_may_come_in_one_go(host: LocalHost) -> None:

@@ -15,7 +15,7 @@ from layrfs.errors import Unavailable
 from layrfs.ids import NodeId, VolumeId
 from layrfs.model.records import HostAddress, NodeRecord
 from layrfs.model.root_record import RootRecord, root_places
-from layrfs.network.links import HostLinks
+from layrfs.network.links import HostLinks, HostRefused
 from layrfs.network.piece_server import Answer, Counts
 from layrfs.wire import messages
 from tests.fakes.hosts import FAR_FUTURE, FakeFinder
@@ -106,7 +106,7 @@ async def test_an_older_record_or_another_of_its_version_is_stale(world: World, 
 async def test_a_record_replanted_in_another_spelling_does_not_make_the_owners_stale(world: World) -> None:
     data = signed(1).to_bytes()
     for host in world.hosts:
-        with pytest.raises(roots_module.HostRefused) as refusal:
+        with pytest.raises(HostRefused) as refusal:
             world.links.put_root(host.address, b"\xdc\x00\x05" + data[1:], deadline_seconds=SECONDS)
         assert refusal.value.reason == "bad root"
     kept = await world.roots.publish(signed(1))

@@ -145,6 +145,17 @@ def test_a_root_record_is_kept_and_never_goes_back(host: OneHost) -> None:
     assert host.ask(messages.GetRoot(new.volume)) == Answer(messages.RootFound(), new.to_bytes())
 
 
+def test_a_host_with_records_enough_takes_no_other_volumes(tmp_path: Path) -> None:
+    host = OneHost(tmp_path)
+    known, other = (RootRecord.sign(bytes([key]) * 32, version=1, time_ms=1, body=b"") for key in (1, 2))
+    full = Host(HOST.node_id, NETWORK, host.pieces, RootStore(str(tmp_path), most=1), lambda: REPORT)
+    host.host = full
+    assert host.ask(messages.PutRoot(), known.to_bytes()) == Answer(messages.RootKept())
+    assert host.ask(messages.PutRoot(), other.to_bytes()) == refused("full")
+    assert host.ask(messages.PutRoot(), known.to_bytes()) == Answer(messages.RootKept())
+    assert host.ask(messages.PutRoot()) == refused("bad root"), "a request without its body"
+
+
 def test_what_a_store_request_makes_a_host_keep(host: OneHost) -> None:
     host.store()
     assert host.pieces.kept == {PIECE: (TENANT.public_key, DATA)}

@@ -1,5 +1,7 @@
 """A host keeps the newest root record of each volume, and never goes back."""
 
+import random
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from layrfs.crypto.root_body import open_root_body, seal_root_body
-from layrfs.errors import BadMessage, NoSpace, WrongBytes
+from layrfs.errors import BadMessage, LocalError, NoSpace, WrongBytes
 from layrfs.ids import VolumeId
 from layrfs.model.root_record import RootRecord, newest, root_places, verified_untrusted
 from layrfs.storage.root_store import RootStore
@@ -56,6 +58,59 @@ def test_a_damaged_file_is_no_record_and_can_be_replaced(tmp_path: Path) -> None
     assert store.get(kept.volume) is None
     assert store.put(kept.to_bytes())
     assert store.get(kept.volume) == kept.to_bytes()
+
+
+def test_a_damaged_file_is_set_aside_and_counts_no_more(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store, kept = RootStore(str(tmp_path), most=1), record(3)
+    store.put(kept.to_bytes())
+    path = tmp_path / "roots" / kept.volume.hex()
+    for _ in range(2):
+        path.write_bytes(b"damaged")
+        assert store.get(kept.volume) is None
+        assert [found.name for found in path.parent.iterdir()] == [path.name + ".damaged"]
+        assert store.put(kept.to_bytes()), "there is room for it again"
+    with pytest.raises(NoSpace):
+        store.put(record(1, key=OTHER).to_bytes())
+    reopened = RootStore(str(tmp_path), most=2)
+    assert reopened.put(record(1, key=OTHER).to_bytes()), "what was set aside is no volume"
+    assert "set aside" in caplog.text
+
+
+def test_the_record_of_another_volume_under_the_name_is_damage(tmp_path: Path) -> None:
+    store, ours, theirs = RootStore(str(tmp_path)), record(1), record(9, key=OTHER)
+    store.put(ours.to_bytes())
+    (tmp_path / "roots" / ours.volume.hex()).write_bytes(theirs.to_bytes())
+    assert store.get(ours.volume) is None
+    assert store.put(ours.to_bytes()), "their version 9 does not count against ours"
+
+
+def test_what_a_crash_left_unfinished_is_removed_and_not_counted(tmp_path: Path) -> None:
+    RootStore(str(tmp_path), most=1)
+    (tmp_path / "roots" / ".new-abc").write_bytes(b"half")
+    store = RootStore(str(tmp_path), most=1)
+    assert list((tmp_path / "roots").iterdir()) == []
+    assert store.put(record(1).to_bytes())
+
+
+def test_a_directory_that_cannot_be_used(tmp_path: Path) -> None:
+    (tmp_path / "roots").write_bytes(b"")
+    with pytest.raises(LocalError):
+        RootStore(str(tmp_path))
+
+
+def test_a_file_that_cannot_be_read_now_is_not_missing(tmp_path: Path) -> None:
+    (tmp_path / "roots" / record(1).volume.hex()).mkdir(parents=True)
+    with pytest.raises(LocalError):
+        RootStore(str(tmp_path)).get(record(1).volume)
+
+
+def test_of_many_at_once_the_highest_version_stays(tmp_path: Path) -> None:
+    store, rivals = RootStore(str(tmp_path)), [record(version) for version in range(1, 25)]
+    random.Random(7).shuffle(rivals)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda one: store.put(one.to_bytes()), rivals))
+    assert store.get(rivals[0].volume) == record(24).to_bytes()
+    assert len(list((tmp_path / "roots").iterdir())) == 1
 
 
 @given(st.binary(max_size=300))
