@@ -145,7 +145,7 @@ def test_no_proper_hello(host: LocalHost, name: str) -> None:
 AFTER_HELLO = {
     "a second hello": HELLO,
     "a body where none belongs": frame(messages.Has((PIECE,)), b"body"),
-    "a body where a root record is asked for": frame(messages.GetRoot(ROOT.volume), ROOT.to_bytes()),
+    "a body where a root record is asked for": frame(messages.GetRoot(ROOT.volume), b"body"),
     "a root record just too large": struct.pack("<II", len(PUT_ROOT), messages.ROOT_LIMIT_BYTES + 1) + PUT_ROOT,
     "a root record as large as a piece": struct.pack("<II", len(PUT_ROOT), 5 << 20) + PUT_ROOT,
     "an answer": struct.pack("<II", len(encode(messages.Stored())), 0) + encode(messages.Stored()),
