@@ -56,7 +56,10 @@ class Roots:
             try:
                 await self._call(partial(self._links.put_root, host.address, data, deadline_seconds=DEADLINE_SECONDS))
             except HostRefused as error:
-                stale = stale or error.reason == "stale"
+                if error.reason == "stale" and await self._has_another(host, record):
+                    stale = True
+                else:
+                    self._finder.suspect(host.node_id)
             except RemoteError:
                 self._finder.suspect(host.node_id)
             else:
@@ -97,6 +100,19 @@ class Roots:
         if not answers:
             raise Unavailable("No host answers that could know the volume.")
         return newest(found)
+
+    async def _has_another(self, host: NodeRecord, record: RootRecord) -> bool:
+        """Whether a host that calls a record stale can show why: a word alone would stop the owner from publishing."""
+        try:
+            data = await self._call(
+                partial(self._links.get_root, host.address, self._volume, deadline_seconds=DEADLINE_SECONDS)
+            )
+            other = None if data is None else verified_untrusted(data)
+        except RemoteError:
+            return False
+        return (
+            other is not None and other.volume == self._volume and other.version >= record.version and other != record
+        )
 
     async def _hosts(self, count: int) -> list[NodeRecord]:
         hosts: dict[NodeId, NodeRecord] = {}
