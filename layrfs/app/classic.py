@@ -21,8 +21,9 @@ from layrfs.model.status import ProgressReport
 from layrfs.pipeline.manifests import check_volume, restore
 from layrfs.pipeline.transfers import Transfers
 from layrfs.storage.content import Catalog
+from layrfs.vfs.attributes import Owner
 from layrfs.vfs.contents import Contents
-from layrfs.vfs.filesystem import Filesystem, Owner
+from layrfs.vfs.filesystem import Filesystem
 
 COPY_BYTES = 1 << 20
 

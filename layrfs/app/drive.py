@@ -89,7 +89,7 @@ class Drive:
                 async with trio.open_nursery() as nursery:
                     await nursery.start(membership.run)
                     network_id = await _network_id(membership)
-                    keys = _worker_keys(self.keys, identity, network_id)
+                    keys = WorkerKeys.of(self.keys, identity.private, network_id)
                     parts = _Parts(self, keys, membership, database, catalog)
                     await _run(parts, mountpoint, ready)
                     nursery.cancel_scope.cancel()
@@ -105,14 +105,15 @@ class _Parts:
         self.volume, self.options, self.membership = volume, options, membership
         self.database, self.catalog = database, catalog
         self.losses = Losses()
+        identity = NodeIdentity.from_private(worker_keys.node_private)
         self.transfers = PooledTransfers(
             WorkerPool(worker_keys, workers=options.workers),
             membership,
             find_content=catalog.find_content,
             on_bad_piece=self._bad_piece,
-            own_node=NodeIdentity.from_private(worker_keys.node_private).node_id,
+            own_node=identity.node_id,
         )
-        self.links = HostLinks(NodeIdentity.from_private(worker_keys.node_private), worker_keys.network_id)
+        self.links = HostLinks(identity, worker_keys.network_id)
         self.publisher = Publisher(
             database=database,
             transfers=self.transfers,
@@ -198,17 +199,6 @@ async def _network_id(membership: Membership) -> bytes:
     with trio.move_on_after(NETWORK_SECONDS):
         return await membership.network_id()
     raise Unreachable("the network cannot be reached, and this volume was never on it before; check the seeds")
-
-
-def _worker_keys(keys: VolumeKeys, identity: NodeIdentity, network_id: bytes) -> WorkerKeys:
-    return WorkerKeys(
-        content=keys.content,
-        mask=keys.mask,
-        digest=keys.digest_key,
-        volume=keys.volume_id,
-        node_private=identity.private,
-        network_id=network_id,
-    )
 
 
 async def _run(parts: _Parts, mountpoint: str | None, ready: Callable[[], None]) -> None:

@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Protocol
 
-import msgspec
 import trio
 
 from layrfs.app.roots import Kept
@@ -28,11 +27,12 @@ from layrfs.errors import LayrError, LocalError, OwnerError, RemoteError, Unavai
 from layrfs.ids import NodeId, PieceId
 from layrfs.model.history import METADATA_INODE, History, Kind, Segment
 from layrfs.model.redundancy import Redundancy
-from layrfs.model.root_record import BODY_LIMIT_BYTES, RootRecord
+from layrfs.model.root_record import BODY_LIMIT_BYTES, RootRecord, verified_untrusted
 from layrfs.model.shard_format import MAX_PAYLOAD_BYTES
 from layrfs.model.shards import ShardRecord
 from layrfs.pipeline.transfers import SourcePart, Stored, Transfers
 from layrfs.policy.history import checkpoint_due, first_merged
+from layrfs.storage.cache_files import failed
 from layrfs.storage.changes import ChangeLog, combined, write_blob, write_checkpoint
 from layrfs.storage.database import Database
 from layrfs.storage.journal import Journal
@@ -73,6 +73,17 @@ class Discarder(Transfers, Protocol):
     async def discard(self, pieces: Sequence[tuple[PieceId, NodeId]]) -> None: ...
 
 
+def mark_prepared(marks: Journal, history: History, record: RootRecord) -> None:
+    """This is the newest version of the volume, as far as this machine knows."""
+    marks.set_mark("history", history.to_bytes())
+    marks.set_mark("root", record.to_bytes())
+
+
+def mark_published(marks: Journal, record: RootRecord) -> None:
+    """Hosts keep this version."""
+    marks.set_mark("published", record.version)
+
+
 class Publisher:
     """One volume's; ``run`` once."""
 
@@ -102,14 +113,14 @@ class Publisher:
         self._repeat_at = 0.0
         history, root = self._marks.mark("history"), self._marks.mark("root")
         self._history = History.from_bytes(history) if isinstance(history, bytes) else History()
-        self._record = msgspec.msgpack.decode(root, type=RootRecord) if isinstance(root, bytes) else None
+        self._record = verified_untrusted(root) if isinstance(root, bytes) else None
         self._published = int(self._marks.mark("published") or 0)
         self.problem: str | None = None
         """Why the network does not learn of changes, in a sentence."""
         try:
             os.makedirs(directory, mode=0o700, exist_ok=True)
         except OSError as error:
-            raise LocalError(f"{directory} cannot be used: {error.strerror}") from error
+            raise failed(error, directory) from error
 
     @property
     def version(self) -> int:
@@ -225,7 +236,7 @@ class Publisher:
             with open(path, "wb") as file:
                 file.write(together)
         except OSError as error:
-            raise LocalError(f"{path} cannot be written: {error.strerror}") from error
+            raise failed(error, path) from error
         return together
 
     async def _upload(self, kind: Kind, number: int, path: str, source: str | bytes) -> Segment:
@@ -253,8 +264,7 @@ class Publisher:
         old = [shard for segment in self._history.segments for shard in segment.shards if shard.id not in new]
         pieces = [(piece.id, piece.host) for shard in old for piece in shard.pieces]
         self._changes.retire(pieces, int(time.time()))
-        self._marks.set_mark("history", history.to_bytes())
-        self._marks.set_mark("root", record.to_bytes())
+        mark_prepared(self._marks, history, record)
         self._history, self._record = history, record
 
     async def _announce(self, record: RootRecord) -> None:
@@ -271,7 +281,7 @@ class Publisher:
         self._repeat_at = trio.current_time() + (REPEAT_SECONDS if kept.hosts < FEW_HOSTS else REFRESH_SECONDS)
         if self._published != record.version:
             self._published = record.version
-            self._marks.set_mark("published", record.version)
+            mark_published(self._marks, record)
             await self._database.sync()
 
     async def _drop_retired(self) -> None:

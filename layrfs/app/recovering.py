@@ -6,7 +6,6 @@ know the command line. Invariant: the volume's database appears under its name c
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -16,36 +15,29 @@ import msgspec
 import trio
 
 from layrfs.app.membership import Membership
+from layrfs.app.publishing import mark_prepared, mark_published
 from layrfs.app.roots import Roots
 from layrfs.config import MountOptions, Paths
-from layrfs.crypto.identity import NodeIdentity
 from layrfs.crypto.keys import VolumeKeys
 from layrfs.crypto.root_body import open_root_body
-from layrfs.errors import CorruptFile, LocalError, NotFound, Unavailable
-from layrfs.model.history import History, Segment
+from layrfs.errors import CorruptFile, NotFound, Unavailable
+from layrfs.model.history import History
 from layrfs.model.root_record import RootRecord
-from layrfs.model.shard_format import MAX_PAYLOAD_BYTES
 from layrfs.network.links import HostLinks
+from layrfs.pipeline import manifests
 from layrfs.pipeline.jobs import WorkerKeys
 from layrfs.pipeline.pool import WorkerPool
 from layrfs.pipeline.pooled import PooledTransfers
-from layrfs.pipeline.transfers import TargetPart, Transfers
-from layrfs.storage.changes import read_blob, restore
+from layrfs.pipeline.transfers import Transfers
+from layrfs.storage.changes import lose_unsent, read_blob, restore, settle
 from layrfs.storage.database import Database
 from layrfs.storage.journal import Journal
 from layrfs.storage.keyring import load_or_create_identity
-
-_log = logging.getLogger(__name__)
 
 HOSTS_SECONDS = 30.0
 """How long hosts are sought, and a record among them."""
 
 PAUSE_SECONDS = 0.5
-_LOST = (
-    "INSERT OR IGNORE INTO block(inode, number, content, length) SELECT u.inode, u.block, 0, 0 FROM unsent u"
-    " JOIN inode i ON i.number = u.inode"
-)
-_OLDER = "SELECT count(DISTINCT u.inode) FROM unsent u JOIN block b ON b.inode = u.inode AND b.number = u.block"
 
 Say = Callable[[str], None]
 
@@ -76,7 +68,7 @@ async def recover(paths: Paths, volume: str, keys: VolumeKeys, say: Say) -> Reco
         if patience.cancelled_caught:
             raise Unavailable("The network cannot be reached; check the seeds.")
         transfers = PooledTransfers(
-            WorkerPool(_worker_keys(keys, identity, network_id), workers=MountOptions().workers),
+            WorkerPool(WorkerKeys.of(keys, identity.private, network_id), workers=MountOptions().workers),
             membership,
             find_content=lambda _digests: {},
             on_bad_piece=lambda *_what: None,
@@ -92,17 +84,6 @@ async def recover(paths: Paths, volume: str, keys: VolumeKeys, say: Say) -> Reco
             links.close()
         nursery.cancel_scope.cancel()
     return recovered
-
-
-def _worker_keys(keys: VolumeKeys, identity: NodeIdentity, network_id: bytes) -> WorkerKeys:
-    return WorkerKeys(
-        content=keys.content,
-        mask=keys.mask,
-        digest=keys.digest_key,
-        volume=keys.volume_id,
-        node_private=identity.private,
-        network_id=network_id,
-    )
 
 
 async def _newest(roots: Roots) -> RootRecord:
@@ -134,26 +115,15 @@ async def restore_record(
     os.makedirs(directory, mode=0o700)
     try:
         for segment in history.segments:
-            await _download(transfers, segment, os.path.join(directory, str(segment.number)))
-        await trio.to_thread.run_sync(partial(_build, directory, history, paths.database(volume)))
+            blob = os.path.join(directory, str(segment.number))
+            await manifests.restore(segment.manifest(keys.volume_id), transfers, blob, lambda _done, _total: None)
+        database = os.path.join(directory, "metadata.db")
+        await trio.to_thread.run_sync(partial(_build, directory, history, database))
+        recovered = _settled(database, keys, history, record)
+        await trio.to_thread.run_sync(settle, database, paths.database(volume))
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-    return _settled(paths.database(volume), keys, history, record)
-
-
-async def _download(transfers: Transfers, segment: Segment, path: str) -> None:
-    await trio.to_thread.run_sync(_create, path, segment.blob_bytes)
-    for block, shard in enumerate(segment.shards):
-        target = TargetPart(path, block * MAX_PAYLOAD_BYTES, 0, shard.plain_bytes)
-        await transfers.download(shard, [target], urgent=True)
-
-
-def _create(path: str, size: int) -> None:
-    try:
-        with open(path, "wb") as file:
-            file.truncate(size)
-    except OSError as error:
-        raise LocalError(f"{path} cannot be written: {error.strerror}") from error
+    return recovered
 
 
 def _build(directory: str, history: History, database: str) -> None:
@@ -162,8 +132,7 @@ def _build(directory: str, history: History, database: str) -> None:
     changes: list[str] = []
     for segment in history.segments:
         plain = os.path.join(directory, f"{segment.number}.plain")
-        with open(plain, "wb") as output:
-            read_blob(os.path.join(directory, str(segment.number)), segment.kind, output)
+        read_blob(os.path.join(directory, str(segment.number)), segment.kind, plain)
         if segment.kind == "checkpoint":
             checkpoint, changes = plain, []
         else:
@@ -177,17 +146,12 @@ def _bytes_of(path: str) -> bytes:
 
 
 def _settled(path: str, keys: VolumeKeys, history: History, record: RootRecord) -> Recovered:
-    """What never reached a host is marked lost, so that nobody takes zeros for it."""
     with Database(path) as database:
         if database.value("SELECT value FROM volume WHERE name = 'id'") != keys.volume_id:
             raise CorruptFile("The history found belongs to another volume.")
-        older: int = database.value(_OLDER)
-        database.write(_LOST)
-        database.write("DELETE FROM unsent")
+        lost, older = lose_unsent(database)
         marks = Journal(database)
-        marks.set_mark("history", history.to_bytes())
-        marks.set_mark("root", record.to_bytes())
-        marks.set_mark("published", record.version)
+        mark_prepared(marks, history, record)
+        mark_published(marks, record)
         files: int = database.value("SELECT count(*) FROM inode WHERE nlink > 0 AND number > 1")
-        lost: int = database.value("SELECT count(DISTINCT inode) FROM block WHERE content = 0")
     return Recovered(record.version, history.device, history.time_ms, files, lost, older)

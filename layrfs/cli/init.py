@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
 
 from layrfs.cli.arguments import add_passfile
 from layrfs.cli.passphrase import new_passphrase
@@ -97,23 +96,18 @@ def _create_with_phrase_file(
     sys.stdout.write(f"The recovery phrase is in {phrase_file}: keep it away from this machine.\n")
 
 
-@contextlib.contextmanager
-def save_volume(
-    paths: Paths, volume: str, phrase: str, passphrase: str | None, seeds: tuple[str, ...]
-) -> Iterator[None]:
-    """Directories and network before the block, the key file, which makes it a volume, after it."""
-    from layrfs.storage.keyring import save_volume_key
-
+def prepare_volume(paths: Paths, volume: str, seeds: tuple[str, ...]) -> None:
+    """Directories, and the choice of a network when none was made yet. The key file, saved later, makes it a volume."""
     paths.prepare(volume)
     if NetworkConfig.load(paths.network_file) is None:
         _choose_network(paths, seeds)
-    yield
-    save_volume_key(paths.volume_key(volume), phrase, passphrase)
 
 
 def _save(paths: Paths, volume: str, phrase: str, passphrase: str | None, seeds: tuple[str, ...]) -> None:
-    with save_volume(paths, volume, phrase, passphrase, seeds):
-        pass
+    from layrfs.storage.keyring import save_volume_key
+
+    prepare_volume(paths, volume, seeds)
+    save_volume_key(paths.volume_key(volume), phrase, passphrase)
 
 
 def _choose_network(paths: Paths, seeds: tuple[str, ...]) -> None:

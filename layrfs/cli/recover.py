@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import getpass
-import os
 import sys
 import time
 
 from layrfs import logs
 from layrfs.cli.arguments import add_passfile
-from layrfs.cli.init import check_network, save_volume
+from layrfs.cli.init import check_network, prepare_volume
 from layrfs.cli.passphrase import new_passphrase
 from layrfs.cli.rendering import say, shown_count
 from layrfs.config import DEFAULT_VOLUME, Paths, valid_volume_name
@@ -35,6 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from layrfs.app.recovering import recover
     from layrfs.crypto.keys import VolumeKeys
+    from layrfs.storage.keyring import save_volume_key
 
     paths = Paths.from_environment()
     volume, seeds = valid_volume_name(arguments.volume), tuple(arguments.seeds)
@@ -44,16 +43,10 @@ def run(arguments: argparse.Namespace) -> int:
     phrase = _phrase(arguments.phrase_file)
     keys = VolumeKeys.from_phrase(phrase)
     passphrase = new_passphrase(arguments.passfile, ask=arguments.ask_passphrase)
-    recovered = None
-    try:
-        with save_volume(paths, volume, phrase, passphrase, seeds):
-            logs.configure(paths.log_file(volume), verbose=False)
-            recovered = trio.run(recover, paths, volume, keys, say)
-    except BaseException:
-        for name in (paths.database(volume), f"{paths.database(volume)}-wal", f"{paths.database(volume)}-shm"):
-            with contextlib.suppress(OSError):
-                os.unlink(name)
-        raise
+    prepare_volume(paths, volume, seeds)
+    logs.configure(paths.log_file(volume), verbose=False)
+    recovered = trio.run(recover, paths, volume, keys, say)
+    save_volume_key(paths.volume_key(volume), phrase, passphrase)
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(recovered.time_ms / 1000))
     say(f"{shown_count(recovered.files, 'file')} as of {when}, written by {recovered.device or 'another machine'}")
     if recovered.lost:

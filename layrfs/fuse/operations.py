@@ -34,8 +34,9 @@ from pyfuse3 import (
 from layrfs.fuse.attributes import entry_attributes, no_entry, statvfs_data
 from layrfs.fuse.errnos import answered, fuse_error
 from layrfs.ids import InodeNumber
+from layrfs.vfs.attributes import Changes, Owner
 from layrfs.vfs.directories import DOT_DOT_COOKIE
-from layrfs.vfs.filesystem import SYMLINK_MODE, Changes, Filesystem, Owner
+from layrfs.vfs.filesystem import SYMLINK_MODE, Filesystem
 from layrfs.vfs.inodes import Inode
 
 

@@ -13,6 +13,9 @@ import msgspec
 import zstandard
 
 from layrfs.errors import BadMessage
+from layrfs.ids import BlockNumber, VolumeId
+from layrfs.model.manifest import Manifest, ManifestBlock, ManifestShard
+from layrfs.model.shard_format import MAX_PAYLOAD_BYTES
 from layrfs.model.shards import ShardRecord
 from layrfs.wire.codec import Uint63
 
@@ -33,6 +36,14 @@ class Segment(msgspec.Struct, frozen=True):
     number: Uint63
     blob_bytes: Uint63
     shards: Annotated[tuple[ShardRecord, ...], msgspec.Meta(min_length=1)]
+
+    def manifest(self, volume: VolumeId) -> Manifest:
+        """The blob as the file it could be: how any file's bytes are fetched, this one's are too."""
+        shards = (
+            ManifestShard(record, (ManifestBlock(BlockNumber(number), 0, record.plain_bytes),))
+            for number, record in enumerate(self.shards)
+        )
+        return Manifest(b"segment", self.blob_bytes, MAX_PAYLOAD_BYTES, volume, tuple(shards))
 
 
 class History(msgspec.Struct, frozen=True):

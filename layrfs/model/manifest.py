@@ -200,6 +200,6 @@ def _hex(text: str, length: int) -> bytes:
     return value
 
 
-def _require(condition: bool, complaint: str) -> None:  # noqa: FBT001 - reads as an assertion
+def _require(condition: bool, complaint: str) -> None:  # noqa: FBT001 - the condition asserted, not a switch
     if not condition:
         raise ValueError(complaint)

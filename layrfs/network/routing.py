@@ -30,7 +30,7 @@ FAILURES_UNTIL_GONE = 2
 _ID_BITS = 160
 
 
-class Contact(Node):  # type: ignore[misc]  # the package has no types
+class Contact(Node):  # type: ignore[misc]  # kademlia ships no types
     """A node that answered: where, when, and how often it has failed to since."""
 
     def __init__(self, node_id: NodeId, address: Address, heard: float) -> None:
@@ -44,7 +44,7 @@ class Contact(Node):  # type: ignore[misc]  # the package has no types
         self.triple = pack_triple(node_id, address.host, address.port)
 
 
-class _Buckets(RoutingTable):  # type: ignore[misc]  # the package has no types
+class _Buckets(RoutingTable):  # type: ignore[misc]  # kademlia ships no types
     """The package's table without its detours."""
 
     def add_contact(self, node: Contact) -> None:

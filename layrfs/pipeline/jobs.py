@@ -14,6 +14,7 @@ from typing import Literal
 
 import msgspec
 
+from layrfs.crypto.keys import VolumeKeys
 from layrfs.errors import (
     BadMessage,
     LayrError,
@@ -44,6 +45,11 @@ class WorkerKeys(msgspec.Struct, frozen=True):
     volume: VolumeId
     node_private: bytes
     network_id: bytes
+
+    @classmethod
+    def of(cls, keys: VolumeKeys, node_private: bytes, network_id: bytes) -> WorkerKeys:
+        """The part of a volume's keys that workers need, and who they are in which network."""
+        return cls(keys.content, keys.mask, keys.digest_key, keys.volume_id, node_private, network_id)
 
     def __repr__(self) -> str:
         return f"WorkerKeys(volume={self.volume.hex()})"
@@ -201,12 +207,14 @@ def pack(message: ToWorker | FromWorker) -> bytes:
 
 def to_worker_untrusted(body: bytes) -> ToWorker:
     """What the main process said; BadMessage for anything else."""
-    return decode_untrusted(ToWorker, body, limit=MESSAGE_LIMIT_BYTES)  # type: ignore[arg-type]  # a union
+    message: ToWorker = decode_untrusted(ToWorker, body, limit=MESSAGE_LIMIT_BYTES)
+    return message
 
 
 def from_worker_untrusted(body: bytes) -> FromWorker:
     """What a worker said; BadMessage for anything else."""
-    return decode_untrusted(FromWorker, body, limit=MESSAGE_LIMIT_BYTES)  # type: ignore[arg-type]  # a union
+    message: FromWorker = decode_untrusted(FromWorker, body, limit=MESSAGE_LIMIT_BYTES)
+    return message
 
 
 class Unpacker:

@@ -212,11 +212,11 @@ class CacheFiles:
     def sync(self, inode: InodeNumber) -> None:
         """Return when the file's data and its name are on the disk. For a thread."""
         path = self.path(inode)
-        _sync(path, os.fdatasync)
+        sync_path(path, os.fdatasync)
         for directory in (os.path.dirname(path), self.directory):
             if directory in self._new_names:
                 self._new_names.discard(directory)
-                _sync(directory, os.fsync)
+                sync_path(directory, os.fsync)
 
     def sync_all(self) -> None:
         """Return when every cache file is on the disk. For a thread."""
@@ -278,7 +278,8 @@ def _open(path: str) -> int:
         return -1
 
 
-def _sync(path: str, flush: Callable[[int], None]) -> None:
+def sync_path(path: str, flush: Callable[[int], None]) -> None:
+    """Return when a file or directory is on the disk; at once when it is gone. Raises ``NoSpace``, ``LocalError``."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:

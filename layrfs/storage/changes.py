@@ -12,7 +12,6 @@ import contextlib
 import os
 import secrets
 from collections.abc import Iterable, Sequence
-from typing import BinaryIO
 
 import apsw
 import zstandard
@@ -20,6 +19,7 @@ import zstandard
 from layrfs.errors import BadMessage, CorruptFile, LocalError
 from layrfs.ids import NodeId, PieceId
 from layrfs.model.history import END, HEADER_BYTES, NONCE_BYTES, Kind, blob_header, check_blob_header
+from layrfs.storage.cache_files import failed, sync_path
 from layrfs.storage.database import Database
 from layrfs.storage.schema import APPLICATION_ID, INDEXES, SCHEMA_VERSION, TABLES, VOLUME_TABLES
 
@@ -29,8 +29,6 @@ ROWS_TOGETHER = 64
 
 LEVEL = 6
 """zstd; metadata is small, and sent to many hosts."""
-
-RETIRED = "DELETE FROM local_retired WHERE piece = ?"
 
 
 class ChangeLog:
@@ -72,14 +70,14 @@ class ChangeLog:
 
     def forget_retired(self, pieces: Iterable[PieceId]) -> None:
         """Their hosts were asked to drop them."""
-        self._database.write_many(RETIRED, [(piece,) for piece in pieces])
+        self._database.write_many("DELETE FROM local_retired WHERE piece = ?", ((piece,) for piece in pieces))
 
 
 def combined(changesets: Sequence[bytes]) -> bytes:
     """Changesets in order as one with the same effect."""
     if len(changesets) == 1:
         return changesets[0]
-    builder = apsw.ChangesetBuilder()  # type: ignore[no-untyped-call]  # its stub forgets the return type
+    builder = apsw.ChangesetBuilder()  # type: ignore[no-untyped-call]  # apsw's stub leaves __init__ untyped
     try:
         for changes in changesets:
             builder.add(changes)
@@ -105,21 +103,21 @@ def write_blob(path: str, kind: Kind, source: str | bytes) -> int:
             blob.write(END)
             return blob.tell()
     except OSError as error:
-        raise LocalError(f"{path} cannot be written: {error.strerror}") from error
+        raise failed(error, path) from error
 
 
-def read_blob(path: str, kind: Kind, output: BinaryIO) -> None:
-    """What is in a blob. Raises ``BadMessage``, ``LocalError``."""
+def read_blob(path: str, kind: Kind, output: str) -> None:
+    """Write what is in a blob to another file. Raises ``BadMessage``, ``NoSpace``, ``LocalError``."""
     try:
-        with open(path, "rb") as blob:
+        with open(path, "rb") as blob, open(output, "wb") as plain:
             check_blob_header(blob.read(HEADER_BYTES), kind)
             frame = zstandard.ZstdDecompressor().decompressobj()
             while not frame.eof and (data := blob.read(COPY_BYTES)):
-                output.write(frame.decompress(data))
+                plain.write(frame.decompress(data))
             if not frame.eof or frame.unused_data + blob.read() != END:
                 raise BadMessage("a segment of the volume's history does not end as one")
     except OSError as error:
-        raise LocalError(f"{path} cannot be read: {error.strerror}") from error
+        raise failed(error, path) from error
     except zstandard.ZstdError as error:
         raise BadMessage(f"a segment of the volume's history is damaged: {error}") from None
 
@@ -142,8 +140,7 @@ def write_checkpoint(database_path: str, output: str) -> int:
             last: int = connection.execute("SELECT coalesce(max(number), 0) FROM main.local_change").get
             for statement in _table_statements(connection):
                 connection.execute(statement)
-            for table in VOLUME_TABLES:
-                connection.execute(f"INSERT INTO copy.{table} SELECT * FROM main.{table}")  # noqa: S608
+            _copy_rows(connection, "main", "copy")
         connection.execute("DETACH DATABASE copy")
     except apsw.Error as error:
         raise LocalError(f"no checkpoint of {database_path} could be made: {error}") from error
@@ -186,15 +183,21 @@ def restore(path: str, checkpoint: str | None, changesets: Iterable[bytes]) -> N
         raise CorruptFile(f"The volume's history does not fit together: {error}") from error
     finally:
         connection.close()
-    _settle(partial, path)
+    settle(partial, path)
 
 
 def _fill(connection: apsw.Connection, checkpoint: str) -> None:
     connection.execute("ATTACH DATABASE ? AS copy", (checkpoint,))
     with connection:
-        for table in VOLUME_TABLES:
-            connection.execute(f"INSERT INTO main.{table} SELECT * FROM copy.{table}")  # noqa: S608
+        _copy_rows(connection, "copy", "main")
     connection.execute("DETACH DATABASE copy")
+
+
+def _copy_rows(connection: apsw.Connection, source: str, target: str) -> None:
+    """Of every volume table, from one attached database to another."""
+    for table in VOLUME_TABLES:
+        statement = f"INSERT INTO {target}.{table} SELECT * FROM {source}.{table}"  # noqa: S608 - SQL cannot bind names
+        connection.execute(statement)
 
 
 def _no_conflict(_reason: int, _change: apsw.TableChange) -> int:
@@ -202,16 +205,28 @@ def _no_conflict(_reason: int, _change: apsw.TableChange) -> int:
     return apsw.SQLITE_CHANGESET_ABORT
 
 
-def _settle(partial: str, path: str) -> None:
-    """The name appears when the bytes are on the disk."""
+def settle(partial: str, path: str) -> None:
+    """A finished file gets its name, when its bytes are on the disk."""
+    sync_path(partial, os.fsync)
     try:
-        for name, flags in ((partial, os.O_RDONLY), (os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)):
-            if flags & os.O_DIRECTORY:
-                os.rename(partial, path)
-            descriptor = os.open(name, flags | os.O_CLOEXEC)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        os.rename(partial, path)
     except OSError as error:
-        raise LocalError(f"{path} cannot be written: {error.strerror}") from error
+        raise failed(error, path) from error
+    sync_path(os.path.dirname(path), os.fsync)
+
+
+def lose_unsent(database: Database) -> tuple[int, int]:
+    """On the machine that recovered a volume: what was on no host is marked lost, so that nobody takes zeros for it.
+
+    The number of files with lost blocks, and of files with blocks that are back as they were before.
+    """
+    older: int = database.value(
+        "SELECT count(DISTINCT u.inode) FROM unsent u JOIN block b ON b.inode = u.inode AND b.number = u.block"
+    )
+    database.write(
+        "INSERT OR IGNORE INTO block(inode, number, content, length) SELECT u.inode, u.block, 0, 0 FROM unsent u"
+        " JOIN inode i ON i.number = u.inode"
+    )
+    database.write("DELETE FROM unsent")
+    lost: int = database.value("SELECT count(DISTINCT inode) FROM block WHERE content = 0")
+    return lost, older

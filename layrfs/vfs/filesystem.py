@@ -15,7 +15,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
 
 from layrfs.errors import InvalidArgument, IsADirectory, LayrError, NoSpace, NotFound
 from layrfs.ids import ROOT_INODE, InodeNumber
@@ -23,7 +22,8 @@ from layrfs.model.redundancy import Redundancy
 from layrfs.model.sharding import Sharding
 from layrfs.storage.database import Database
 from layrfs.storage.tree import Tree
-from layrfs.vfs import permissions
+from layrfs.vfs import attributes, permissions
+from layrfs.vfs.attributes import Changes, Owner
 from layrfs.vfs.contents import Contents, FileContent
 from layrfs.vfs.directories import MAX_NAME_BYTES, Directories, Listing
 from layrfs.vfs.inodes import Inode, Inodes
@@ -32,29 +32,8 @@ from layrfs.vfs.policies import Policies
 from layrfs.vfs.statfs import Space, Statistics, statistics
 from layrfs.vfs.xattrs import ExtendedAttributes, VirtualAttributes
 
-DAY_NS = 24 * 3600 * 10**9
-
 ROOT_MODE = stat.S_IFDIR | 0o755
 SYMLINK_MODE = stat.S_IFLNK | 0o777
-
-
-class Owner(NamedTuple):
-    """Who something new belongs to."""
-
-    uid: int
-    gid: int
-
-
-class Changes(NamedTuple):
-    """Attributes to set; None leaves one as it is."""
-
-    mode: int | None = None
-    uid: int | None = None
-    gid: int | None = None
-    size: int | None = None
-    atime_ns: int | None = None
-    mtime_ns: int | None = None
-    ctime_ns: int | None = None
 
 
 class OpenFile:
@@ -198,7 +177,7 @@ class Filesystem:
     def listing(self, number: InodeNumber, position: int) -> Iterator[Listing]:
         """The names of a directory, see ``Directories.listing``. ``refer`` to those that are handed on."""
         inode = self._inodes.get(number)
-        if _is_stale(inode.atime_ns, inode.mtime_ns, inode.ctime_ns, now := self._inodes.now_ns()):
+        if attributes.is_read_noted(inode, now := self._inodes.now_ns()):
             inode.atime_ns = now
             self._inodes.changed(inode)
         return self._directories.listing(number, position)
@@ -242,18 +221,7 @@ class Filesystem:
         if changes.size is not None:
             await self._resize(number, changes.size)
         inode = self._inodes.get(number)
-        now = self._inodes.now_ns()
-        if changes.mode is not None:
-            inode.mode = permissions.with_permissions(inode.mode, changes.mode)
-        if changes.uid is not None or changes.gid is not None:
-            inode.uid = inode.uid if changes.uid is None else changes.uid
-            inode.gid = inode.gid if changes.gid is None else changes.gid
-            inode.mode = inode.mode if changes.mode is not None else permissions.without_privileges(inode.mode)
-        if changes.atime_ns is not None:
-            inode.atime_ns = changes.atime_ns
-        if changes.mtime_ns is not None:
-            inode.mtime_ns = changes.mtime_ns
-        inode.ctime_ns = now if changes.ctime_ns is None else changes.ctime_ns
+        attributes.apply(changes, inode, self._inodes.now_ns())
         self._inodes.changed(inode)
         return inode
 
@@ -304,7 +272,7 @@ class Filesystem:
         length = min(length, inode.size - offset)
         if length <= 0:
             return b""
-        if _is_stale(inode.atime_ns, inode.mtime_ns, inode.ctime_ns, now := self._inodes.now_ns()):
+        if attributes.is_read_noted(inode, now := self._inodes.now_ns()):
             inode.atime_ns = now
             self._inodes.changed(inode)
         data = file.content.read_now(offset, length)
@@ -402,8 +370,3 @@ class Filesystem:
         if inode.is_file:
             self._contents.remove(inode.number)
         self._inodes.delete(inode)
-
-
-def _is_stale(atime_ns: int, mtime_ns: int, ctime_ns: int, now_ns: int) -> bool:
-    """Whether a read updates the access time: as ``relatime`` does, once after each change and once a day."""
-    return atime_ns <= mtime_ns or atime_ns <= ctime_ns or now_ns - atime_ns > DAY_NS

@@ -5,7 +5,8 @@ Decoding checks the size first, then the shape against the type, so that what co
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeVar
+from types import UnionType
+from typing import Annotated, Any, TypeVar, overload
 
 import msgspec
 
@@ -27,7 +28,11 @@ def encode(value: msgspec.Struct) -> bytes:
     return _encoder.encode(value)
 
 
-def decode_untrusted(kind: type[T], data: bytes | bytearray | memoryview, *, limit: int) -> T:
+@overload
+def decode_untrusted(kind: type[T], data: bytes | bytearray | memoryview, *, limit: int) -> T: ...
+@overload
+def decode_untrusted(kind: UnionType, data: bytes | bytearray | memoryview, *, limit: int) -> Any: ...
+def decode_untrusted(kind: type[T] | UnionType, data: bytes | bytearray | memoryview, *, limit: int) -> Any:
     """A `kind` (a struct or a union of tagged ones) from a stranger's bytes, at most `limit` of them; or BadMessage."""
     if len(data) > limit:
         raise BadMessage(f"a message of {len(data)} bytes where {limit} is the limit")
@@ -37,7 +42,7 @@ def decode_untrusted(kind: type[T], data: bytes | bytearray | memoryview, *, lim
         raise BadMessage(f"a message is not what the protocol says: {error}") from None
 
 
-def _decoder(kind: type[T]) -> msgspec.msgpack.Decoder[T]:
+def _decoder(kind: type[T] | UnionType) -> msgspec.msgpack.Decoder[Any]:
     """Building a decoder costs more than using it: one for each type, and types are few."""
     decoder = _decoders.get(kind)
     if decoder is None:

@@ -172,12 +172,14 @@ def hello_untrusted(header: bytes | bytearray) -> Hello:
 
 def request_untrusted(header: bytes | bytearray) -> Request:
     """Any later message of a client; BadMessage for anything else."""
-    return decode_untrusted(Request, header, limit=HEADER_LIMIT)  # type: ignore[arg-type]  # a union
+    request: Request = decode_untrusted(Request, header, limit=HEADER_LIMIT)
+    return request
 
 
 def response_untrusted(header: bytes | bytearray) -> Response:
     """A server's message; BadMessage for anything else."""
-    return decode_untrusted(Response, header, limit=HEADER_LIMIT)  # type: ignore[arg-type]  # a union
+    response: Response = decode_untrusted(Response, header, limit=HEADER_LIMIT)
+    return response
 
 
 def delete_statement(network: bytes, host: NodeId, challenge: bytes, number: int, pieces: Sequence[PieceId]) -> bytes:

@@ -24,7 +24,7 @@ KEYS = VolumeKeys(content=b"c" * 32, mask=b"m" * 32, root_private=b"r" * 32)
 
 def worker_keys() -> WorkerKeys:
     node = NodeIdentity.generate()
-    return WorkerKeys(KEYS.content, KEYS.mask, KEYS.digest_key, KEYS.volume_id, node.private, NETWORK_ID)
+    return WorkerKeys.of(KEYS, node.private, NETWORK_ID)
 
 
 @dataclass

@@ -11,10 +11,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.drive import FUSE_IS_THERE, REPOSITORY, START_SECONDS, Drive, environment, run, tail, wait_for
+from tests.drive import FUSE_IS_THERE, REPOSITORY, START_SECONDS, Drive, HostNetwork, environment, run, tail, wait_for
 
 
 class LocalDrive(Drive):
@@ -53,11 +54,23 @@ class LocalDrive(Drive):
 KINDS = {"local": LocalDrive, "whole": Drive}
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _kernel() -> None:
+    """Nothing in this directory can be tried without the kernel's FUSE."""
+    if not FUSE_IS_THERE:
+        pytest.skip("needs /dev/fuse")
+
+
+@pytest.fixture
+def hosts(tmp_path: Path) -> Iterator[HostNetwork]:
+    """Five `layrfs host run`."""
+    with HostNetwork(str(tmp_path / "hosts")) as hosts:
+        yield hosts
+
+
 @pytest.fixture(scope="module", params=["local", "whole"])
 def mounted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drive]:
     """One mount for the module."""
-    if not FUSE_IS_THERE:
-        pytest.skip("needs /dev/fuse")
     directory = str(tmp_path_factory.mktemp("drive"))
     os.chmod(os.path.dirname(directory), 0o755)  # noqa: S103 - other users take part in some tests
     os.chmod(directory, 0o755)  # noqa: S103

@@ -13,10 +13,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.drive import FUSE_IS_THERE, Drive
+from tests.drive import Drive
 from tests.mount.test_namespace import fails, read, write
 
-pytestmark = pytest.mark.skipif(not FUSE_IS_THERE, reason="needs /dev/fuse")
 root = pytest.mark.skipif(os.getuid() != 0, reason="needs root")
 
 NOBODY = 65534

@@ -15,10 +15,8 @@ from pathlib import Path
 import pytest
 
 from layrfs.cli.passphrase import VARIABLE
-from tests.drive import FUSE_IS_THERE, is_mounted, kill, processes_of, wait_for
+from tests.drive import is_mounted, kill, processes_of, wait_for
 from tests.shell import REPOSITORY, Shell
-
-pytestmark = pytest.mark.skipif(not FUSE_IS_THERE, reason="needs /dev/fuse")
 
 
 class Machine(Shell):

@@ -1,22 +1,10 @@
 """Five hosts as processes of their own, two of them killed with SIGKILL: a shard with three copies still reads."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
-from tests.drive import FUSE_IS_THERE, Drive, HostNetwork, differences, run, wait_for
+from tests.drive import Drive, HostNetwork, differences, run, wait_for
 from tests.trees import MIB, decorate_tree, source_tree, write_stream
-
-pytestmark = pytest.mark.skipif(not FUSE_IS_THERE, reason="needs /dev/fuse")
-
-
-@pytest.fixture
-def hosts(tmp_path: Path) -> Iterator[HostNetwork]:
-    """Five `layrfs host run`."""
-    with HostNetwork(str(tmp_path / "hosts")) as hosts:
-        yield hosts
 
 
 def test_everything_reads_with_any_two_hosts_killed(hosts: HostNetwork, tmp_path: Path, big: bool) -> None:

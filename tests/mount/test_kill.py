@@ -13,10 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.drive import FUSE_IS_THERE, Drive, environment, kill, layrfs, run, wait_for
+from tests.drive import Drive, environment, kill, layrfs, run, wait_for
 from tests.trees import MIB, write_stream
-
-pytestmark = pytest.mark.skipif(not FUSE_IS_THERE, reason="needs /dev/fuse")
 
 WRITER = """
 import hashlib, os, random, sys

@@ -16,10 +16,8 @@ from typing import Self
 
 import pytest
 
-from tests.drive import FUSE_IS_THERE, REPOSITORY, Drive, HostNetwork, differences, run
+from tests.drive import REPOSITORY, Drive, HostNetwork, differences, run
 from tests.trees import MIB, source_tree, write_stream
-
-pytestmark = pytest.mark.skipif(not FUSE_IS_THERE, reason="needs /dev/fuse")
 
 MARKERS = [
     b"Directory-Marker-Kestrel", b"File-Marker-Cormorant", b"Text-Marker-Dunnock", b"Block-Marker-Turnstone",

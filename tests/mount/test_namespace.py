@@ -13,9 +13,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.drive import FUSE_IS_THERE, Drive
-
-pytestmark = pytest.mark.skipif(not FUSE_IS_THERE, reason="needs /dev/fuse")
+from tests.drive import Drive
 
 NOREPLACE, EXCHANGE, WHITEOUT = 1, 2, 4
 libc = ctypes.CDLL(None, use_errno=True)

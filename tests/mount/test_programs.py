@@ -15,10 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.drive import FUSE_IS_THERE, Drive, differences, run
+from tests.drive import Drive, differences, run
 from tests.trees import MIB, decorate_tree, make_tar, source_tree, write_stream
-
-pytestmark = pytest.mark.skipif(not FUSE_IS_THERE, reason="needs /dev/fuse")
 
 GIB = 1024 * MIB
 SQLITE_WRITERS, ROWS_PER_WRITER = 4, 100

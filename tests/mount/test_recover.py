@@ -3,22 +3,12 @@
 import errno
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.drive import FUSE_IS_THERE, Drive, HostNetwork, differences, layrfs, run, wait_for
+from tests.drive import Drive, HostNetwork, differences, layrfs, run, wait_for
 from tests.trees import MIB, decorate_tree, source_tree, write_stream
-
-pytestmark = pytest.mark.skipif(not FUSE_IS_THERE, reason="needs /dev/fuse")
-
-
-@pytest.fixture
-def hosts(tmp_path: Path) -> Iterator[HostNetwork]:
-    """Five `layrfs host run`."""
-    with HostNetwork(str(tmp_path / "hosts")) as hosts:
-        yield hosts
 
 
 def recovered(directory: Path, first: Drive, hosts: HostNetwork) -> Drive:

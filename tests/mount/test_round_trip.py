@@ -7,10 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.drive import FUSE_IS_THERE, Drive, differences, layrfs, run, wait_for
+from tests.drive import Drive, differences, layrfs, run, wait_for
 from tests.trees import MIB, decorate_tree, source_tree, write_stream
-
-pytestmark = pytest.mark.skipif(not FUSE_IS_THERE, reason="needs /dev/fuse")
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.drive import FUSE_IS_THERE, REPOSITORY, STOP_SECONDS, is_mounted, run, wait_for
+from tests.drive import REPOSITORY, STOP_SECONDS, is_mounted, run, wait_for
 from tests.mount.conftest import LocalDrive
-
-pytestmark = pytest.mark.skipif(not FUSE_IS_THERE, reason="needs /dev/fuse")
 
 HANGING = """
 import signal, sys

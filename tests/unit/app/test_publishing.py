@@ -18,12 +18,10 @@ from layrfs.ids import NodeId, PieceId
 from layrfs.model.root_record import RootRecord
 from layrfs.policy import history as history_policy
 from layrfs.storage.database import Database
-from layrfs.storage.schema import VOLUME_TABLES
 from tests.fakes.transfers import FakeTransfers
+from tests.volumes import Rows, rows_of
 
 KEYS = VolumeKeys(bytes([1]) * 32, bytes([2]) * 32, bytes([3]) * 32)
-
-Rows = dict[str, list[tuple[object, ...]]]
 
 
 class Roots:
@@ -68,11 +66,6 @@ def opened(path: Path) -> Database:
     database = Database(str(path))
     database.write("INSERT OR IGNORE INTO volume VALUES('id', ?)", (KEYS.volume_id,))
     return database
-
-
-def rows_of(database: Database) -> Rows:
-    """Everything a volume is."""
-    return {table: sorted(database.rows(f"SELECT * FROM {table}")) for table in VOLUME_TABLES}  # noqa: S608 - our names
 
 
 async def kept_by_hosts(roots: Roots, transfers: Moves, home: Path) -> Rows:

@@ -1,6 +1,5 @@
 """The log of changes, and a volume made again from it: the same rows, whatever was done and however it was cut."""
 
-import io
 import random
 import shutil
 from pathlib import Path
@@ -12,12 +11,7 @@ from hypothesis import strategies as st
 from layrfs.errors import BadMessage, CorruptFile
 from layrfs.storage.changes import ChangeLog, combined, read_blob, restore, write_blob, write_checkpoint
 from layrfs.storage.database import Database
-from layrfs.storage.schema import VOLUME_TABLES
-
-
-def rows_of(database: Database) -> dict[str, list[tuple[object, ...]]]:
-    """Everything a volume is."""
-    return {table: sorted(database.rows(f"SELECT * FROM {table}")) for table in VOLUME_TABLES}  # noqa: S608 - our names
+from tests.volumes import rows_of
 
 
 def change_at_random(database: Database, dice: random.Random) -> None:
@@ -120,11 +114,10 @@ def test_blobs_give_back_what_was_put_in(tmp_path_factory: pytest.TempPathFactor
     path = str(tmp_path_factory.mktemp("blob") / "blob")
     assert write_blob(path, "changes", data) == Path(path).stat().st_size
     assert Path(path).read_bytes()[-1:] == b"\x01"
-    output = io.BytesIO()
-    read_blob(path, "changes", output)
-    assert output.getvalue() == data
+    read_blob(path, "changes", f"{path}.plain")
+    assert Path(f"{path}.plain").read_bytes() == data
     with pytest.raises(BadMessage):
-        read_blob(path, "checkpoint", io.BytesIO())
+        read_blob(path, "checkpoint", f"{path}.plain")
 
 
 @pytest.mark.parametrize("spoil", [slice(0, 1), slice(-1, None), slice(30, 31)])
@@ -135,4 +128,4 @@ def test_a_damaged_blob_is_refused(tmp_path: Path, spoil: slice) -> None:
     data[spoil] = b""
     path.write_bytes(data)
     with pytest.raises(BadMessage):
-        read_blob(str(path), "changes", io.BytesIO())
+        read_blob(str(path), "changes", str(tmp_path / "plain"))

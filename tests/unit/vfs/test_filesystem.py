@@ -14,8 +14,9 @@ from layrfs.ids import ROOT_INODE, InodeNumber
 from layrfs.storage.content import Catalog
 from layrfs.storage.database import Database
 from layrfs.storage.tree import Tree
+from layrfs.vfs.attributes import Changes, Owner
 from layrfs.vfs.contents import Contents
-from layrfs.vfs.filesystem import Changes, Filesystem, Owner
+from layrfs.vfs.filesystem import Filesystem
 from layrfs.vfs.inodes import Inodes
 from layrfs.vfs.statfs import Space
 from tests.fakes.transfers import FakeTransfers
