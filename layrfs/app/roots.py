@@ -56,10 +56,8 @@ class Roots:
             try:
                 await self._call(partial(self._links.put_root, host.address, data, deadline_seconds=DEADLINE_SECONDS))
             except HostRefused as error:
-                if error.reason == "stale" and await self._has_another(host, record):
-                    stale = True
-                else:
-                    self._finder.suspect(host.node_id)
+                if error.reason == "stale":
+                    stale = await self._shows_why(host, record) or stale
             except RemoteError:
                 self._finder.suspect(host.node_id)
             else:
@@ -81,17 +79,14 @@ class Roots:
         async def ask(host: NodeRecord) -> None:
             nonlocal answers
             try:
-                data = await self._call(
-                    partial(self._links.get_root, host.address, self._volume, deadline_seconds=DEADLINE_SECONDS)
-                )
-                record = None if data is None else verified_untrusted(data)
+                record = await self._ask(host)
             except BadMessage:
                 return
             except RemoteError:
                 self._finder.suspect(host.node_id)
                 return
             answers += 1
-            if record is not None and record.volume == self._volume:
+            if record is not None:
                 found.append(record)
 
         async with trio.open_nursery() as nursery:
@@ -101,18 +96,26 @@ class Roots:
             raise Unavailable("No host answers that could know the volume.")
         return newest(found)
 
-    async def _has_another(self, host: NodeRecord, record: RootRecord) -> bool:
-        """Whether a host that calls a record stale can show why: a word alone would stop the owner from publishing."""
+    async def _shows_why(self, host: NodeRecord, record: RootRecord) -> bool:
+        """Whether a host that calls a record stale has the reason: its word alone must not stop the owner."""
         try:
-            data = await self._call(
-                partial(self._links.get_root, host.address, self._volume, deadline_seconds=DEADLINE_SECONDS)
-            )
-            other = None if data is None else verified_untrusted(data)
+            other = await self._ask(host)
         except RemoteError:
-            return False
-        return (
-            other is not None and other.volume == self._volume and other.version >= record.version and other != record
+            other = None
+        if other is not None and other.version >= record.version and other != record:
+            return True
+        self._finder.suspect(host.node_id)
+        return False
+
+    async def _ask(self, host: NodeRecord) -> RootRecord | None:
+        """The volume's record that a host has. Raises ``BadMessage`` when what it shows is none, ``RemoteError``."""
+        data = await self._call(
+            partial(self._links.get_root, host.address, self._volume, deadline_seconds=DEADLINE_SECONDS)
         )
+        record = None if data is None else verified_untrusted(data)
+        if record is not None and record.volume != self._volume:
+            raise BadMessage("a host showed the root record of another volume")
+        return record
 
     async def _hosts(self, count: int) -> list[NodeRecord]:
         hosts: dict[NodeId, NodeRecord] = {}

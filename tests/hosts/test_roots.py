@@ -16,7 +16,7 @@ from layrfs.ids import NodeId, VolumeId
 from layrfs.model.records import HostAddress, NodeRecord
 from layrfs.model.root_record import RootRecord, root_places
 from layrfs.network.links import HostLinks, HostRefused
-from layrfs.network.piece_server import Answer, Counts
+from layrfs.network.piece_server import Answer, Counts, Visit
 from layrfs.wire import messages
 from tests.fakes.hosts import FAR_FUTURE, FakeFinder
 from tests.hosts.local_host import NETWORK, SECONDS, Fixed, LocalHost, local_host, serving
@@ -172,13 +172,52 @@ async def test_a_lying_host_among_honest_ones(name: str, tmp_path: Path, links: 
         assert await world.roots.fetch() == signed(4)
 
 
-@pytest.mark.parametrize("name", [name for name in LIES if "another volume" not in name])
+@pytest.mark.parametrize("name", LIES)
 async def test_lies_alone_are_no_answer(name: str, links: HostLinks) -> None:
     with serving(Fixed(LIES[name]), Counts()) as liar:
         world = World(links, [liar])
         with pytest.raises(Unavailable):
             await world.roots.fetch()
         assert (await world.roots.publish(signed(4))).hosts == 0
+
+
+class CallsStale(Fixed):
+    """Calls every record stale and shows one, or none, as its reason."""
+
+    def __init__(self, shown: RootRecord | None) -> None:
+        super().__init__(Answer(messages.Refused("stale")))
+        self.shown = shown
+
+    def answer(self, visit: Visit, request: messages.Request, body: memoryview) -> Answer:
+        """Shows, or refuses."""
+        if isinstance(request, messages.GetRoot) and self.shown is not None:
+            return Answer(messages.RootFound(), self.shown.to_bytes())
+        return super().answer(visit, request, body)
+
+
+@pytest.mark.parametrize("shown", [None, signed(3), signed(4), signed(9, key=OTHER)])
+async def test_the_word_stale_alone_does_not_stop_the_owner(
+    shown: RootRecord | None, tmp_path: Path, links: HostLinks
+) -> None:
+    with local_host(tmp_path) as honest, serving(CallsStale(shown), Counts()) as liar:
+        world = World(links, [honest, liar])
+        assert await world.roots.publish(signed(4)) == Kept(1, stale=False)
+        assert world.finder.suspected == [liar.identity.node_id]
+
+
+@pytest.mark.parametrize("shown", [signed(5), signed(4, body=b"written elsewhere")])
+async def test_one_host_that_shows_why_is_enough(shown: RootRecord, tmp_path: Path, links: HostLinks) -> None:
+    with local_host(tmp_path) as behind, serving(CallsStale(shown), Counts()) as newer:
+        world = World(links, [behind, newer])
+        assert await world.roots.publish(signed(4)) == Kept(1, stale=True)
+        assert world.finder.suspected == []
+
+
+async def test_a_host_that_is_full_is_no_suspect(links: HostLinks) -> None:
+    with serving(Fixed(Answer(messages.Refused("full"))), Counts()) as host:
+        world = World(links, [host])
+        assert await world.roots.publish(signed(4)) == Kept(0, stale=False)
+        assert world.finder.suspected == []
 
 
 async def test_hosts_keep_records_over_a_restart(tmp_path: Path, links: HostLinks) -> None:
