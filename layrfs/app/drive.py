@@ -80,7 +80,7 @@ class Drive:
         Raises ``StateInUse``, ``CorruptFile``, ``NewerFormat``, ``LocalError``.
         """
         paths, volume = self.paths, self.volume
-        with _locked(paths.volume_dir(volume)):
+        with locked(paths.volume_dir(volume)):
             identity = load_or_create_identity(paths.node_key(volume))
             with Database(paths.database(volume)) as database:
                 _check_volume(database, self.keys, paths.database(volume))
@@ -351,7 +351,7 @@ def default_cache_bytes(directory: str) -> int:
 
 
 @contextlib.contextmanager
-def _locked(directory: str) -> Iterator[None]:
+def locked(directory: str) -> Iterator[None]:
     """One process for a volume; the lock goes with the process, however that ends."""
     descriptor = os.open(os.path.join(directory, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable
 from functools import partial
 
 import msgspec
 import trio
 
+from layrfs.app.drive import locked
 from layrfs.app.membership import Membership
 from layrfs.app.publishing import mark_prepared, mark_published
 from layrfs.app.roots import Roots
@@ -29,6 +31,7 @@ from layrfs.pipeline.jobs import WorkerKeys
 from layrfs.pipeline.pool import WorkerPool
 from layrfs.pipeline.pooled import PooledTransfers
 from layrfs.pipeline.transfers import Transfers
+from layrfs.storage.cache_files import failed
 from layrfs.storage.changes import lose_unsent, read_blob, restore, settle
 from layrfs.storage.database import Database
 from layrfs.storage.journal import Journal
@@ -56,9 +59,38 @@ class Recovered(msgspec.Struct, frozen=True):
 async def recover(paths: Paths, volume: str, keys: VolumeKeys, say: Say) -> Recovered:
     """Make the volume's database here; its key file is the caller's. The network is that of ``network.json``.
 
-    Raises ``NotFound`` (hosts answer and none has heard of the volume), ``Unavailable``, ``Unreachable``,
-    ``CorruptFile``, ``LocalError``; nothing is left under the database's name then.
+    What is there of the volume without its key is set aside first. Raises ``StateInUse``, ``NotFound`` (hosts
+    answer and none has heard of the volume), ``Unavailable``, ``Unreachable``, ``CorruptFile``, ``LocalError``;
+    nothing is left under the database's name then.
     """
+    with locked(paths.volume_dir(volume)):
+        if aside := _set_aside(paths, volume):
+            say(f"what this machine had of the volume, without its key, is in {aside} now")
+        return await _recover(paths, volume, keys, say)
+
+
+def _set_aside(paths: Paths, volume: str) -> str | None:
+    """Move what a volume whose key file is gone left here: it may be the only copy of something."""
+    directory = paths.volume_dir(volume)
+    left = [name for name in os.listdir(directory) if name.startswith("metadata.db")]
+    left += [name for name in ("cache", "history") if _has_entries(os.path.join(directory, name))]
+    if not left:
+        return None
+    aside = os.path.join(directory, time.strftime("before-%Y%m%dT%H%M%SZ", time.gmtime()))
+    try:
+        os.mkdir(aside, 0o700)
+        for name in left:
+            os.rename(os.path.join(directory, name), os.path.join(aside, name))
+    except OSError as error:
+        raise failed(error, aside) from error
+    return aside
+
+
+def _has_entries(directory: str) -> bool:
+    return os.path.isdir(directory) and bool(os.listdir(directory))
+
+
+async def _recover(paths: Paths, volume: str, keys: VolumeKeys, say: Say) -> Recovered:
     identity = load_or_create_identity(paths.node_key(volume))
     membership = Membership(paths, identity, MountOptions().listen, {})
     async with trio.open_nursery() as nursery:

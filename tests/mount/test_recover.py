@@ -92,6 +92,26 @@ def test_the_old_machine_cannot_overwrite_what_the_new_one_published(hosts: Host
         assert os.listdir(third.path) == ["file"]
 
 
+def test_what_a_volume_without_its_key_left_is_set_aside(hosts: HostNetwork, tmp_path: Path) -> None:
+    with Drive(str(tmp_path / "first"), seeds=hosts.seeds, options=["upload_after=1000"]) as drive:
+        Path(drive.path, "sent").write_text("sent")
+        drive.sync()
+        Path(drive.path, "unsent").write_bytes(b"nowhere but here")
+        run("sync", os.path.join(drive.path, "unsent"))
+        drive.crash()
+        volume = Path(drive.home, "volumes", "default")
+        (volume / "volume.key").unlink()
+        phrase = os.path.join(os.path.dirname(drive.home), "phrase")
+        said = layrfs(drive.home, "recover", "--phrase-file", phrase)
+        (aside,) = volume.glob("before-*")
+        assert str(aside) in said.stdout
+        assert (aside / "metadata.db").exists()
+        kept = [Path(top, name).read_bytes() for top, _, names in os.walk(aside / "cache") for name in names]
+        assert b"nowhere but here" in kept
+        drive.mount()
+        assert Path(drive.path, "sent").read_text() == "sent"
+
+
 def test_words_that_are_no_phrase_here_are_told_so(hosts: HostNetwork, tmp_path: Path) -> None:
     home, phrase = str(tmp_path / "home"), str(tmp_path / "phrase")
     for words, sentence in (("abandon " * 23 + "art", "know no volume"), ("abandon " * 24, "do not fit together")):
