@@ -8,7 +8,7 @@ those exist. Tables named ``local…`` describe this machine and never leave it.
 
 from __future__ import annotations
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Kept in ``PRAGMA user_version``; a higher one is a newer LayrFS's file."""
 
 APPLICATION_ID = 0x4C595246
@@ -25,6 +25,8 @@ VOLUME_TABLES = (
     "piece",
     "host",
     "unsent",
+    "segment",
+    "version",
 )
 """What a volume is: these tables are recorded, published and recovered."""
 
@@ -128,6 +130,22 @@ CREATE TABLE unsent(                 -- blocks whose newest bytes are on no host
     PRIMARY KEY(inode, block)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE segment(                -- what retained versions are made of, see model/history.py
+    number INTEGER PRIMARY KEY,
+    kind TEXT NOT NULL,
+    blob_bytes INTEGER NOT NULL,
+    shards BLOB NOT NULL             -- msgpack of its shard records
+) STRICT;
+
+CREATE TABLE version(                -- what the volume was, and can be looked at
+    number INTEGER PRIMARY KEY,      -- of the root record that first named its last segment
+    time_ms INTEGER NOT NULL,
+    last_shard INTEGER NOT NULL,     -- the highest shard.number it can refer to
+    unsent INTEGER NOT NULL,         -- how many blocks were on no host then
+    name TEXT,                       -- of one made by hand: kept until it is deleted
+    segments BLOB NOT NULL           -- msgpack of their numbers, in order
+) STRICT;
+
 CREATE TABLE local_change(           -- changesets of VOLUME_TABLES that are in no segment yet, one per commit
     number INTEGER PRIMARY KEY,
     changes BLOB NOT NULL
@@ -152,6 +170,7 @@ CREATE INDEX content_shard ON content(shard);
 CREATE UNIQUE INDEX shard_id ON shard(id);
 CREATE INDEX piece_host ON piece(host);
 CREATE UNIQUE INDEX host_node ON host(node_id);
+CREATE UNIQUE INDEX version_name ON version(name);
 CREATE INDEX local_dirty ON local(inode, block) WHERE dirty = 1;
 CREATE INDEX local_use_order ON local_use(used, inode) WHERE bytes > 0;
 
