@@ -86,7 +86,9 @@ class Versions:
 
 
 def _version(row: Row) -> Version:
-    return Version(*row[:5], msgspec.msgpack.decode(row[5], type=tuple[int, ...]))
+    number, time_ms, last_shard, unsent, name, segments = row
+    decoded = msgspec.msgpack.decode(segments, type=tuple[int, ...])
+    return Version(number, time_ms, last_shard, unsent, name, decoded)
 
 
 def _segment(row: Row) -> Segment:
