@@ -207,7 +207,9 @@ class Operations(pyfuse3.Operations):
 
     @answered
     async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
-        handle = await self._filesystem.open(InodeNumber(inode), truncate=bool(flags & os.O_TRUNC))
+        handle = await self._filesystem.open(
+            InodeNumber(inode), truncate=bool(flags & os.O_TRUNC), writing=flags & os.O_ACCMODE != os.O_RDONLY
+        )
         return FileInfo(fh=FileHandleT(handle), keep_cache=True)
 
     @answered

@@ -13,13 +13,13 @@ import msgspec
 import zstandard
 
 from layrfs.errors import BadMessage
-from layrfs.ids import BlockNumber, VolumeId
+from layrfs.ids import NODE_ID_BYTES, BlockNumber, VolumeId
 from layrfs.model.manifest import Manifest, ManifestBlock, ManifestShard
 from layrfs.model.shard_format import MAX_PAYLOAD_BYTES
 from layrfs.model.shards import ShardRecord
 from layrfs.wire.codec import Uint63
 
-HISTORY_VERSION = 1
+HISTORY_VERSION = 2
 LIMIT_BYTES = 4 << 20
 """Of a history before compression."""
 
@@ -46,6 +46,16 @@ class Segment(msgspec.Struct, frozen=True):
         return Manifest(b"segment", self.blob_bytes, MAX_PAYLOAD_BYTES, volume, tuple(shards))
 
 
+class Lease(msgspec.Struct, frozen=True):
+    """Which machine may write, and until when by its own clock. ``until_ms`` 0: it has given the volume back."""
+
+    device: Annotated[bytes, msgspec.Meta(min_length=NODE_ID_BYTES, max_length=NODE_ID_BYTES)]
+    """Its node id of this volume: random, and never that of another state directory."""
+    name: str
+    """What its owner calls it."""
+    until_ms: Uint63
+
+
 class History(msgspec.Struct, frozen=True):
     """The volume as of one root record: apply the segments in order."""
 
@@ -53,6 +63,8 @@ class History(msgspec.Struct, frozen=True):
     device: str = ""
     """The machine that wrote this."""
     time_ms: Uint63 = 0
+    lease: Lease | None = None
+    """None: written by a machine that asked for none (mounted read-only, or a tool)."""
     version: Uint63 = HISTORY_VERSION
 
     def to_bytes(self) -> bytes:

@@ -5,18 +5,19 @@ numbers and get ``Inode``s, bytes, or one of ``layrfs.errors``.
 
 The invariants: whatever a method has answered is in the open transaction, so a commit is always a consistent volume;
 ``fsync`` returns when bytes and metadata are on the disk, in this order; an inode without a name lives as long as
-somebody knows it, and no longer than the mount.
+somebody knows it, and no longer than the mount; once read-only, nothing that is asked for changes anything.
 
 Inodes handed out are for reading at once: do not keep them across an ``await``.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
 
-from layrfs.errors import InvalidArgument, IsADirectory, LayrError, NoSpace, NotFound
+from layrfs.errors import InvalidArgument, IsADirectory, NoSpace, NotFound, ReadOnly
 from layrfs.ids import ROOT_INODE, InodeNumber
 from layrfs.model.redundancy import Redundancy
 from layrfs.model.sharding import Sharding
@@ -29,8 +30,11 @@ from layrfs.vfs.directories import MAX_NAME_BYTES, Directories, Listing
 from layrfs.vfs.inodes import Inode, Inodes
 from layrfs.vfs.lifetimes import Lifetimes
 from layrfs.vfs.policies import Policies
+from layrfs.vfs.resizing import Resizing
 from layrfs.vfs.statfs import Space, Statistics, statistics
 from layrfs.vfs.xattrs import ExtendedAttributes, VirtualAttributes
+
+_log = logging.getLogger(__name__)
 
 ROOT_MODE = stat.S_IFDIR | 0o755
 SYMLINK_MODE = stat.S_IFLNK | 0o777
@@ -59,10 +63,12 @@ class Filesystem:
         space: Callable[[], Space],
         virtual_attributes: VirtualAttributes | None = None,
         owner: Owner | None = None,
+        read_only: bool = False,
     ) -> None:
         """Make the root directory if the volume is new; it belongs to ``owner``, by default this process's user.
 
-        ``space`` tells ``df``'s numbers; ``virtual_attributes`` answers names under ``user.layrfs.``.
+        ``space`` tells ``df``'s numbers; ``virtual_attributes`` answers names under ``user.layrfs.``. ``read_only``:
+        from the beginning, see ``turn_read_only``.
         """
         self._database = database
         self._inodes = inodes
@@ -72,9 +78,11 @@ class Filesystem:
         self._directories = Directories(tree, inodes)
         self._policies = Policies(tree, inodes)
         self._xattrs = ExtendedAttributes(tree, inodes, self._policies, virtual_attributes or {})
+        self._resizing = Resizing(inodes, contents)
         self._lifetimes = Lifetimes()
         self._open: dict[int, OpenFile] = {}
         self._next_handle = 1
+        self._read_only = "The volume is mounted read-only." if read_only else None
         database.before_commit(inodes.flush)
         if tree.load(ROOT_INODE) is None:
             uid, gid = owner or (os.getuid(), os.getgid())
@@ -82,8 +90,13 @@ class Filesystem:
 
     def remove_orphans(self) -> None:
         """Drop what was unlinked while open when the last mount ended. Once, when ``contents`` has started."""
-        for orphan in self._tree.orphans():
-            self._delete(orphan)
+        if self._read_only is None:
+            for orphan in self._tree.orphans():
+                self._delete(orphan)
+
+    def turn_read_only(self, reason: str) -> None:
+        """From now on whatever would change the volume raises ``ReadOnly`` with this sentence; reads go on."""
+        self._read_only = reason
 
     def close(self) -> None:
         """Drop what has no name and commit. The caller closes the database."""
@@ -143,10 +156,12 @@ class Filesystem:
 
     def unlink(self, parent: InodeNumber, name: bytes) -> None:
         """Drop a name of a file."""
+        self._check_writable()
         self._lost_name(self._directories.unlink(parent, name))
 
     def rmdir(self, parent: InodeNumber, name: bytes) -> None:
         """Remove an empty directory."""
+        self._check_writable()
         self._lost_name(self._directories.rmdir(parent, name))
 
     def rename(
@@ -159,12 +174,14 @@ class Filesystem:
         replace: bool = True,
     ) -> None:
         """Move a name, replacing what has the new one unless ``replace`` is false."""
+        self._check_writable()
         replaced = self._directories.rename(parent, name, new_parent, new_name, replace=replace)
         if replaced is not None:
             self._lost_name(replaced)
 
     def exchange(self, parent: InodeNumber, name: bytes, new_parent: InodeNumber, new_name: bytes) -> None:
         """Swap what two names stand for."""
+        self._check_writable()
         self._directories.exchange(parent, name, new_parent, new_name)
 
     def readlink(self, number: InodeNumber) -> bytes:
@@ -177,9 +194,7 @@ class Filesystem:
     def listing(self, number: InodeNumber, position: int) -> Iterator[Listing]:
         """The names of a directory, see ``Directories.listing``. ``refer`` to those that are handed on."""
         inode = self._inodes.get(number)
-        if attributes.is_read_noted(inode, now := self._inodes.now_ns()):
-            inode.atime_ns = now
-            self._inodes.changed(inode)
+        self._note_read(inode)
         return self._directories.listing(number, position)
 
     def refer(self, number: InodeNumber) -> None:
@@ -218,8 +233,9 @@ class Filesystem:
 
     async def setattr(self, number: InodeNumber, changes: Changes) -> Inode:
         """Change attributes; a size cuts or extends the file."""
+        self._check_writable()
         if changes.size is not None:
-            await self._resize(number, changes.size)
+            await self._resizing.resize(number, changes.size)
         inode = self._inodes.get(number)
         attributes.apply(changes, inode, self._inodes.now_ns())
         self._inodes.changed(inode)
@@ -240,6 +256,7 @@ class Filesystem:
 
     def removexattr(self, number: InodeNumber, name: bytes) -> None:
         """Drop an extended attribute."""
+        self._check_writable()
         self._xattrs.remove(number, name)
 
     def listxattr(self, number: InodeNumber, *, privileged: bool) -> list[bytes]:
@@ -256,13 +273,15 @@ class Filesystem:
 
     # ---- bytes
 
-    async def open(self, number: InodeNumber, *, truncate: bool) -> int:
+    async def open(self, number: InodeNumber, *, truncate: bool, writing: bool = False) -> int:
         """A handle for a regular file."""
+        if truncate or writing:
+            self._check_writable()
         inode = self._inodes.get(number)
         if inode.is_directory:
             raise IsADirectory("It is a directory.")
         if truncate:
-            await self._resize(number, 0)
+            await self._resizing.resize(number, 0)
         return self._handle(number)
 
     async def read(self, handle: int, offset: int, length: int) -> bytes:
@@ -272,9 +291,7 @@ class Filesystem:
         length = min(length, inode.size - offset)
         if length <= 0:
             return b""
-        if attributes.is_read_noted(inode, now := self._inodes.now_ns()):
-            inode.atime_ns = now
-            self._inodes.changed(inode)
+        self._note_read(inode)
         data = file.content.read_now(offset, length)
         return await file.content.read(offset, length) if data is None else data
 
@@ -282,6 +299,9 @@ class Filesystem:
         """Write all of ``data``; how much that is. Without ``touch`` the caller sets the times: when the write comes
         late from a writeback cache, only that knows them."""
         file = self._open[handle]
+        if self._read_only is not None:
+            _log.error("%d bytes written to file %d came too late: %s", len(data), file.inode, self._read_only)
+        self._check_writable()
         if not file.content.write_now(offset, data):
             await file.content.write(offset, data)
         inode = self._inodes.get(file.inode)
@@ -324,40 +344,18 @@ class Filesystem:
         self._lifetimes.open(number)
         return handle
 
-    async def _resize(self, number: InodeNumber, size: int) -> None:
-        inode = self._inodes.get(number)
-        if inode.is_directory:
-            raise IsADirectory("It is a directory.")
-        if not inode.is_file:
-            raise InvalidArgument("Only regular files have a length.")
-        old_size = inode.size
-        if size != old_size:
-            await self._cut(number, old_size, size)
-        inode = self._inodes.get(number)
-        inode.size = size
-        inode.stored_bytes = None
-        inode.mtime_ns = inode.ctime_ns = self._inodes.now_ns()
-        inode.mode = permissions.without_privileges(inode.mode)
-        self._inodes.changed(inode)
+    def _note_read(self, inode: Inode) -> None:
+        if self._read_only is None and attributes.is_read_noted(inode, now := self._inodes.now_ns()):
+            inode.atime_ns = now
+            self._inodes.changed(inode)
 
-    async def _cut(self, number: InodeNumber, old_size: int, size: int) -> None:
-        """A smaller size goes into the same commit as the end of the blocks beyond it."""
-        content = self._contents.open(number)
-        try:
-            self._set_size(number, min(old_size, size))
-            await content.truncate(old_size, size)
-        except LayrError:
-            self._set_size(number, old_size)
-            raise
-        finally:
-            self._contents.release(content)
-
-    def _set_size(self, number: InodeNumber, size: int) -> None:
-        inode = self._inodes.get(number)
-        inode.size = size
-        self._inodes.changed(inode)
+    def _check_writable(self) -> None:
+        if self._read_only is not None:
+            raise ReadOnly(self._read_only)
 
     def _check_room(self) -> None:
+        """For whatever makes something new."""
+        self._check_writable()
         if not self._database.has_room:
             raise NoSpace("The disk that holds the volume's metadata is full.")
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 import trio
 
-from layrfs.errors import InvalidArgument, IsADirectory, NoSpace, NotFound, Unavailable
+from layrfs.errors import InvalidArgument, IsADirectory, NoSpace, NotFound, ReadOnly, Unavailable
 from layrfs.ids import ROOT_INODE, InodeNumber
 from layrfs.storage.content import Catalog
 from layrfs.storage.database import Database
@@ -20,6 +20,7 @@ from layrfs.vfs.filesystem import Filesystem
 from layrfs.vfs.inodes import Inodes
 from layrfs.vfs.statfs import Space
 from tests.fakes.transfers import FakeTransfers
+from tests.volumes import rows_of
 
 OWNER = Owner(1000, 100)
 DAY_NS = 24 * 3600 * 10**9
@@ -293,3 +294,51 @@ async def test_what_does_not_exist_cannot_be_resolved(volume: Volume) -> None:
     with pytest.raises(NotFound, match="/a/b"):
         volume.filesystem.resolve(b"/a/b")
     assert volume.filesystem.resolve(b"/").number == ROOT_INODE
+
+
+CHANGES: dict[str, Callable[[Filesystem, InodeNumber, int], object]] = {
+    "make": lambda fs, _inode, _handle: fs.make(ROOT_INODE, b"new", mode=stat.S_IFDIR | 0o755, owner=OWNER),
+    "create": lambda fs, _inode, _handle: fs.create(ROOT_INODE, b"new", mode=0o644, owner=OWNER),
+    "link": lambda fs, inode, _handle: fs.link(inode, ROOT_INODE, b"new"),
+    "unlink": lambda fs, _inode, _handle: fs.unlink(ROOT_INODE, b"f"),
+    "rmdir": lambda fs, _inode, _handle: fs.rmdir(ROOT_INODE, b"d"),
+    "rename": lambda fs, _inode, _handle: fs.rename(ROOT_INODE, b"f", ROOT_INODE, b"new"),
+    "exchange": lambda fs, _inode, _handle: fs.exchange(ROOT_INODE, b"f", ROOT_INODE, b"d"),
+    "setattr": lambda fs, inode, _handle: fs.setattr(inode, Changes(mode=0o600)),
+    "cut": lambda fs, inode, _handle: fs.setattr(inode, Changes(size=1)),
+    "setxattr": lambda fs, inode, _handle: fs.setxattr(inode, b"user.new", b"1"),
+    "removexattr": lambda fs, inode, _handle: fs.removexattr(inode, b"user.a"),
+    "open to cut": lambda fs, inode, _handle: fs.open(inode, truncate=True),
+    "open to write": lambda fs, inode, _handle: fs.open(inode, truncate=False, writing=True),
+    "write": lambda fs, _inode, handle: fs.write(handle, 0, b"other"),
+}
+
+
+async def finished(
+    change: Callable[[Filesystem, InodeNumber, int], object], filesystem: Filesystem, inode: InodeNumber, handle: int
+) -> None:
+    """Carry a change out, also when it has to be awaited."""
+    answer = change(filesystem, inode, handle)
+    if isinstance(answer, Awaitable):
+        await answer
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+async def test_what_turned_read_only_is_read_and_not_changed(
+    volume: Volume, change: Callable[[Filesystem, InodeNumber, int], object]
+) -> None:
+    filesystem = volume.filesystem
+    number, handle = volume.create(b"f")
+    filesystem.make(ROOT_INODE, b"d", mode=stat.S_IFDIR | 0o755, owner=OWNER)
+    filesystem.setxattr(number, b"user.a", b"1")
+    await filesystem.write(handle, 0, b"hello")
+    volume.database.commit()
+    before = rows_of(volume.database)
+    filesystem.turn_read_only("the desk has taken over")
+    volume.clock.now += 2 * DAY_NS
+    with pytest.raises(ReadOnly, match="the desk has taken over"):
+        await finished(change, filesystem, number, handle)
+    assert await filesystem.read(await filesystem.open(number, truncate=False), 0, 9) == b"hello"
+    assert [line.name for line in filesystem.listing(ROOT_INODE, 0)] == [b".", b"..", b"f", b"d"]
+    volume.database.commit()
+    assert rows_of(volume.database) == before
