@@ -18,6 +18,7 @@ from layrfs.errors import Unreachable, UsageError
 from layrfs.host.directory import HostDirectory, HostSettings
 from layrfs.network.addresses import Address, canonical, format_address, is_literal, resolve
 from layrfs.network.hello import learn_network_id
+from layrfs.policy.leases import DAY_SECONDS, DEFAULT_GRACE_SECONDS
 from layrfs.wire.messages import NETWORK_ID_BYTES
 
 DEFAULT_LISTEN = ("0.0.0.0", 4747)  # noqa: S104 - a host is there to be reached
@@ -34,6 +35,7 @@ class HostOptions(msgspec.Struct, frozen=True):
     announce: str | None = None
     seeds: tuple[tuple[str, int], ...] = ()
     network_id: bytes | None = None
+    grace_days: int | None = None
 
 
 async def run_host(options: HostOptions, say: Callable[[str], None]) -> None:
@@ -76,6 +78,7 @@ async def _plan(options: HostOptions, before: HostSettings | None, peers: Sequen
         space_bytes=options.space_bytes or (before.space_bytes if before else 0),
         seeds=tuple(dict.fromkeys(options.seeds + known)),
         announce=_announce(options, before),
+        grace_seconds=_grace_days(options, before) * DAY_SECONDS,
     )
 
 
@@ -105,6 +108,12 @@ async def _literal(host: str) -> str:
         raise UsageError(f"cannot listen on {host}: it is neither an IP address nor a name that resolves") from None
 
 
+def _grace_days(options: HostOptions, before: HostSettings | None) -> int:
+    if options.grace_days is not None:
+        return options.grace_days
+    return before.grace_days if before else DEFAULT_GRACE_SECONDS // DAY_SECONDS
+
+
 def _announce(options: HostOptions, before: HostSettings | None) -> str:
     address = options.announce if options.announce is not None else (before.announce if before else "")
     if address and not is_literal(address):
@@ -120,6 +129,7 @@ def _save(directory: HostDirectory, plan: HostPlan, started: HostStarted) -> Non
             port=started.port,
             space_bytes=plan.space_bytes,
             announce=plan.announce,
+            grace_days=int(plan.grace_seconds // DAY_SECONDS),
         )
     )
 

@@ -7,6 +7,7 @@ Invariant: when `run` has ended no thread serves, and whatever was acknowledged 
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import logging
 import socket
 import threading
@@ -18,6 +19,7 @@ import trio
 
 from layrfs.errors import StateInUse
 from layrfs.host.directory import HostDirectory
+from layrfs.host.lease_clock import LeaseClock
 from layrfs.host.service import HostService
 from layrfs.ids import NodeId
 from layrfs.model.records import LIFETIME_SECONDS, NodeRecord
@@ -25,6 +27,7 @@ from layrfs.network.addresses import format_address, is_literal, scope
 from layrfs.network.dht import DhtNode
 from layrfs.network.listening import open_listener, outward_address
 from layrfs.network.piece_server import Counts, Limits, PieceServer
+from layrfs.policy.leases import DEFAULT_GRACE_SECONDS, oldest_kept
 from layrfs.storage.piece_store import PieceStore, StoreStatistics
 from layrfs.storage.root_store import RootStore
 
@@ -32,6 +35,12 @@ _log = logging.getLogger(__name__)
 
 PEERS_SECONDS = 5.0
 """How often it is looked whether other nodes are known than were last written down."""
+LEASES_SECONDS = 3600.0
+"""How often the leases' clock is written down."""
+
+EXPIRY_TICKS = 24
+"""Every so many of those, what nobody has renewed goes; for the first time when owners had an hour to come back."""
+
 _PEERS_KEPT = 32
 _PORT_TRIES = 20
 _STOP_SECONDS = 8.0
@@ -49,6 +58,8 @@ class HostPlan(msgspec.Struct, frozen=True):
     limits: Limits = Limits()
     free_share: float = 1.0
     """How much of the free space to offer: hosts that share a disk must not promise it several times."""
+    grace_seconds: float = DEFAULT_GRACE_SECONDS
+    """How long a piece is kept after its lease has run out."""
 
 
 class HostStarted(msgspec.Struct, frozen=True):
@@ -68,10 +79,11 @@ class ServingHost:
         self._directory = directory
         self._plan = plan
         self._identity = directory.identity()
-        self._store = PieceStore(directory.path, space_bytes=plan.space_bytes)
+        self._leases = LeaseClock(directory.path)
+        self._store = PieceStore(directory.path, space_bytes=plan.space_bytes, lease_now=self._leases.now)
         self._roots = RootStore(directory.path)
         self._dropped = Counts()
-        self._stop_verifying = threading.Event()
+        self._stopping = threading.Event()
 
     async def run(self, *, task_status: trio.TaskStatus[HostStarted] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled. Raises StateInUse or UsageError when the port cannot be had."""
@@ -79,15 +91,17 @@ class ServingHost:
             listener, node = await self._take_port(nursery)
             port = int(listener.getsockname()[1])
             server = self._server(listener)
-            verifier = threading.Thread(target=self._store.verify_all, args=(self._stop_verifying,), daemon=True)
+            verifier = threading.Thread(target=self._store.verify_all, args=(self._stopping,), daemon=True)
             server.start()
             verifier.start()
+            nursery.start_soon(self._keep_leases)
             try:
                 announced = self._announced(node.seen_as())
                 task_status.started(HostStarted(self._identity.node_id, port, announced, self._store.statistics()))
                 await self._remember_peers(node)
             finally:
-                self._stop_verifying.set()
+                self._stopping.set()
+                self._leases.save()
                 with trio.CancelScope(shield=True):
                     await trio.to_thread.run_sync(server.close, _STOP_SECONDS)
                 self._save_peers(node)
@@ -152,6 +166,19 @@ class ServingHost:
             return self._plan.listen
         outward = outward_address(next((host for host, _ in self._plan.seeds if is_literal(host)), "192.0.2.1"))
         return max(seen_as or outward, outward, key=scope)
+
+    async def _keep_leases(self) -> None:
+        for tick in itertools.count():
+            self._leases.save()
+            if tick % EXPIRY_TICKS == 1:
+                await self._drop_expired()
+            await trio.sleep(LEASES_SECONDS)
+
+    async def _drop_expired(self) -> None:
+        before = oldest_kept(self._leases.now(), self._plan.grace_seconds)
+        dropped = await trio.to_thread.run_sync(self._store.drop_expired, before, self._stopping)
+        if dropped:
+            _log.info("%d pieces that nobody has renewed for a year are gone", dropped)
 
     async def _remember_peers(self, node: DhtNode) -> None:
         while True:

@@ -28,6 +28,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--seed", metavar="HOST:PORT", action="append", default=[], help="a node of the network to join; repeatable"
     )
     parser.add_argument("--network", metavar="HEX", help="the network's id, when no seed can be asked for it")
+    parser.add_argument(
+        "--grace",
+        metavar="DAYS",
+        type=int,
+        help="how long to keep pieces whose owner has been silent for the 275 days of their lease; default: 90 more",
+    )
     parser.add_argument("--verbose", action="store_true", help="log more")
     add_json(parser)
 
@@ -50,6 +56,7 @@ def _run(arguments: argparse.Namespace) -> int:
         announce=arguments.announce,
         seeds=tuple(parse_address(seed) for seed in arguments.seed),
         network_id=_network_id(arguments.network) if arguments.network else None,
+        grace_days=_grace_days(arguments.grace),
     )
     logs.configure(None, verbose=arguments.verbose)
     trio.run(run_host, options, _say_now)
@@ -115,6 +122,12 @@ def _network_id(text: str) -> bytes:
     if not re.fullmatch(rf"[0-9a-fA-F]{{{2 * NETWORK_ID_BYTES}}}", text):
         raise UsageError(f"a network id is {2 * NETWORK_ID_BYTES} hexadecimal digits")
     return bytes.fromhex(text)
+
+
+def _grace_days(days: int | None) -> int | None:
+    if days is not None and days < 0:
+        raise UsageError("--grace takes a number of days, 0 or more")
+    return days
 
 
 def _say_now(line: str) -> None:

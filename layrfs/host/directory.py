@@ -15,6 +15,7 @@ import msgspec
 from layrfs.config import write_atomically
 from layrfs.crypto.identity import NodeIdentity
 from layrfs.errors import CorruptFile, LocalError, NewerFormat, NotRunning, StateInUse
+from layrfs.policy.leases import DAY_SECONDS, DEFAULT_GRACE_SECONDS
 from layrfs.storage.keyring import load_or_create_identity
 
 SETTINGS_VERSION = 1
@@ -29,6 +30,7 @@ class HostSettings(msgspec.Struct, frozen=True):
     port: int
     space_bytes: int
     announce: str = ""
+    grace_days: int = DEFAULT_GRACE_SECONDS // DAY_SECONDS
     version: int = SETTINGS_VERSION
 
 

@@ -30,6 +30,7 @@ class Pieces(Protocol):
     def read(self, piece: PieceId) -> bytes | None: ...
     def read_range(self, piece: PieceId, offset: int, length: int | None) -> RangeRead | None: ...
     def delete(self, piece: PieceId, tenant: bytes) -> bool: ...
+    def renew(self, piece: PieceId, tenant: bytes) -> bool: ...
 
 
 class Roots(Protocol):
@@ -100,6 +101,16 @@ def handle_delete(call: Call[messages.Delete]) -> Answer:
     return Answer(messages.Deleted(sum(host.pieces.delete(piece, request.tenant) for piece in request.pieces)))
 
 
+def handle_renew(call: Call[messages.Renew]) -> Answer:
+    """Likewise; an owner who has lost the key loses the room, in the end, which nobody else can give back."""
+    host, visit, request = call.host, call.visit, call.request
+    number = visit.next_number()
+    statement = messages.renew_statement(host.network_id, host.node_id, visit.challenge, number, request.pieces)
+    if not verify_signature(request.tenant, statement, request.signature):
+        return _refuse("not the owner")
+    return Answer(messages.Renewed(tuple(host.pieces.renew(piece, request.tenant) for piece in request.pieces)))
+
+
 def handle_put_root(call: Call[messages.PutRoot]) -> Answer:
     """Whoever has the volume's key may; hosts only see to it that versions never go back."""
     try:
@@ -134,6 +145,7 @@ HANDLERS: dict[type[Struct], Handler] = dict(
         _entry(messages.Retrieve, handle_retrieve),
         _entry(messages.Has, handle_has),
         _entry(messages.Delete, handle_delete),
+        _entry(messages.Renew, handle_renew),
         _entry(messages.Status, handle_status),
         _entry(messages.PutRoot, handle_put_root),
         _entry(messages.GetRoot, handle_get_root),

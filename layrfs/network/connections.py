@@ -92,6 +92,13 @@ class Connection:
         self._signed += 1
         return messages.Delete(pieces, tenant.public_key, tenant.sign(statement))
 
+    def sign_renew(self, pieces: tuple[PieceId, ...], tenant: NodeIdentity, deadline: float) -> messages.Renew:
+        """A request to go on keeping pieces, good once like the above."""
+        challenge = self._read_challenge(deadline)
+        statement = messages.renew_statement(self._network_id, self._host, challenge, self._signed, pieces)
+        self._signed += 1
+        return messages.Renew(pieces, tenant.public_key, tenant.sign(statement))
+
     def _read_challenge(self, deadline: float) -> bytes:
         if self._challenge is None:
             answer, body_bytes = self._response(deadline)

@@ -98,6 +98,21 @@ class HostLinks:
         deletes = (partial(_delete, batch, tenant) for batch in _batches(pieces))
         return sum(self._call(host, delete, deadline_seconds, None) for delete in deletes)
 
+    def renew(
+        self,
+        host: HostAddress,
+        pieces: Sequence[PieceId],
+        tenant_private: bytes,
+        *,
+        deadline_seconds: float = ANSWER_SECONDS,
+    ) -> list[bool]:
+        """Have the lease of pieces begin anew; whether the host says it has each of them, as this tenant's."""
+        tenant = NodeIdentity(tenant_private)
+        renewed: list[bool] = []
+        for batch in _batches(pieces):
+            renewed += self._call(host, partial(_renew, batch, tenant), deadline_seconds, None)
+        return renewed
+
     def put_root(self, host: HostAddress, record: bytes, *, deadline_seconds: float = ANSWER_SECONDS) -> None:
         """Returns when the host keeps this root record; raises HostRefused ("stale": it has a newer one)."""
         self._call(host, partial(_put_root, record), deadline_seconds, None)
@@ -179,6 +194,16 @@ def _has(batch: tuple[PieceId, ...], connection: Connection, deadline: float) ->
 def _delete(batch: tuple[PieceId, ...], tenant: NodeIdentity, connection: Connection, deadline: float) -> int:
     request = connection.sign_delete(batch, tenant, deadline)
     return _expect(messages.Deleted, *connection.ask(request, b"", deadline)).deleted
+
+
+def _renew(
+    batch: tuple[PieceId, ...], tenant: NodeIdentity, connection: Connection, deadline: float
+) -> tuple[bool, ...]:
+    request = connection.sign_renew(batch, tenant, deadline)
+    renewed = _expect(messages.Renewed, *connection.ask(request, b"", deadline)).renewed
+    if len(renewed) != len(batch):
+        raise BadMessage("a host answered for another number of pieces than it was asked")
+    return renewed
 
 
 def _put_root(record: bytes, connection: Connection, deadline: float) -> None:

@@ -67,13 +67,25 @@ class StoreStatistics(msgspec.Struct, frozen=True):
 class PieceStore:
     """Thread-safe; blocking. One process at a time (the host directory's lock sees to that)."""
 
-    def __init__(self, directory: str, *, space_bytes: int, now: Callable[[], float] = time.time) -> None:
-        """Open or create. Raises LocalError, NewerFormat, CorruptFile. Removes what a crash left unfinished."""
+    def __init__(
+        self,
+        directory: str,
+        *,
+        space_bytes: int,
+        now: Callable[[], float] = time.time,
+        lease_now: Callable[[], float] = time.time,
+    ) -> None:
+        """Open or create. Raises LocalError, NewerFormat, CorruptFile. Removes what a crash left unfinished.
+
+        ``lease_now`` is the clock of leases: a file's modification time says when, by this clock, its piece was
+        stored or last renewed.
+        """
         self._pieces = os.path.join(directory, "pieces")
         self._incoming = os.path.join(directory, "incoming")
         self._quarantine = os.path.join(directory, "quarantine")
         self._space_bytes = space_bytes
         self._now = now
+        self._lease_now = lease_now
         self._lock = threading.RLock()
         self._buffers = AlignedBuffers()
         self._serial = itertools.count()
@@ -115,6 +127,7 @@ class PieceStore:
         temporary = os.path.join(self._incoming, f"{piece.hex()}.{next(self._serial)}")
         try:
             write_new(temporary, PieceHead(tenant, int(self._now()), len(data)), data, self._buffers)
+            self._begin_lease(temporary)
             self._publish(piece, temporary, tenant, len(data))
         except OSError as error:
             raise _local_error(error) from error
@@ -152,6 +165,45 @@ class PieceStore:
             self._account(-file_bytes(head.length), -1)
             self._trees.pop(piece, None)
         return True
+
+    def renew(self, piece: PieceId, tenant: bytes) -> bool:
+        """The lease of a piece of this tenant begins anew; False when there is none, or it is another's."""
+        with self._lock:
+            head = self._head(piece)
+            if head is None or head.tenant != tenant:
+                return False
+            try:
+                self._begin_lease(self._path(piece))
+            except OSError as error:
+                raise _local_error(error) from error
+        return True
+
+    def drop_expired(self, before: float, stop: threading.Event) -> int:
+        """Forget every piece that was last renewed before a time of the leases' clock; how many they were."""
+        dropped = 0
+        for piece in self.pieces():
+            with contextlib.suppress(OSError, LocalError):
+                dropped += os.stat(self._path(piece)).st_mtime < before and self._drop_expired(piece, before)
+            if stop.is_set():
+                break
+        return dropped
+
+    def _drop_expired(self, piece: PieceId, before: float) -> bool:
+        """Looked at again where nobody can renew it meanwhile."""
+        path = self._path(piece)
+        with self._lock:
+            found = os.stat(path)
+            if found.st_mtime >= before:
+                return False
+            os.unlink(path)
+            self._account(-found.st_size, -1)
+            self._trees.pop(piece, None)
+        return True
+
+    def _begin_lease(self, path: str) -> None:
+        """Not fsynced: what a power cut takes back is a minute of a year."""
+        now = self._lease_now()
+        os.utime(path, (now, now))
 
     def verify_all(self, stop: threading.Event, *, share: float = 0.25) -> None:
         """Read and verify every piece once, using at most this share of the time; returns early when `stop` is set."""
@@ -226,7 +278,7 @@ class PieceStore:
             return False
         if head.tenant != tenant:
             raise NotPermitted("another tenant has stored this piece here")
-        if self._read(piece) is None:
+        if self._read(piece) is None or not self.renew(piece, tenant):
             return False
         sync_directory(os.path.dirname(self._path(piece)))  # another thread may have stored it this very moment
         return True

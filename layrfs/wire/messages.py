@@ -118,6 +118,20 @@ class Deleted(Struct, frozen=True, tag="deleted"):
     deleted: Uint16
 
 
+class Renew(Struct, frozen=True, tag="renew"):
+    """Go on keeping these pieces; signed (see `renew_statement`) like `Delete`."""
+
+    pieces: Pieces
+    tenant: Bytes32
+    signature: Signature
+
+
+class Renewed(Struct, frozen=True, tag="renewed"):
+    """Which of the pieces are here and this tenant's, in the order asked: their lease begins anew."""
+
+    renewed: Annotated[tuple[bool, ...], Meta(max_length=PIECES_PER_MESSAGE)]
+
+
 class PutRoot(Struct, frozen=True, tag="put root"):
     """Keep the body, a volume's root record, unless a newer one is here. Its own signature is the permission."""
 
@@ -161,8 +175,8 @@ class Refused(Struct, frozen=True, tag="refused"):
     reason: Reason
 
 
-Request = Store | Retrieve | Has | Delete | Status | PutRoot | GetRoot
-Response = Welcome | Stored | Retrieved | Held | Deleted | StatusReport | RootKept | RootFound | Refused
+Request = Store | Retrieve | Has | Delete | Renew | Status | PutRoot | GetRoot
+Response = Welcome | Stored | Retrieved | Held | Deleted | Renewed | StatusReport | RootKept | RootFound | Refused
 
 
 def hello_untrusted(header: bytes | bytearray) -> Hello:
@@ -184,5 +198,16 @@ def response_untrusted(header: bytes | bytearray) -> Response:
 
 def delete_statement(network: bytes, host: NodeId, challenge: bytes, number: int, pieces: Sequence[PieceId]) -> bytes:
     """What a `Delete` signs: good for one host, one connection, and the `number`-th signed request on it (from 0)."""
+    return _statement(labels.SIGN_DELETE, network, host, challenge, number, pieces)
+
+
+def renew_statement(network: bytes, host: NodeId, challenge: bytes, number: int, pieces: Sequence[PieceId]) -> bytes:
+    """What a `Renew` signs, good as seldom."""
+    return _statement(labels.SIGN_RENEW, network, host, challenge, number, pieces)
+
+
+def _statement(
+    label: bytes, network: bytes, host: NodeId, challenge: bytes, number: int, pieces: Sequence[PieceId]
+) -> bytes:
     bound = network + host + challenge + struct.pack("<II", number, len(pieces))
-    return labels.signed_bytes(labels.SIGN_DELETE, bound + b"".join(pieces))
+    return labels.signed_bytes(label, bound + b"".join(pieces))

@@ -192,6 +192,8 @@ class TlsHost:
                 )
             case messages.Delete():
                 return Answer(messages.Deleted(self.shelf.forget(request.pieces)))
+            case messages.Renew():
+                return Answer(messages.Renewed(tuple(piece in self.shelf.pieces for piece in request.pieces)))
             case _:
                 return Answer(messages.Refused("not allowed"))
 

@@ -54,6 +54,9 @@ class MemoryPieces:
         leaves = data[first * merkle.LEAF_BYTES : (first + count) * merkle.LEAF_BYTES]
         return RangeRead(len(data), first, leaves, tuple(merkle.prove(hashes, first, count)))
 
+    def renew(self, piece: PieceId, tenant: bytes) -> bool:
+        return self.kept.get(piece, (b"", b""))[0] == tenant
+
     def delete(self, piece: PieceId, tenant: bytes) -> bool:
         if self.kept.get(piece, (b"", b""))[0] != tenant:
             return False

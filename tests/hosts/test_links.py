@@ -55,6 +55,8 @@ def test_store_retrieve_has_delete(host: LocalHost, links: HostLinks) -> None:
     store(links, host)
     assert links.has(host.address, [PIECE, ABSENT]) == [True, False]
     assert links.retrieve(host.address, PIECE, deadline_seconds=SECONDS) == DATA
+    assert links.renew(host.address, [PIECE, ABSENT], TENANT) == [True, False]
+    assert links.renew(host.address, [PIECE], OTHER) == [False]
     assert links.delete(host.address, [PIECE, ABSENT], OTHER) == 0
     assert links.delete(host.address, [PIECE, ABSENT], TENANT) == 1
     with pytest.raises(MissingPiece):
@@ -189,11 +191,12 @@ def test_a_host_that_restarted_is_found_again_behind_dead_connections(tmp_path: 
         assert links.retrieve(host.address, PIECE, deadline_seconds=SECONDS) == DATA
 
 
-@pytest.mark.parametrize("ask", ["has", "delete", "store", "retrieve", "put root", "get root"])
+@pytest.mark.parametrize("ask", ["has", "delete", "renew", "store", "retrieve", "put root", "get root"])
 def test_a_silent_host_costs_the_deadline_and_no_more(ask: str, links: HostLinks) -> None:
     calls: dict[str, Callable[[HostAddress], object]] = {
         "has": lambda address: links.has(address, [PIECE], deadline_seconds=0.3),
         "delete": lambda address: links.delete(address, [PIECE], TENANT, deadline_seconds=0.3),
+        "renew": lambda address: links.renew(address, [PIECE], TENANT, deadline_seconds=0.3),
         "store": lambda address: links.store(address, PIECE, DATA, tenant_private=TENANT, deadline_seconds=0.3),
         "retrieve": lambda address: links.retrieve(address, PIECE, deadline_seconds=0.3),
         "put root": lambda address: links.put_root(address, b"record", deadline_seconds=0.3),

@@ -60,6 +60,18 @@ def test_a_delete_is_signed_for_one_host_connection_and_time() -> None:
     assert ours == signed
 
 
+def test_a_renewal_is_signed_alike() -> None:
+    vector = load("messages.json")
+    (case,) = [case for case in vector["messages"] if case["kind"] == "Renew"]
+    found = msgspec.msgpack.decode(bytes.fromhex(case["bytes"]))
+    node_id = hashlib.sha256(found["tenant"]).digest()[:20]
+    bound = bytes.fromhex(vector["network"]) + node_id + bytes.fromhex(vector["challenge"])
+    bound += struct.pack("<II", vector["deleteNumber"] + 1, len(found["pieces"])) + b"".join(found["pieces"])
+    signed = b"LayrFS v1 renew signature\0" + bound
+    assert signed.hex() == vector["renewStatement"]
+    Ed25519PublicKey.from_public_bytes(found["tenant"]).verify(found["signature"], signed)
+
+
 @pytest.mark.parametrize("case", load("datagrams.json")["datagrams"], ids=lambda case: case["kind"])
 def test_datagrams(case: dict[str, Any]) -> None:
     vector = load("datagrams.json")

@@ -48,6 +48,10 @@ class OneHost:
         statement = messages.delete_statement(**bound, number=number, pieces=(PIECE,))  # type: ignore[arg-type]
         return self.ask(messages.Delete((PIECE,), TENANT.public_key, signer.sign(statement)))
 
+    def renew(self, *pieces: PieceId, signer: NodeIdentity = TENANT, number: int = 0) -> Answer:
+        statement = messages.renew_statement(NETWORK, HOST.node_id, self.visit.challenge, number, pieces)
+        return self.ask(messages.Renew(pieces, TENANT.public_key, signer.sign(statement)))
+
 
 @pytest.fixture
 def host(tmp_path: Path) -> OneHost:
@@ -129,6 +133,22 @@ def test_a_delete_is_worthless_on_another_connection(host: OneHost) -> None:
     host.store()
     elsewhere = Visit(OWNER.node_id, "192.0.2.1").challenge
     assert host.delete(challenge=elsewhere) == refused("not the owner")
+
+
+def test_renewing_tells_what_is_here_and_needs_the_owner(host: OneHost) -> None:
+    host.store()
+    assert host.renew(PIECE, PieceId(bytes(32))) == Answer(messages.Renewed((True, False)))
+    assert host.renew(PIECE, signer=THIEF, number=1) == refused("not the owner")
+    assert host.renew(PIECE, number=1) == refused("not the owner"), "a signature is good for one time"
+    assert host.delete(signer=TENANT, number=3) == Answer(messages.Deleted(1))
+    assert host.renew(PIECE, number=4) == Answer(messages.Renewed((False,)))
+
+
+def test_a_signature_to_renew_does_not_delete(host: OneHost) -> None:
+    host.store()
+    statement = messages.renew_statement(NETWORK, HOST.node_id, host.visit.challenge, 0, (PIECE,))
+    assert host.ask(messages.Delete((PIECE,), TENANT.public_key, TENANT.sign(statement))) == refused("not the owner")
+    assert host.pieces.has(PIECE)
 
 
 def test_status_is_for_the_host_itself(tmp_path: Path) -> None:

@@ -268,3 +268,50 @@ def test_file_systems_without_direct_io_work_too(tmp_path: Path) -> None:
     with open(tmp_path / "file", "wb") as file:
         assert piece_file._past_the_cache(file.fileno(), lambda: transfer(file.fileno())) == "done"
     assert modes == [True, False]
+
+
+class Leases:
+    """A clock that goes when it is told to."""
+
+    def __init__(self) -> None:
+        self.time = 1_000.0
+
+    def now(self) -> float:
+        return self.time
+
+
+def test_what_nobody_renews_expires(tmp_path: Path) -> None:
+    leases, stop = Leases(), threading.Event()
+    store = PieceStore(str(tmp_path), space_bytes=SPACE_BYTES, lease_now=leases.now)
+    (kept, _), (gone, _), (foreign, _) = stored(store, 5000), stored(store, 6000), stored(store, 7000)
+    again, data = stored(store, 8000)
+    leases.time = 2_000.0
+    assert store.renew(kept, TENANT)
+    assert not store.renew(foreign, OTHER), "a stranger keeps nothing alive"
+    assert not store.renew(PieceId(bytes(32)), TENANT)
+    with store.room(len(data)):
+        store.put(again, data, TENANT)
+    assert store.drop_expired(1_000.0, stop) == 0
+    used = store.statistics().used_bytes
+    assert store.drop_expired(2_000.0, stop) == 2
+    assert [store.has(piece) for piece in (kept, gone, foreign, again)] == [True, False, False, True]
+    assert store.read(gone) is None
+    assert store.statistics().pieces == 2
+    assert used - store.statistics().used_bytes == 6000 + 7000 + 2 * piece_file.HEAD_BYTES
+
+
+def test_leases_survive_a_restart(tmp_path: Path) -> None:
+    leases, stop = Leases(), threading.Event()
+    piece, _ = stored(PieceStore(str(tmp_path), space_bytes=SPACE_BYTES, lease_now=leases.now))
+    again = PieceStore(str(tmp_path), space_bytes=SPACE_BYTES, lease_now=leases.now)
+    assert (again.drop_expired(1_000.0, stop), again.drop_expired(1_000.5, stop)) == (0, 1)
+    assert not again.has(piece)
+
+
+def test_a_host_that_stops_stops_expiring(tmp_path: Path) -> None:
+    leases, stop = Leases(), threading.Event()
+    store = PieceStore(str(tmp_path), space_bytes=SPACE_BYTES, lease_now=leases.now)
+    stored(store, 5000)
+    stored(store, 6000)
+    stop.set()
+    assert store.drop_expired(9_000.0, stop) == 1
