@@ -36,6 +36,7 @@ from layrfs.network.links import HostLinks
 from layrfs.pipeline.jobs import WorkerKeys
 from layrfs.pipeline.pool import WorkerPool
 from layrfs.pipeline.pooled import PooledTransfers
+from layrfs.storage.changes import lose_unsent
 from layrfs.storage.content import Catalog
 from layrfs.storage.database import Database
 from layrfs.storage.keyring import load_or_create_identity
@@ -207,6 +208,7 @@ async def _run(parts: _Parts, mountpoint: str | None, ready: Callable[[], None])
         async with trio.open_nursery() as nursery:
             await nursery.start(parts.transfers.run)
             await nursery.start(parts.contents.run)
+            lose_unsent(parts.database)
             parts.filesystem.remove_orphans()
             nursery.start_soon(parts.database.run)
             nursery.start_soon(parts.publisher.run)

@@ -32,7 +32,7 @@ from layrfs.pipeline.pool import WorkerPool
 from layrfs.pipeline.pooled import PooledTransfers
 from layrfs.pipeline.transfers import Transfers
 from layrfs.storage.cache_files import failed
-from layrfs.storage.changes import lose_unsent, read_blob, restore, settle
+from layrfs.storage.changes import count_unsent, read_blob, restore, settle
 from layrfs.storage.database import Database
 from layrfs.storage.journal import Journal
 from layrfs.storage.keyring import load_or_create_identity
@@ -181,7 +181,7 @@ def _settled(path: str, keys: VolumeKeys, history: History, record: RootRecord) 
     with Database(path) as database:
         if database.value("SELECT value FROM volume WHERE name = 'id'") != keys.volume_id:
             raise CorruptFile("The history found belongs to another volume.")
-        lost, older = lose_unsent(database)
+        lost, older = count_unsent(database)
         marks = Journal(database)
         mark_prepared(marks, history, record)
         mark_published(marks, record)

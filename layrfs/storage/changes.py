@@ -20,7 +20,7 @@ from layrfs.errors import BadMessage, CorruptFile, LocalError
 from layrfs.ids import NodeId, PieceId
 from layrfs.model.history import END, HEADER_BYTES, NONCE_BYTES, Kind, blob_header, check_blob_header
 from layrfs.storage.cache_files import failed, sync_path
-from layrfs.storage.database import Database
+from layrfs.storage.database import Database, no_conflict
 from layrfs.storage.schema import APPLICATION_ID, INDEXES, SCHEMA_VERSION, TABLES, VOLUME_TABLES
 
 COPY_BYTES = 1 << 20
@@ -171,7 +171,7 @@ def restore(path: str, checkpoint: str | None, changesets: Iterable[bytes]) -> N
         if checkpoint is not None:
             _fill(connection, checkpoint)
         for changes in changesets:
-            apsw.Changeset.apply(changes, connection, conflict=_no_conflict)
+            apsw.Changeset.apply(changes, connection, conflict=no_conflict)
         with connection:
             connection.execute(INDEXES)
             connection.pragma("application_id", APPLICATION_ID)
@@ -200,11 +200,6 @@ def _copy_rows(connection: apsw.Connection, source: str, target: str) -> None:
         connection.execute(statement)
 
 
-def _no_conflict(_reason: int, _change: apsw.TableChange) -> int:
-    """Changes are applied to exactly what they were recorded on, so a conflict means that something is missing."""
-    return apsw.SQLITE_CHANGESET_ABORT
-
-
 def settle(partial: str, path: str) -> None:
     """A finished file gets its name, when its bytes are on the disk."""
     sync_path(partial, os.fsync)
@@ -215,18 +210,35 @@ def settle(partial: str, path: str) -> None:
     sync_path(os.path.dirname(path), os.fsync)
 
 
-def lose_unsent(database: Database) -> tuple[int, int]:
-    """On the machine that recovered a volume: what was on no host is marked lost, so that nobody takes zeros for it.
+_ELSEWHERE = """unsent u JOIN inode i ON i.number = u.inode
+    WHERE NOT EXISTS (SELECT 1 FROM local l WHERE l.inode = u.inode AND l.block = u.block AND l.dirty = 1)"""
+"""Blocks whose newest bytes are neither on a host nor here: the machine that wrote them has them, or nobody."""
 
-    The number of files with lost blocks, and of files with blocks that are back as they were before.
-    """
+
+def count_unsent(database: Database) -> tuple[int, int]:
+    """How many files would lose blocks by ``lose_unsent`` (or have lost some), and how many would be older."""
     older: int = database.value(
         "SELECT count(DISTINCT u.inode) FROM unsent u JOIN block b ON b.inode = u.inode AND b.number = u.block"
     )
-    database.write(
-        "INSERT OR IGNORE INTO block(inode, number, content, length) SELECT u.inode, u.block, 0, 0 FROM unsent u"
-        " JOIN inode i ON i.number = u.inode"
+    lost: int = database.value(
+        "SELECT count(*) FROM (SELECT inode FROM block WHERE content = 0 UNION SELECT u.inode"  # noqa: S608 - a constant
+        f" FROM {_ELSEWHERE} AND NOT EXISTS (SELECT 1 FROM block b WHERE b.inode = u.inode AND b.number = u.block))"
     )
-    database.write("DELETE FROM unsent")
-    lost: int = database.value("SELECT count(DISTINCT inode) FROM block WHERE content = 0")
     return lost, older
+
+
+def lose_unsent(database: Database) -> None:
+    """This machine writes to the volume from now on: what another one never sent is marked lost.
+
+    So that nobody takes zeros for it; where hosts have older bytes of a block, those count again. What is only *here*
+    is not touched: it can be called at every start.
+    """
+    if database.value(f"SELECT 1 FROM {_ELSEWHERE} LIMIT 1") is None:  # noqa: S608 - a constant
+        return
+    database.write(
+        f"INSERT OR IGNORE INTO block(inode, number, content, length) SELECT u.inode, u.block, 0, 0 FROM {_ELSEWHERE}"  # noqa: S608
+    )
+    database.write(
+        "DELETE FROM unsent WHERE NOT EXISTS"
+        " (SELECT 1 FROM local l WHERE l.inode = unsent.inode AND l.block = unsent.block AND l.dirty = 1)"
+    )

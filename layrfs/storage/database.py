@@ -128,6 +128,26 @@ class Database:
         row = self.row(sql, bindings)
         return None if row is None else row[0]
 
+    def apply(self, changes: bytes) -> None:
+        """Make recorded changes of the volume's tables in the open transaction, all or none, and do not record them.
+
+        They are those of another machine, so nothing of this one's may be unrecorded. Raises ``CorruptFile`` when they
+        do not fit on what is here, exactly.
+        """
+        if not self._session.is_empty:
+            self.commit()
+        if not self._writing:
+            self._begin()
+        self._session.enabled = False
+        try:
+            apsw.Changeset.apply(changes, self._connection, conflict=no_conflict)
+        except (apsw.AbortError, apsw.CorruptError) as error:
+            raise CorruptFile(f"The changes do not fit on {self._path}.") from error
+        except apsw.Error as error:
+            raise self._failed(error) from error
+        finally:
+            self._session.enabled = True
+
     def before_commit(self, flush: Callable[[], None]) -> None:
         """Have ``flush`` called before every commit: whoever keeps rows in memory writes the changed ones there."""
         self._flushes.append(flush)
@@ -240,6 +260,11 @@ class Database:
             self.has_room = True
             if not os.path.exists(aside):
                 _set_aside(aside)
+
+
+def no_conflict(_reason: int, _change: apsw.TableChange) -> int:
+    """Changes are applied to exactly what they were recorded on, so a conflict means that something is missing."""
+    return apsw.SQLITE_CHANGESET_ABORT
 
 
 def _open(path: str) -> apsw.Connection:
