@@ -59,9 +59,9 @@ def phrase_to_seed(phrase: str) -> bytes:
     return hashlib.pbkdf2_hmac("sha512", canonical.encode(), b"mnemonic", 2048)
 
 
-def derive(key: bytes, info: bytes, *, salt: bytes = b"") -> bytes:
-    """HKDF-SHA256 (RFC 5869), 32 bytes."""
-    return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=salt, info=info).derive(key)
+def derive(key: bytes, info: bytes, *, salt: bytes = b"", length: int = KEY_BYTES) -> bytes:
+    """HKDF-SHA256 (RFC 5869), 32 bytes unless another `length` is asked for."""
+    return HKDF(algorithm=SHA256(), length=length, salt=salt, info=info).derive(key)
 
 
 def mask_key(mask: bytes, salt: Salt, position: int, generation: int) -> bytes:

@@ -21,6 +21,7 @@ ROOT_BODY: Final = b"LayrFS v1 root record body"
 # HKDF-SHA256 `info`, from the mask key (followed by the fixed-length numbers that docs/format.md names).
 PIECE_MASK: Final = b"LayrFS v1 piece mask"
 TENANT_KEY: Final = b"LayrFS v1 tenant key"
+PIECE_NOTE: Final = b"LayrFS v1 piece note"
 
 # BLAKE3 derive-key contexts.
 MERKLE_LEAF: Final = "LayrFS v1 merkle leaf"
@@ -40,6 +41,7 @@ KEY_FILE_BOX: Final = b"LayrFS v1 key file box"
 SIGN_NODE_RECORD: Final = b"LayrFS v1 node record signature"
 SIGN_DATAGRAM: Final = b"LayrFS v1 datagram signature"
 SIGN_DELETE: Final = b"LayrFS v1 delete signature"
+SIGN_INVENTORY: Final = b"LayrFS v1 inventory signature"
 SIGN_ROOT_RECORD: Final = b"LayrFS v1 root record signature"
 SIGN_RENEW: Final = b"LayrFS v1 renew signature"
 

@@ -25,12 +25,13 @@ RequestT = TypeVar("RequestT", bound=Struct)
 class Pieces(Protocol):
     """What handlers need of a piece store; `layrfs.storage.piece_store.PieceStore` says what each means."""
 
-    def put(self, piece: PieceId, data: memoryview, tenant: bytes) -> None: ...
+    def put(self, piece: PieceId, data: memoryview, tenant: bytes, note: bytes) -> None: ...
     def has(self, piece: PieceId) -> bool: ...
     def read(self, piece: PieceId) -> bytes | None: ...
     def read_range(self, piece: PieceId, offset: int, length: int | None) -> RangeRead | None: ...
     def delete(self, piece: PieceId, tenant: bytes) -> bool: ...
     def renew(self, piece: PieceId, tenant: bytes) -> bool: ...
+    def inventory(self, tenant: bytes, after: PieceId) -> tuple[list[messages.Listed], PieceId | None]: ...
 
 
 class Roots(Protocol):
@@ -65,7 +66,7 @@ Handler = Callable[[Call[Request]], Answer]
 def handle_store(call: Call[messages.Store]) -> Answer:
     """Verified, then stored, then acknowledged: the answer means the piece is durable."""
     try:
-        call.host.pieces.put(call.request.piece, call.body, call.request.tenant)
+        call.host.pieces.put(call.request.piece, call.body, call.request.tenant, call.request.note)
     except WrongBytes:
         return _refuse("wrong piece")
     except NotPermitted:
@@ -111,6 +112,17 @@ def handle_renew(call: Call[messages.Renew]) -> Answer:
     return Answer(messages.Renewed(tuple(host.pieces.renew(piece, request.tenant) for piece in request.pieces)))
 
 
+def handle_inventory(call: Call[messages.Inventory]) -> Answer:
+    """Only for the tenant itself: to anybody else, what belongs together is not told."""
+    host, visit, request = call.host, call.visit, call.request
+    number = visit.next_number()
+    statement = messages.inventory_statement(host.network_id, host.node_id, visit.challenge, number, request.after)
+    if not verify_signature(request.tenant, statement, request.signature):
+        return _refuse("not the owner")
+    found, through = host.pieces.inventory(request.tenant, request.after)
+    return Answer(messages.Listing(tuple(found), through))
+
+
 def handle_put_root(call: Call[messages.PutRoot]) -> Answer:
     """Whoever has the volume's key may; hosts only see to it that versions never go back."""
     try:
@@ -146,6 +158,7 @@ HANDLERS: dict[type[Struct], Handler] = dict(
         _entry(messages.Has, handle_has),
         _entry(messages.Delete, handle_delete),
         _entry(messages.Renew, handle_renew),
+        _entry(messages.Inventory, handle_inventory),
         _entry(messages.Status, handle_status),
         _entry(messages.PutRoot, handle_put_root),
         _entry(messages.GetRoot, handle_get_root),

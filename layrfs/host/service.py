@@ -47,10 +47,15 @@ class HostService:
         self._admission = Admission(
             total=limits.bodies, per_peer=limits.bodies_per_peer, patience_seconds=limits.queue_seconds
         )
+        self._listing = Admission(total=limits.listings, per_peer=1, patience_seconds=limits.queue_seconds)
 
     @contextlib.contextmanager
     def hold(self, visit: Visit, request: Request, body_bytes: int) -> Iterator[Reason | None]:
-        """A place in memory for a request that carries a piece, and room on the disk for one that stores it."""
+        """A place in memory for a request that carries a piece, room on the disk for one to store, a turn to list."""
+        if isinstance(request, messages.Inventory):
+            with self._listing.place(visit.node_id) as admitted:
+                yield None if admitted else "busy"
+            return
         if not isinstance(request, messages.Store | messages.Retrieve):
             yield None
             return

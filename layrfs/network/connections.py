@@ -99,6 +99,13 @@ class Connection:
         self._signed += 1
         return messages.Renew(pieces, tenant.public_key, tenant.sign(statement))
 
+    def sign_inventory(self, after: PieceId, tenant: NodeIdentity, deadline: float) -> messages.Inventory:
+        """A request to list a tenant's pieces, good once like the above."""
+        challenge = self._read_challenge(deadline)
+        statement = messages.inventory_statement(self._network_id, self._host, challenge, self._signed, after)
+        self._signed += 1
+        return messages.Inventory(tenant.public_key, tenant.sign(statement), after)
+
     def _read_challenge(self, deadline: float) -> bytes:
         if self._challenge is None:
             answer, body_bytes = self._response(deadline)

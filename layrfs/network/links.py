@@ -48,10 +48,11 @@ class HostLinks:
         *,
         tenant_private: bytes,
         deadline_seconds: float,
+        note: bytes = b"",
         cancellation: Cancellation | None = None,
     ) -> None:
-        """Returns when the piece is on the host's disk. `piece` must be the id of `data`."""
-        request = messages.Store(piece, NodeIdentity(tenant_private).public_key)
+        """Returns when the piece, and the note with it, is on the host's disk. `piece` must be the id of `data`."""
+        request = messages.Store(piece, NodeIdentity(tenant_private).public_key, note)
         self._call(host, partial(_store, request, data), deadline_seconds, cancellation)
 
     def retrieve(
@@ -112,6 +113,18 @@ class HostLinks:
         for batch in _batches(pieces):
             renewed += self._call(host, partial(_renew, batch, tenant), deadline_seconds, None)
         return renewed
+
+    def inventory(
+        self, host: HostAddress, after: PieceId, tenant_private: bytes, *, deadline_seconds: float = ANSWER_SECONDS
+    ) -> messages.Listing:
+        """The next pieces after an id that the host says it has of this tenant key; what it says is not proven."""
+        tenant = NodeIdentity(tenant_private)
+        listing = self._call(host, partial(_inventory, after, tenant), deadline_seconds, None)
+        ids = [after, *(listed.piece for listed in listing.pieces)]
+        through = listing.through
+        if ids != sorted(set(ids)) or (through is not None and (through < ids[-1] or through == after)):
+            raise BadMessage("a host listed pieces in another order than it must")
+        return listing
 
     def put_root(self, host: HostAddress, record: bytes, *, deadline_seconds: float = ANSWER_SECONDS) -> None:
         """Returns when the host keeps this root record; raises HostRefused ("stale": it has a newer one)."""
@@ -204,6 +217,11 @@ def _renew(
     if len(renewed) != len(batch):
         raise BadMessage("a host answered for another number of pieces than it was asked")
     return renewed
+
+
+def _inventory(after: PieceId, tenant: NodeIdentity, connection: Connection, deadline: float) -> messages.Listing:
+    request = connection.sign_inventory(after, tenant, deadline)
+    return _expect(messages.Listing, *connection.ask(request, b"", deadline))
 
 
 def _put_root(record: bytes, connection: Connection, deadline: float) -> None:

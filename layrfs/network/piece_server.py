@@ -44,6 +44,8 @@ class Limits(msgspec.Struct, frozen=True):
     bodies: int = 16
     """Requests that hold a piece in memory at one time; more wait, then hear `busy`."""
     bodies_per_peer: int = 8
+    listings: int = 2
+    """Inventories made at one time; each reads the disk for a second at most."""
     queue_seconds: float = 20.0
     handshake_seconds: float = 10.0
     idle_seconds: float = 90.0

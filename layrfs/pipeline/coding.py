@@ -17,11 +17,12 @@ from layrfs.pipeline.transfers import Slot
 
 
 class Piece(msgspec.Struct, frozen=True):
-    """One piece in memory, ready for a host."""
+    """One piece in memory, ready for a host; `note` is what the host shows with it."""
 
     slot: Slot
     id: PieceId
     data: bytearray
+    note: bytes = b""
 
 
 def make_piece(mask: bytes, salt: Salt, slot: Slot, sealed: Buffer) -> Piece:

@@ -24,6 +24,7 @@ from layrfs.errors import (
     WorkerLost,
 )
 from layrfs.ids import NodeId, PieceId, VolumeId
+from layrfs.model.notes import CONTENT, Purpose
 from layrfs.model.records import HostAddress
 from layrfs.model.redundancy import Redundancy
 from layrfs.model.shards import PieceRecord, ShardRecord
@@ -83,6 +84,7 @@ class Upload(msgspec.Struct, frozen=True, tag="upload"):
     job: int
     parts: tuple[SourcePart, ...]
     redundancy: Redundancy
+    purpose: Purpose = CONTENT
 
 
 class Download(msgspec.Struct, frozen=True, tag="download"):
@@ -99,6 +101,7 @@ class TopUp(msgspec.Struct, frozen=True, tag="top up"):
     job: int
     plan: FetchPlan
     slots: tuple[Slot, ...]
+    purpose: Purpose = CONTENT
 
 
 class Discard(msgspec.Struct, frozen=True, tag="discard"):

@@ -15,6 +15,7 @@ import trio
 
 from layrfs.errors import Unavailable
 from layrfs.ids import NodeId, PieceId
+from layrfs.model.notes import CONTENT, Purpose
 from layrfs.model.records import HostAddress
 from layrfs.model.redundancy import Redundancy
 from layrfs.model.shards import PieceRecord, ShardRecord
@@ -94,13 +95,15 @@ class PooledTransfers:
             nursery.start_soon(self._discard_orphans)
             task_status.started()
 
-    async def upload(self, parts: Sequence[SourcePart], redundancy: Redundancy) -> Uploaded:
+    async def upload(self, parts: Sequence[SourcePart], redundancy: Redundancy, purpose: Purpose = CONTENT) -> Uploaded:
         """See `Transfers.upload`."""
         placement = self._placer.begin()
         kept: tuple[PieceRecord, ...] = ()
         try:
             office = _Office(placement, self._find_content)
-            answer = await self._pool.do(Lane.UPLOAD, lambda job: Upload(job, tuple(parts), redundancy), office)
+            answer = await self._pool.do(
+                Lane.UPLOAD, lambda job: Upload(job, tuple(parts), redundancy, purpose), office
+            )
             if isinstance(answer, Failed):
                 raise answer.error()
             if answer.uploaded is None:
@@ -117,13 +120,17 @@ class PooledTransfers:
         office = _Office(self._placer.begin(), self._find_content)
         await self._fetch(lane, shard, office, lambda job, plan: Download(job, plan, tuple(targets)))
 
-    async def top_up(self, shard: ShardRecord, slots: Sequence[Slot]) -> tuple[PieceRecord, ...]:
+    async def top_up(
+        self, shard: ShardRecord, slots: Sequence[Slot], purpose: Purpose = CONTENT
+    ) -> tuple[PieceRecord, ...]:
         """See `Transfers.top_up`."""
         placement = self._placer.begin(self._holders(shard))
         kept: tuple[PieceRecord, ...] = ()
         try:
             office = _Office(placement, self._find_content)
-            done = await self._fetch(Lane.UPLOAD, shard, office, lambda job, plan: TopUp(job, plan, tuple(slots)))
+            done = await self._fetch(
+                Lane.UPLOAD, shard, office, lambda job, plan: TopUp(job, plan, tuple(slots), purpose)
+            )
             kept = done.pieces
             return kept
         finally:

@@ -37,9 +37,10 @@ class Links(Protocol):
         *,
         tenant_private: bytes,
         deadline_seconds: float,
+        note: bytes,
         cancellation: Cancellation | None = None,
     ) -> None:
-        """Returns when the host has the piece on its disk."""
+        """Returns when the host has the piece and its note on its disk."""
         ...
 
     def retrieve(

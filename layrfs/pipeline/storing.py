@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Future, wait
 
+import msgspec
+
 from layrfs.crypto.digests import shard_id
 from layrfs.crypto.keys import tenant_private
 from layrfs.errors import RemoteError, Unavailable, WrongBytes
 from layrfs.ids import PieceId
+from layrfs.model.notes import PieceNote, Purpose
 from layrfs.model.records import HostAddress
 from layrfs.model.redundancy import Redundancy
 from layrfs.model.shards import PieceRecord, ShardRecord
@@ -36,6 +39,7 @@ def upload(tools: Tools, foreman: Foreman, job: Upload) -> Done:
     slots = [Slot(position, 0) for position in range(job.redundancy.total)]
     pieces = [make_piece(tools.mask, sealed.salt, slot, sealed.data) for slot in slots]
     record = _record(sealed, job.redundancy)
+    pieces = _noted(tools, record, job.purpose, pieces)
     del sealed
     placed = _place(tools, foreman, pieces)
     if len(placed) < job.redundancy.needed:
@@ -55,6 +59,7 @@ def top_up(tools: Tools, foreman: Foreman, job: TopUp, attempts: list[Attempt]) 
 
     sealed = fetch(tools, foreman.calls, job.plan, sealed_of, attempts)
     pieces = [make_piece(tools.mask, shard.salt, slot, sealed) for slot in job.slots]
+    pieces = _noted(tools, shard, job.purpose, pieces)
     return Done(job.job, pieces=tuple(_place(tools, foreman, pieces)), attempts=tuple(attempts))
 
 
@@ -72,6 +77,15 @@ def _sealed(tools: Tools, foreman: Foreman, parts: Sequence[SourcePart]) -> tupl
     outcomes, plaintext = Gathered(parts).outcomes(tools.keys, foreman.find_content)
     foreman.calls.check()
     return outcomes, seal(tools.keys, plaintext) if len(plaintext) else None
+
+
+def _noted(tools: Tools, shard: ShardRecord, purpose: Purpose, pieces: Sequence[Piece]) -> list[Piece]:
+    """The pieces with what tells their owner, when all records are lost, what they are."""
+
+    def note(piece: Piece) -> PieceNote:
+        return PieceNote(shard.salt, piece.slot.position, piece.slot.generation, shard.redundancy, purpose)
+
+    return [msgspec.structs.replace(piece, note=note(piece).sealed(tools.mask, piece.id)) for piece in pieces]
 
 
 def _place(tools: Tools, foreman: Foreman, pieces: list[Piece]) -> list[PieceRecord]:
@@ -108,6 +122,7 @@ def _store(tools: Tools, foreman: Foreman, piece: Piece, place: HostAddress) -> 
             piece.data,
             tenant_private=tenant_private(tools.mask, place.node_id),
             deadline_seconds=STORE_DEADLINE_SECONDS,
+            note=piece.note,
             cancellation=call,
         )
 

@@ -15,6 +15,7 @@ from typing import Protocol
 import msgspec
 
 from layrfs.ids import NodeId, PieceId, ShardId
+from layrfs.model.notes import CONTENT, Purpose
 from layrfs.model.redundancy import Redundancy
 from layrfs.model.shards import PieceRecord, ShardRecord
 
@@ -89,8 +90,10 @@ class Slot(msgspec.Struct, frozen=True):
 class Transfers(Protocol):
     """Bounded, cancellable moves between local files and hosts."""
 
-    async def upload(self, parts: Sequence[SourcePart], redundancy: Redundancy) -> Uploaded:
+    async def upload(self, parts: Sequence[SourcePart], redundancy: Redundancy, purpose: Purpose = CONTENT) -> Uploaded:
         """Seal the parts into one shard and place its pieces, at least one, at most ``redundancy.total``.
+
+        ``purpose`` goes into the note that hosts keep with each piece.
 
         Fewer pieces than ``total`` in the answer: the shard is degraded, see ``top_up``.
         Raises ``Unavailable`` (no host took a piece), ``LocalError`` (a source cannot be read), ``WorkerLost``.
@@ -105,7 +108,9 @@ class Transfers(Protocol):
         """
         ...
 
-    async def top_up(self, shard: ShardRecord, slots: Sequence[Slot]) -> tuple[PieceRecord, ...]:
+    async def top_up(
+        self, shard: ShardRecord, slots: Sequence[Slot], purpose: Purpose = CONTENT
+    ) -> tuple[PieceRecord, ...]:
         """Make and place pieces for ``slots`` from a good copy; answers those that found a host, maybe none.
 
         Raises ``Unavailable`` when the shard itself cannot be fetched.

@@ -1,7 +1,7 @@
 """A host's pieces on its disk: written whole and durable, verified before they are believed.
 
-Owns `pieces/`, `incoming/` and `quarantine/` of one directory; must not know the network, or what pieces are made of.
-What a piece's file looks like is said in `layrfs.storage.piece_file`.
+Owns the files that `layrfs.storage.piece_folders` has names for, which look as `layrfs.storage.piece_file` says. Must
+not know the network, or what pieces are made of.
 Invariants: a file under its final name was complete, verified and fsynced when it got that name, and `put` returns
 after the name is durable too; whatever `read` gives has just been verified; what fails verification is moved aside,
 counted and from then on missing.
@@ -21,11 +21,10 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from layrfs.config import write_atomically
 from layrfs.crypto import merkle
 from layrfs.crypto.digests import Buffer
 from layrfs.errors import CorruptFile, LocalError, NewerFormat, NoSpace, NotPermitted, WrongBytes
-from layrfs.ids import PIECE_ID_BYTES, PieceId
+from layrfs.ids import PieceId
 from layrfs.storage.piece_file import (
     HEAD_BYTES,
     AlignedBuffers,
@@ -36,18 +35,20 @@ from layrfs.storage.piece_file import (
     sync_directory,
     write_new,
 )
+from layrfs.storage.piece_folders import PieceFolders
 from layrfs.storage.piece_ranges import RangeRead, read_proven
+from layrfs.wire.messages import LISTED_PER_MESSAGE, Listed
 
 _log = logging.getLogger(__name__)
 
-FORMAT_VERSION = 1
 FREE_DISK_RESERVE_BYTES = 256 << 20
 """Left free on the disk whatever the quota says: other programs live there too."""
 
 _DAMAGE = {errno.EIO, errno.EUCLEAN, errno.EBADMSG}
 """What a disk or file system says of bytes it has lost."""
 
-_QUARANTINE_FILES = 64
+HEADS_PER_LISTING = 2048
+_LISTING_SECONDS = 1.0
 _TREES_REMEMBERED = 512
 """Leaf hashes of recently read pieces, 8 KiB each for 4 MiB: ranges are then proven without reading the rest."""
 
@@ -74,18 +75,17 @@ class PieceStore:
         space_bytes: int,
         now: Callable[[], float] = time.time,
         lease_now: Callable[[], float] = time.time,
+        heads_per_listing: int = HEADS_PER_LISTING,
     ) -> None:
         """Open or create. Raises LocalError, NewerFormat, CorruptFile. Removes what a crash left unfinished.
 
         ``lease_now`` is the clock of leases: a file's modification time says when, by this clock, its piece was
         stored or last renewed.
         """
-        self._pieces = os.path.join(directory, "pieces")
-        self._incoming = os.path.join(directory, "incoming")
-        self._quarantine = os.path.join(directory, "quarantine")
         self._space_bytes = space_bytes
         self._now = now
         self._lease_now = lease_now
+        self._heads_per_listing = heads_per_listing
         self._lock = threading.RLock()
         self._buffers = AlignedBuffers()
         self._serial = itertools.count()
@@ -93,9 +93,9 @@ class PieceStore:
         self._reserved = self._verified = 0
         self._verifying = False
         try:
-            self._prepare(directory)
-            self._used, self._count = self._measure()
-            self._quarantined = len(os.listdir(self._quarantine))
+            self._folders = PieceFolders(directory)
+            self._used, self._count = self._folders.measure()
+            self._quarantined = self._folders.quarantined()
         except OSError as error:
             raise LocalError(f"the pieces in {directory} cannot be used: {error.strerror}") from error
 
@@ -113,8 +113,8 @@ class PieceStore:
             with self._lock:
                 self._reserved -= wanted
 
-    def put(self, piece: PieceId, data: Buffer, tenant: bytes) -> None:
-        """Store a piece; on return it is durable. Call inside `room`.
+    def put(self, piece: PieceId, data: Buffer, tenant: bytes, note: bytes = b"") -> None:
+        """Store a piece; on return it is durable. Call inside `room`. The note is kept with it, whatever it says.
 
         Raises WrongBytes when `data` is not the piece, NotPermitted when another tenant has it here, NoSpace,
         LocalError.
@@ -124,9 +124,9 @@ class PieceStore:
             raise WrongBytes("the bytes are not the piece they are called")
         if self._stored_already(piece, tenant):
             return
-        temporary = os.path.join(self._incoming, f"{piece.hex()}.{next(self._serial)}")
+        temporary = self._folders.temporary(piece, next(self._serial))
         try:
-            write_new(temporary, PieceHead(tenant, int(self._now()), len(data)), data, self._buffers)
+            write_new(temporary, PieceHead(tenant, int(self._now()), len(data), note), data, self._buffers)
             self._begin_lease(temporary)
             self._publish(piece, temporary, tenant, len(data))
         except OSError as error:
@@ -137,7 +137,7 @@ class PieceStore:
 
     def has(self, piece: PieceId) -> bool:
         """Whether there is such a piece (verified when it is read, not here)."""
-        return os.path.exists(self._path(piece))
+        return os.path.exists(self._folders.path(piece))
 
     def read(self, piece: PieceId) -> bytes | None:
         """The whole piece, verified; None when it is missing, or was bad and is missing from now on."""
@@ -161,7 +161,7 @@ class PieceStore:
             head = self._head(piece)
             if head is None or head.tenant != tenant:
                 return False
-            os.unlink(self._path(piece))
+            os.unlink(self._folders.path(piece))
             self._account(-file_bytes(head.length), -1)
             self._trees.pop(piece, None)
         return True
@@ -173,7 +173,7 @@ class PieceStore:
             if head is None or head.tenant != tenant:
                 return False
             try:
-                self._begin_lease(self._path(piece))
+                self._begin_lease(self._folders.path(piece))
             except OSError as error:
                 raise _local_error(error) from error
         return True
@@ -183,14 +183,14 @@ class PieceStore:
         dropped = 0
         for piece in self.pieces():
             with contextlib.suppress(OSError, LocalError):
-                dropped += os.stat(self._path(piece)).st_mtime < before and self._drop_expired(piece, before)
+                dropped += os.stat(self._folders.path(piece)).st_mtime < before and self._drop_expired(piece, before)
             if stop.is_set():
                 break
         return dropped
 
     def _drop_expired(self, piece: PieceId, before: float) -> bool:
         """Looked at again where nobody can renew it meanwhile."""
-        path = self._path(piece)
+        path = self._folders.path(piece)
         with self._lock:
             found = os.stat(path)
             if found.st_mtime >= before:
@@ -204,6 +204,23 @@ class PieceStore:
         """Not fsynced: what a power cut takes back is a minute of a year."""
         now = self._lease_now()
         os.utime(path, (now, now))
+
+    def inventory(self, tenant: bytes, after: PieceId) -> tuple[list[Listed], PieceId | None]:
+        """Some of the tenant's pieces after an id, ascending, and the id they go up to; None: there are no more.
+
+        Reads a bounded number of heads for a bounded time, however many pieces there are and whoever asks.
+        """
+        found: list[Listed] = []
+        reached, deadline = after, time.monotonic() + _LISTING_SECONDS
+        for count, piece in enumerate(self._folders.pieces(after)):
+            full = count == self._heads_per_listing or len(found) == LISTED_PER_MESSAGE
+            if full or (count and time.monotonic() > deadline):
+                return found, reached
+            head = self._head(piece)
+            if head is not None and head.tenant == tenant:
+                found.append(Listed(piece, head.stored, head.note))
+            reached = piece
+        return found, None
 
     def verify_all(self, stop: threading.Event, *, share: float = 0.25) -> None:
         """Read and verify every piece once, using at most this share of the time; returns early when `stop` is set."""
@@ -219,13 +236,8 @@ class PieceStore:
             self._verifying = False
 
     def pieces(self) -> Iterator[PieceId]:
-        """All pieces, in no useful order; one directory's names are in memory at a time."""
-        for name in sorted(os.listdir(self._pieces)):
-            with contextlib.suppress(OSError):
-                for file_name in os.listdir(os.path.join(self._pieces, name)):
-                    piece = _parse_name(file_name)
-                    if piece is not None:
-                        yield piece
+        """All pieces, ascending."""
+        return self._folders.pieces()
 
     def statistics(self) -> StoreStatistics:
         """A consistent picture of now."""
@@ -245,29 +257,8 @@ class PieceStore:
         with self._lock:
             return self._free_bytes()
 
-    def _prepare(self, directory: str) -> None:
-        _check_format(os.path.join(directory, "format"))
-        for path in (self._pieces, self._incoming, self._quarantine):
-            os.makedirs(path, mode=0o700, exist_ok=True)
-        for number in range(256):
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(os.path.join(self._pieces, f"{number:02x}"), 0o700)
-        for name in os.listdir(self._incoming):
-            os.unlink(os.path.join(self._incoming, name))
-        sync_directory(self._pieces)
-        if not os.path.exists(os.path.join(directory, "format")):
-            write_atomically(os.path.join(directory, "format"), f"{FORMAT_VERSION}\n".encode())
-
-    def _measure(self) -> tuple[int, int]:
-        sizes = [
-            entry.stat().st_size
-            for number in range(256)
-            for entry in os.scandir(os.path.join(self._pieces, f"{number:02x}"))
-        ]
-        return sum(sizes), len(sizes)
-
     def _free_bytes(self) -> int:
-        disk = os.statvfs(self._pieces)
+        disk = os.statvfs(self._folders.root)
         on_disk = disk.f_bavail * disk.f_frsize - FREE_DISK_RESERVE_BYTES
         return max(0, min(self._space_bytes - self._used, on_disk) - self._reserved)
 
@@ -280,11 +271,11 @@ class PieceStore:
             raise NotPermitted("another tenant has stored this piece here")
         if self._read(piece) is None or not self.renew(piece, tenant):
             return False
-        sync_directory(os.path.dirname(self._path(piece)))  # another thread may have stored it this very moment
+        sync_directory(os.path.dirname(self._folders.path(piece)))  # another thread may have stored it this very moment
         return True
 
     def _publish(self, piece: PieceId, temporary: str, tenant: bytes, piece_bytes: int) -> None:
-        path = self._path(piece)
+        path = self._folders.path(piece)
         with self._lock:
             head = self._head(piece)
             if head is not None and head.tenant != tenant:
@@ -335,7 +326,7 @@ class PieceStore:
         Only damage does: a piece that cannot be read for want of memory or descriptors is a LocalError, not missing.
         """
         try:
-            descriptor = os.open(self._path(piece), os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(self._folders.path(piece), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             yield None
             return
@@ -364,45 +355,15 @@ class PieceStore:
     def _set_aside(self, piece: PieceId, descriptor: int, why: str) -> None:
         """Out of the way, for a person to look at; only the newest few are kept. Never a newer, good file."""
         _log.warning("Piece %s is damaged and set aside: %s", piece.hex(), why)
-        path = self._path(piece)
+        path = self._folders.path(piece)
         with self._lock, contextlib.suppress(OSError):
             self._trees.pop(piece, None)
             if not os.path.samestat(os.fstat(descriptor), os.stat(path)):
                 return
             size = os.fstat(descriptor).st_size
-            os.rename(path, os.path.join(self._quarantine, piece.hex()))
+            self._folders.set_aside(piece)
             self._account(-size, -1)
             self._quarantined += 1
-            self._trim_quarantine()
-
-    def _trim_quarantine(self) -> None:
-        paths = [entry.path for entry in os.scandir(self._quarantine)]
-        if len(paths) > _QUARANTINE_FILES:
-            os.unlink(min(paths, key=os.path.getctime))
-
-    def _path(self, piece: PieceId) -> str:
-        name = piece.hex()
-        return os.path.join(self._pieces, name[:2], name)
-
-
-def _parse_name(name: str) -> PieceId | None:
-    try:
-        piece = bytes.fromhex(name)
-    except ValueError:
-        return None
-    return PieceId(piece) if len(piece) == PIECE_ID_BYTES else None
-
-
-def _check_format(path: str) -> None:
-    try:
-        with open(path, encoding="ascii") as file:
-            version = int(file.read(16))
-    except FileNotFoundError:
-        return
-    except ValueError:
-        raise CorruptFile(f"{path} should hold one number; is this directory a host's?") from None
-    if version > FORMAT_VERSION:
-        raise NewerFormat(f"{os.path.dirname(path)} was written by a newer LayrFS; update this one")
 
 
 def _local_error(error: OSError) -> LocalError:

@@ -24,6 +24,10 @@ PROTOCOL_VERSION = 1
 CHALLENGE_BYTES = 32
 NETWORK_ID_BYTES = 32
 PIECES_PER_MESSAGE = 1024
+NOTE_LIMIT = 64
+LISTED_PER_MESSAGE = 512
+"""Pieces with their notes, in one header."""
+
 ROOT_LIMIT_BYTES = 66 * 1024
 """Of a root record, the body of `PutRoot` and `RootFound`."""
 
@@ -33,6 +37,7 @@ PROOF_LIMIT = 128
 Bytes32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Signature = Annotated[bytes, Meta(min_length=64, max_length=64)]
 Piece = Annotated[PieceId, Meta(min_length=32, max_length=32)]
+Note = Annotated[bytes, Meta(max_length=NOTE_LIMIT)]
 Pieces = Annotated[tuple[Piece, ...], Meta(min_length=1, max_length=PIECES_PER_MESSAGE)]
 
 Reason = Literal[
@@ -66,10 +71,11 @@ class Welcome(Struct, frozen=True, tag="welcome"):
 
 
 class Store(Struct, frozen=True, tag="store"):
-    """Keep the body, which is this piece, for whoever signs with the tenant key."""
+    """Keep the body, which is this piece, for whoever signs with the tenant key, and show them the note with it."""
 
     piece: Piece
     tenant: Bytes32
+    note: Note = b""
 
 
 class Stored(Struct, frozen=True, tag="stored"):
@@ -132,6 +138,29 @@ class Renewed(Struct, frozen=True, tag="renewed"):
     renewed: Annotated[tuple[bool, ...], Meta(max_length=PIECES_PER_MESSAGE)]
 
 
+class Inventory(Struct, frozen=True, tag="inventory"):
+    """Which pieces have you of this tenant, after this id? Signed (see `inventory_statement`) with the tenant's key."""
+
+    tenant: Bytes32
+    signature: Signature
+    after: Piece
+
+
+class Listed(Struct, frozen=True, array_like=True):
+    """One piece of an inventory; `stored` is in Unix seconds."""
+
+    piece: Piece
+    stored: Uint63
+    note: Note
+
+
+class Listing(Struct, frozen=True, tag="listing"):
+    """The tenant's pieces with ids up to `through`, ascending; None: there are no more. Empty need not be the end."""
+
+    pieces: Annotated[tuple[Listed, ...], Meta(max_length=LISTED_PER_MESSAGE)]
+    through: Piece | None = None
+
+
 class PutRoot(Struct, frozen=True, tag="put root"):
     """Keep the body, a volume's root record, unless a newer one is here. Its own signature is the permission."""
 
@@ -175,8 +204,10 @@ class Refused(Struct, frozen=True, tag="refused"):
     reason: Reason
 
 
-Request = Store | Retrieve | Has | Delete | Renew | Status | PutRoot | GetRoot
-Response = Welcome | Stored | Retrieved | Held | Deleted | Renewed | StatusReport | RootKept | RootFound | Refused
+Request = Store | Retrieve | Has | Delete | Renew | Inventory | Status | PutRoot | GetRoot
+Response = (
+    Welcome | Stored | Retrieved | Held | Deleted | Renewed | Listing | StatusReport | RootKept | RootFound | Refused
+)
 
 
 def hello_untrusted(header: bytes | bytearray) -> Hello:
@@ -211,3 +242,9 @@ def _statement(
 ) -> bytes:
     bound = network + host + challenge + struct.pack("<II", number, len(pieces))
     return labels.signed_bytes(label, bound + b"".join(pieces))
+
+
+def inventory_statement(network: bytes, host: NodeId, challenge: bytes, number: int, after: PieceId) -> bytes:
+    """What an `Inventory` signs: good for one host, one connection, and the `number`-th signed request on it."""
+    bound = network + host + challenge + struct.pack("<I", number)
+    return labels.signed_bytes(labels.SIGN_INVENTORY, bound + after)

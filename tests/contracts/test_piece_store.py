@@ -26,7 +26,7 @@ Store = PieceStore | MemoryPieces
 @pytest.fixture(params=["disk", "memory"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     make: dict[str, Callable[[], Store]] = {
-        "disk": lambda: PieceStore(str(tmp_path), space_bytes=SPACE_BYTES),
+        "disk": lambda: PieceStore(str(tmp_path), space_bytes=SPACE_BYTES, heads_per_listing=7),
         "memory": lambda: MemoryPieces(SPACE_BYTES),
     }
     return make[request.param]()
@@ -37,9 +37,46 @@ def some_piece(size: int, seed: int = 0) -> tuple[PieceId, bytes]:
     return merkle.piece_id(data), data
 
 
-def put(store: Store, piece: PieceId, data: bytes, tenant: bytes = ALICE) -> None:
+def put(store: Store, piece: PieceId, data: bytes, tenant: bytes = ALICE, note: bytes = b"") -> None:
     with store.room(len(data)):
-        store.put(piece, memoryview(data), tenant)
+        store.put(piece, memoryview(data), tenant, note)
+
+
+def inventory(store: Store, tenant: bytes) -> dict[PieceId, bytes]:
+    """All of it, page by page; ids ascend."""
+    listed: dict[PieceId, bytes] = {}
+    after: PieceId | None = PieceId(bytes(32))
+    while after is not None:
+        found, through = store.inventory(tenant, after)
+        assert [piece.piece for piece in found] == sorted(piece.piece for piece in found if piece.piece > after)
+        assert through is None or through >= max([after, *(piece.piece for piece in found)])
+        assert through != after
+        listed |= {piece.piece: piece.note for piece in found}
+        after = through
+    return listed
+
+
+def test_the_inventory_of_a_tenant_is_its_pieces_with_their_notes(store: Store) -> None:
+    expected: dict[bytes, dict[PieceId, bytes]] = {ALICE: {}, BOB: {}}
+    for number in range(40):
+        piece, data = some_piece(10, number)
+        tenant, note = (ALICE, BOB)[number % 2], bytes([number]) * (number % 3 * 32)
+        put(store, piece, data, tenant, note)
+        expected[tenant][piece] = note
+    assert inventory(store, ALICE) == expected[ALICE]
+    assert inventory(store, BOB) == expected[BOB]
+    assert inventory(store, bytes(32)) == {}
+    gone = max(expected[ALICE])
+    store.delete(gone, ALICE)
+    del expected[ALICE][gone]
+    assert inventory(store, ALICE) == expected[ALICE]
+
+
+def test_a_piece_stored_again_keeps_its_note(store: Store) -> None:
+    piece, data = some_piece(10)
+    put(store, piece, data, note=b"first")
+    put(store, piece, data, note=b"again")
+    assert inventory(store, ALICE) == {piece: b"first"}
 
 
 @pytest.mark.parametrize("size", SIZES)

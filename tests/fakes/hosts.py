@@ -32,6 +32,7 @@ class Shelf:
 
     def __init__(self) -> None:
         self.pieces: dict[PieceId, bytes] = {}
+        self.notes: dict[PieceId, bytes] = {}
         self.tenants: set[bytes] = set()
         self.fault = ""
         self.asked = 0
@@ -39,9 +40,10 @@ class Shelf:
         self._changed = threading.Condition()
         self.given_up = threading.Event()
 
-    def store(self, piece: PieceId, data: Buffer) -> None:
+    def store(self, piece: PieceId, data: Buffer, note: bytes = b"") -> None:
         with self._changed:
             self.pieces[piece] = bytes(data)
+            self.notes[piece] = note
             self._changed.notify_all()
 
     def forget(self, pieces: Sequence[PieceId]) -> int:
@@ -77,13 +79,14 @@ class FakeLinks:
         *,
         tenant_private: bytes,
         deadline_seconds: float,  # noqa: ARG002 - shelves answer at once or never
+        note: bytes,
         cancellation: Cancellation | None = None,
     ) -> None:
         shelf = self._reach(host, cancellation)
         if shelf.fault == "refuse":
             raise Refused("the host is full")
         shelf.tenants.add(tenant_private)
-        shelf.store(piece, data)
+        shelf.store(piece, data, note)
 
     def retrieve(
         self,
@@ -183,7 +186,7 @@ class TlsHost:
     def answer(self, _visit: Visit, request: Request, body: memoryview) -> Answer:
         match request:
             case messages.Store():
-                self.shelf.store(request.piece, body)
+                self.shelf.store(request.piece, body, request.note)
                 return Answer(messages.Stored())
             case messages.Retrieve():
                 data = self.shelf.served(request.piece)

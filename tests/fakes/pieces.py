@@ -10,6 +10,7 @@ from layrfs.crypto.digests import Buffer
 from layrfs.errors import NoSpace, NotPermitted, WrongBytes
 from layrfs.ids import PieceId
 from layrfs.storage.piece_ranges import RangeRead
+from layrfs.wire.messages import LISTED_PER_MESSAGE, Listed
 
 
 class MemoryPieces:
@@ -18,6 +19,7 @@ class MemoryPieces:
     def __init__(self, space_bytes: int) -> None:
         self.space_bytes = space_bytes
         self.kept: dict[PieceId, tuple[bytes, bytes]] = {}
+        self.notes: dict[PieceId, bytes] = {}
         self.reserved = 0
 
     @contextlib.contextmanager
@@ -30,12 +32,13 @@ class MemoryPieces:
         finally:
             self.reserved -= piece_bytes
 
-    def put(self, piece: PieceId, data: Buffer, tenant: bytes) -> None:
+    def put(self, piece: PieceId, data: Buffer, tenant: bytes, note: bytes = b"") -> None:
         if merkle.piece_id(data) != piece:
             raise WrongBytes("not the piece")
         if self.kept.get(piece, (tenant, b""))[0] != tenant:
             raise NotPermitted("another tenant's")
         self.kept[piece] = (tenant, bytes(data))
+        self.notes.setdefault(piece, note)
 
     def has(self, piece: PieceId) -> bool:
         return piece in self.kept
@@ -60,8 +63,13 @@ class MemoryPieces:
     def delete(self, piece: PieceId, tenant: bytes) -> bool:
         if self.kept.get(piece, (b"", b""))[0] != tenant:
             return False
-        del self.kept[piece]
+        del self.kept[piece], self.notes[piece]
         return True
+
+    def inventory(self, tenant: bytes, after: PieceId) -> tuple[list[Listed], PieceId | None]:
+        ids = sorted(piece for piece, (whose, _) in self.kept.items() if whose == tenant and piece > after)
+        listed = [Listed(piece, 0, self.notes[piece]) for piece in ids[:LISTED_PER_MESSAGE]]
+        return listed, ids[LISTED_PER_MESSAGE - 1] if len(ids) > LISTED_PER_MESSAGE else None
 
     def free_bytes(self) -> int:
         return self.space_bytes - self.reserved - sum(len(data) for _, data in self.kept.values())

@@ -20,6 +20,7 @@ import trio
 
 from layrfs.errors import LayrError, LocalError, Unavailable
 from layrfs.ids import NodeId, PieceId, Salt, ShardId
+from layrfs.model.notes import CONTENT, Purpose
 from layrfs.model.redundancy import Redundancy
 from layrfs.model.shards import PieceRecord, ShardRecord
 from layrfs.pipeline.transfers import (
@@ -50,6 +51,7 @@ class FakeTransfers:
     lost: set[bytes] = field(default_factory=set)
     payloads: dict[bytes, bytes] = field(default_factory=dict)
     uploads: list[tuple[SourcePart, ...]] = field(default_factory=list)
+    purposes: list[Purpose] = field(default_factory=list)
     downloads: list[tuple[ShardId, bool]] = field(default_factory=list)
     running: int = 0
     most_running: int = 0
@@ -65,8 +67,9 @@ class FakeTransfers:
             self._gate.set()
         self._gate = None
 
-    async def upload(self, parts: Sequence[SourcePart], redundancy: Redundancy) -> Uploaded:
+    async def upload(self, parts: Sequence[SourcePart], redundancy: Redundancy, purpose: Purpose = CONTENT) -> Uploaded:
         self.uploads.append(tuple(parts))
+        self.purposes.append(purpose)
         await self._pass()
         data = [_trimmed(part) for part in parts]
         known = self.find_content([_digest(piece) for piece in data if piece])
@@ -82,7 +85,12 @@ class FakeTransfers:
         for target in targets:
             _write(target, payload[target.shard_offset : target.shard_offset + target.length])
 
-    async def top_up(self, shard: ShardRecord, slots: Sequence[Slot]) -> tuple[PieceRecord, ...]:
+    async def top_up(
+        self,
+        shard: ShardRecord,
+        slots: Sequence[Slot],
+        purpose: Purpose = CONTENT,  # noqa: ARG002 - pieces carry no notes here
+    ) -> tuple[PieceRecord, ...]:
         await self._pass()
         self._payload(shard)
         used = {piece.host for piece in shard.pieces}

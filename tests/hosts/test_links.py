@@ -63,6 +63,41 @@ def test_store_retrieve_has_delete(host: LocalHost, links: HostLinks) -> None:
         links.retrieve(host.address, PIECE, deadline_seconds=SECONDS)
 
 
+def test_the_inventory_of_a_tenant(host: LocalHost, links: HostLinks) -> None:
+    data = [bytes([number]) * 10 for number in range(6)]
+    pieces = [store(links, host, each, (TENANT, OTHER)[number % 2]) for number, each in enumerate(data)]
+    noted = merkle.piece_id(b"noted")
+    links.store(host.address, noted, b"noted", tenant_private=TENANT, note=b"of mine", deadline_seconds=SECONDS)
+    listing = links.inventory(host.address, ABSENT, TENANT)
+    notes = {listed.piece: listed.note for listed in listing.pieces}
+    assert notes == dict.fromkeys(pieces[0::2], b"") | {noted: b"of mine"}
+    assert listing.through is None
+    again = links.inventory(host.address, max(notes), TENANT)
+    assert (again.pieces, again.through) == ((), None)
+    assert links.inventory(host.address, ABSENT, bytes(32)).pieces == ()
+    assert host.server.connections == 1
+
+
+LISTED = [messages.Listed(PieceId(bytes([number]) * 32), 0, b"") for number in range(4)]
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        messages.Listing((LISTED[3], LISTED[2])),
+        messages.Listing((LISTED[2], LISTED[2])),
+        messages.Listing((LISTED[1],)),
+        messages.Listing((LISTED[3],), LISTED[2].piece),
+        messages.Listing((), LISTED[1].piece),
+        messages.Listing((), LISTED[0].piece),
+        messages.Held((True,)),
+    ],
+)
+def test_a_listing_that_would_never_end_or_is_out_of_order(lie: messages.Response, links: HostLinks) -> None:
+    with serving(Fixed(Answer(lie)), Counts()) as host, pytest.raises(BadMessage):
+        links.inventory(host.address, LISTED[1].piece, TENANT)
+
+
 def test_one_connection_serves_them_all(host: LocalHost, links: HostLinks) -> None:
     for number in range(5):
         store(links, host, bytes([number]) * 1000)

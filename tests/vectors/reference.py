@@ -15,14 +15,18 @@ import zstandard
 from blake3 import blake3
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers import Cipher
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESSIV
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 
 
-def hkdf(key: bytes, info: bytes, salt: bytes = b"") -> bytes:
+def hkdf(key: bytes, info: bytes, salt: bytes = b"", length: int = 32) -> bytes:
     extracted = hmac.digest(salt or bytes(32), key, "sha256")
-    return hmac.digest(extracted, info + b"\1", "sha256")
+    output, last = b"", b""
+    while len(output) < length:
+        last = hmac.digest(extracted, last + info + bytes([len(output) // 32 + 1]), "sha256")
+        output += last
+    return output[:length]
 
 
 def context(label: str, data: bytes) -> bytes:
@@ -64,6 +68,14 @@ def merkle_top(leaves: list[bytes]) -> bytes:
 
 def unmask(keys: Keys, piece: bytes, salt: bytes, position: int, generation: int) -> bytes:
     return Cipher(AES256(keys.piece_mask(salt, position, generation)), CTR(bytes(16))).decryptor().update(piece)
+
+
+def open_note(
+    keys: Keys, piece: bytes, note: bytes
+) -> tuple[bytes, int, int, int, int, int, int, int, int, bytes, bytes]:
+    """Salt, generation, position, needed, total, role, number, index, count, blob, previous."""
+    plain = AESSIV(hkdf(keys.mask, b"LayrFS v1 piece note", length=64)).decrypt(note, [piece])
+    return struct.unpack("<16sIBBBBQHH6s6s", plain)
 
 
 def open_shard(keys: Keys, sealed: bytes) -> bytes:

@@ -15,7 +15,9 @@ def test_piece_file() -> None:
     vector = json.loads((Path(__file__).parent / "piece_file.json").read_text("utf-8"))
     data = bytes.fromhex(vector["head"])
     head = PieceHead.from_bytes(data)
-    assert head == PieceHead(bytes.fromhex(vector["tenant"]), vector["stored"], vector["length"])
+    note = bytes.fromhex(vector["note"])
+    assert head == PieceHead(bytes.fromhex(vector["tenant"]), vector["stored"], vector["length"], note)
     assert head.to_bytes() == data
-    fields = struct.pack("<4sB3x32sQQ", b"LYRP", 1, head.tenant, head.stored, head.length)
+    numbers = (len(note), head.tenant, head.stored, head.length, note)
+    fields = struct.pack("<4sBB2x32sQQ64s", b"LYRP", 2, *numbers)
     assert data == fields + blake3(fields, derive_key_context="LayrFS v1 piece file head").digest()[:8]

@@ -25,7 +25,9 @@ from layrfs.errors import NewerFormat, WrongPassphrase
 from layrfs.ids import NodeId, PieceId, Salt
 from layrfs.model import shard_format
 from layrfs.model.manifest import Manifest
+from layrfs.model.notes import PieceNote, Purpose, opened_untrusted
 from layrfs.model.records import NodeRecord, verified_untrusted
+from layrfs.model.redundancy import Redundancy
 from layrfs.wire import frames
 from tests.vectors import reference
 
@@ -151,6 +153,22 @@ def test_from_any_piece_to_plaintext_without_our_code(vector: dict[str, Any]) ->
             {"inode": inode, "block": block, "length": len(data)} for inode, block, data in reference.parts(plaintext)
         ]
         assert rows == vector["parts"]
+
+
+@pytest.mark.parametrize("case", load("notes.json")["notes"], ids=lambda case: case["piece"][:8])
+def test_notes(case: dict[str, Any]) -> None:
+    phrase, piece, note = load("notes.json")["phrase"], PieceId(unhex(case["piece"])), unhex(case["note"])
+    mask = keys.VolumeKeys.from_phrase(phrase).mask
+    places = (case["number"], case["index"], case["count"], unhex(case["blob"]), unhex(case["previous"]))
+    slot = (case["position"], case["generation"])
+    redundancy = Redundancy(case["needed"], case["total"])
+    meant = PieceNote(Salt(unhex(case["salt"])), *slot, redundancy, Purpose(case["role"], *places))
+    assert opened_untrusted(mask, piece, note) == meant
+    assert meant.sealed(mask, piece) == note
+    roles = {"content": 0, "checkpoint": 1, "changes": 2}
+    numbers = (case["generation"], case["position"], case["needed"], case["total"], roles[case["role"]])
+    found = reference.open_note(reference.Keys.of(phrase), piece, note)
+    assert found == (unhex(case["salt"]), *numbers, *places)
 
 
 def test_identity() -> None:

@@ -72,6 +72,18 @@ def test_a_renewal_is_signed_alike() -> None:
     Ed25519PublicKey.from_public_bytes(found["tenant"]).verify(found["signature"], signed)
 
 
+def test_an_inventory_is_signed_for_one_host_connection_and_time() -> None:
+    vector = load("messages.json")
+    (case,) = [case for case in vector["messages"] if case["kind"] == "Inventory"]
+    found = msgspec.msgpack.decode(bytes.fromhex(case["bytes"]))
+    node_id = hashlib.sha256(found["tenant"]).digest()[:20]
+    statement = bytes.fromhex(vector["network"]) + node_id + bytes.fromhex(vector["challenge"])
+    statement += struct.pack("<I", vector["deleteNumber"]) + found["after"]
+    signed = b"LayrFS v1 inventory signature\0" + statement
+    assert signed.hex() == vector["inventoryStatement"]
+    Ed25519PublicKey.from_public_bytes(found["tenant"]).verify(found["signature"], signed)
+
+
 @pytest.mark.parametrize("case", load("datagrams.json")["datagrams"], ids=lambda case: case["kind"])
 def test_datagrams(case: dict[str, Any]) -> None:
     vector = load("datagrams.json")

@@ -26,6 +26,7 @@ TENANT = NodeIdentity(bytes([3]) * 32)
 THIEF = NodeIdentity(bytes([4]) * 32)
 DATA = bytes(range(256)) * 300
 PIECE = merkle.piece_id(DATA)
+START = PieceId(bytes(32))
 REPORT = messages.StatusReport(1, 2, 3, 4, 5, 6, verifying=False, requests={}, dropped={}, started=0.0)
 
 
@@ -51,6 +52,11 @@ class OneHost:
     def renew(self, *pieces: PieceId, signer: NodeIdentity = TENANT, number: int = 0) -> Answer:
         statement = messages.renew_statement(NETWORK, HOST.node_id, self.visit.challenge, number, pieces)
         return self.ask(messages.Renew(pieces, TENANT.public_key, signer.sign(statement)))
+
+    def inventory(self, *, signer: NodeIdentity = TENANT, number: int = 0, **changed: bytes) -> Answer:
+        bound = {"network": NETWORK, "host": HOST.node_id, "challenge": self.visit.challenge, "after": START} | changed
+        statement = messages.inventory_statement(**bound, number=number)  # type: ignore[arg-type]
+        return self.ask(messages.Inventory(TENANT.public_key, signer.sign(statement), START))
 
 
 @pytest.fixture
@@ -151,6 +157,32 @@ def test_a_signature_to_renew_does_not_delete(host: OneHost) -> None:
     assert host.pieces.has(PIECE)
 
 
+def test_the_inventory_is_for_the_tenant_alone(host: OneHost) -> None:
+    host.ask(messages.Store(PIECE, TENANT.public_key, b"note"), DATA)
+    other = b"another tenant's"
+    host.ask(messages.Store(merkle.piece_id(other), THIEF.public_key, b"theirs"), other)
+    listing = Answer(messages.Listing((messages.Listed(PIECE, 0, b"note"),)))
+    assert host.inventory() == listing
+    assert host.inventory(number=1) == listing
+    assert host.inventory(number=1) == refused("not the owner"), "a signature is good once"
+    assert host.inventory(signer=THIEF, number=3) == refused("not the owner")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"network": bytes(32)}, {"host": OWNER.node_id}, {"challenge": bytes(32)}, {"after": PIECE}],
+)
+def test_an_inventory_asked_elsewhere_is_worthless_here(host: OneHost, changed: dict[str, bytes]) -> None:
+    host.store()
+    assert host.inventory(**changed) == refused("not the owner")
+
+
+def test_a_signature_to_delete_lists_nothing(host: OneHost) -> None:
+    statement = messages.delete_statement(NETWORK, HOST.node_id, host.visit.challenge, 0, (PIECE,))
+    request = messages.Inventory(TENANT.public_key, TENANT.sign(statement), PIECE)
+    assert host.ask(request) == refused("not the owner")
+
+
 def test_status_is_for_the_host_itself(tmp_path: Path) -> None:
     assert OneHost(tmp_path, visitor=HOST).ask(messages.Status()) == Answer(REPORT)
     assert OneHost(tmp_path, visitor=OWNER).ask(messages.Status()) == refused("not allowed")
@@ -179,4 +211,4 @@ def test_a_host_with_records_enough_takes_no_other_volumes(tmp_path: Path) -> No
 def test_what_a_store_request_makes_a_host_keep(host: OneHost) -> None:
     host.store()
     assert host.pieces.kept == {PIECE: (TENANT.public_key, DATA)}
-    assert set(msgspec.structs.asdict(messages.Store(PIECE, TENANT.public_key))) == {"piece", "tenant"}
+    assert set(msgspec.structs.asdict(messages.Store(PIECE, TENANT.public_key))) == {"piece", "tenant", "note"}

@@ -37,7 +37,7 @@ def stored(store: PieceStore, size: int = 100_000, seed: int = 0) -> tuple[Piece
     data = random.Random(size + seed).randbytes(size)
     piece = merkle.piece_id(data)
     with store.room(size):
-        store.put(piece, data, TENANT)
+        store.put(piece, data, TENANT, b"note")
     return piece, data
 
 
@@ -51,10 +51,28 @@ def flip(path: Path, place: int) -> None:
     path.write_bytes(data)
 
 
+def test_a_listing_reads_few_heads_however_many_there_are(tmp_path: Path) -> None:
+    store = PieceStore(str(tmp_path), space_bytes=SPACE_BYTES, now=lambda: 1_900_000_000.0, heads_per_listing=10)
+    pieces = sorted(stored(store, 10, seed)[0] for seed in range(35))
+    assert store.inventory(OTHER, PieceId(bytes(32))) == ([], pieces[9])
+    found, through = store.inventory(TENANT, pieces[9])
+    assert ([one.piece for one in found], through) == (pieces[10:20], pieces[19])
+    assert {(one.stored, one.note) for one in found} == {(1_900_000_000, b"note")}
+    assert store.inventory(OTHER, pieces[29]) == ([], None)
+
+
+def test_a_damaged_head_is_no_part_of_the_inventory(store: PieceStore, tmp_path: Path) -> None:
+    (good, _), (bad, _) = stored(store), stored(store, seed=1)
+    flip(file_of(tmp_path, bad), 70)
+    found, through = store.inventory(TENANT, PieceId(bytes(32)))
+    assert ([one.piece for one in found], through) == ([good], None)
+    assert not store.has(bad)
+
+
 def test_a_file_is_a_head_and_the_piece(store: PieceStore, tmp_path: Path) -> None:
     piece, data = stored(store)
     content = file_of(tmp_path, piece).read_bytes()
-    fields = struct.pack("<4sB3x32sQQ", b"LYRP", 1, TENANT, 1_900_000_000, len(data))
+    fields = struct.pack("<4sBB2x32sQQ64s", b"LYRP", 2, 4, TENANT, 1_900_000_000, len(data), b"note")
     assert content[: len(fields)] == fields
     assert content[piece_file.HEAD_BYTES :] == data
     assert file_of(tmp_path, piece).stat().st_mode & 0o077 == 0
@@ -66,7 +84,7 @@ def test_nothing_but_pieces_is_left_behind(store: PieceStore, tmp_path: Path) ->
     assert sorted(os.listdir(tmp_path)) == ["format", "incoming", "pieces", "quarantine"]
 
 
-@pytest.mark.parametrize("place", [0, 4, 20, 40, 50, 60, 64, 5_000, 99_999, 100_063])
+@pytest.mark.parametrize("place", [0, 4, 5, 20, 40, 50, 60, 64, 110, 125, 128, 5_000, 99_999, 100_127])
 def test_a_flipped_bit_anywhere_makes_the_piece_missing(store: PieceStore, tmp_path: Path, place: int) -> None:
     piece, _ = stored(store)
     flip(file_of(tmp_path, piece), place)
@@ -80,13 +98,13 @@ def test_a_flipped_bit_anywhere_makes_the_piece_missing(store: PieceStore, tmp_p
 def test_a_range_read_finds_the_flipped_bit_also_when_the_tree_is_remembered(store: PieceStore, tmp_path: Path) -> None:
     piece, _ = stored(store)
     assert store.read_range(piece, 0, 10) is not None
-    flip(file_of(tmp_path, piece), 64 + 50_000)
+    flip(file_of(tmp_path, piece), 128 + 50_000)
     assert store.read_range(piece, 0, 10) is not None, "these leaves are still good"
     assert store.read_range(piece, 50_000, 10) is None
     assert not store.has(piece)
 
 
-@pytest.mark.parametrize("size", [0, 10, 63, 64, 4096, 100_063, 100_065])
+@pytest.mark.parametrize("size", [0, 10, 127, 128, 4096, 100_127, 100_129])
 def test_a_file_of_another_size_is_damage(store: PieceStore, tmp_path: Path, size: int) -> None:
     piece, _ = stored(store)
     os.truncate(file_of(tmp_path, piece), size)
@@ -219,7 +237,7 @@ def test_want_of_file_descriptors_is_not_damage(store: PieceStore) -> None:
 
 def test_a_piece_of_a_newer_version_is_not_damage(store: PieceStore, tmp_path: Path) -> None:
     piece, data = stored(store)
-    fields = struct.pack("<4sB3x32sQQ", b"LYRP", 2, TENANT, 0, len(data))
+    fields = struct.pack("<4sBB2x32sQQ64s", b"LYRP", 3, 0, TENANT, 0, len(data), b"")
     file_of(tmp_path, piece).write_bytes(fields + piece_file._check(fields) + data)
     with pytest.raises(LocalError, match="newer"):
         store.read(piece)

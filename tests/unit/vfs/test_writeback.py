@@ -12,6 +12,7 @@ import trio.testing
 
 from layrfs.errors import LocalError, Unavailable
 from layrfs.ids import InodeNumber
+from layrfs.model.notes import CONTENT, Purpose
 from layrfs.model.redundancy import Redundancy
 from layrfs.pipeline.transfers import SourcePart, Uploaded
 from tests.caches import BLOCK, FILE, read, running, write
@@ -159,11 +160,13 @@ async def test_file_that_cannot_be_read_does_not_hold_up_the_others(
     broken = {InodeNumber(107)}
 
     class BadSector(FakeTransfers):
-        async def upload(self, parts: Sequence[SourcePart], redundancy: Redundancy) -> Uploaded:
+        async def upload(
+            self, parts: Sequence[SourcePart], redundancy: Redundancy, purpose: Purpose = CONTENT
+        ) -> Uploaded:
             if any(part.inode in broken for part in parts):
                 self.uploads.append(tuple(parts))
                 raise LocalError("Input/output error.")
-            return await super().upload(parts, redundancy)
+            return await super().upload(parts, redundancy, purpose)
 
     async with running(directory, BadSector()) as cache:
         for number in range(20):
