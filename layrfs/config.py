@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, NoReturn
 
+from layrfs.crashpoints import reached
 from layrfs.errors import CorruptFile, LocalError, NewerFormat, NoSpace, UsageError
 
 LAYOUT_VERSION = 1
@@ -138,7 +139,9 @@ def write_atomically(path: str, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        reached("new file written")
         os.replace(temporary, path)
+        reached("new file named")
         _sync_directory(directory)
     except OSError as error:
         _remove_quietly(temporary)
@@ -206,6 +209,8 @@ class MountOptions:
     upload_after_seconds: float = 2.0
     """How long a closed file lies still before it is uploaded."""
     workers: int = 2
+    fsync_network: bool = False
+    """``fsync`` waits until hosts have the bytes and the root record, not only until this disk has them."""
     listen: tuple[str, int] = ("0.0.0.0", 0)  # noqa: S104  a peer-to-peer node must be reachable from other machines
     kernel: tuple[str, ...] = ()
 
@@ -226,6 +231,8 @@ _SWITCHES: dict[str, tuple[str, bool]] = {
     "writeback": ("writeback_cache", True),
     "nowriteback": ("writeback_cache", False),
     "nonempty": ("nonempty", True),
+    "fsync=local": ("fsync_network", False),
+    "fsync=network": ("fsync_network", True),
 }
 _FOR_KERNEL = re.compile(r"(no)?(suid|dev|exec)|noatime|a?sync|dirsync")
 _FOR_MOUNT_COMMAND = re.compile(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import trio
 
@@ -18,6 +18,7 @@ from layrfs.app.classic import Classic, NameChanged
 from layrfs.app.losses import Losses
 from layrfs.app.membership import Membership, choose_network
 from layrfs.app.publishing import Publisher
+from layrfs.app.syncing import Syncer
 from layrfs.config import MountOptions
 from layrfs.control import commands
 from layrfs.control.commands import Progress
@@ -28,7 +29,6 @@ from layrfs.errors import (
     NotSupported,
 )
 from layrfs.ids import ROOT_INODE, InodeNumber
-from layrfs.model.redundancy import DEFAULT_REDUNDANCY
 from layrfs.model.status import (
     CacheDropped,
     Done,
@@ -39,7 +39,6 @@ from layrfs.model.status import (
     ManifestText,
     NetworkStatus,
     PathStatus,
-    ProgressReport,
     Stored,
     SyncReport,
     VolumeStatus,
@@ -53,13 +52,6 @@ from layrfs.vfs.directories import Listing
 from layrfs.vfs.filesystem import Filesystem
 from layrfs.vfs.inodes import Inode
 
-COMPLETE_SECONDS = 15.0
-"""How long `sync` waits for a copy that no host takes before it says that shards are degraded."""
-
-SEARCH_SECONDS = 5.0
-"""The same while fewer hosts are known than copies are wanted."""
-
-RETRY_SECONDS = 0.5
 YIELD_EVERY = 64
 _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
 _STATES_WORST_FIRST = ("lost", "cached", "uploading", "degraded", "safe")
@@ -83,6 +75,7 @@ class Answers:
         classic: Classic,
         membership: Membership,
         publisher: Publisher,
+        syncer: Syncer,
         losses: Losses,
     ) -> None:
         self._volume = volume
@@ -97,6 +90,7 @@ class Answers:
         self._classic = classic
         self._membership = membership
         self._publisher = publisher
+        self._syncer = syncer
         self._losses = losses
         self._started = time.monotonic()
         self.stopping = trio.Event()
@@ -225,40 +219,8 @@ class Answers:
     async def sync(self, request: commands.AtPath, progress: Progress) -> SyncReport:
         inode = self._filesystem.resolve(request.path)
         inodes = None if inode.number == ROOT_INODE else await self._all_below(inode)
-        sent = 0
-
-        def report(done_bytes: int, left_bytes: int) -> None:
-            nonlocal sent
-            sent = done_bytes
-            progress(ProgressReport(done_bytes, done_bytes + left_bytes, self._contents.stats().problem or ""))
-
-        await self._contents.flush_to_network(inodes, report)
-        await self._complete(inodes, progress)
-        await self._contents.sync(None)
-        await self._publisher.flush()
-        await self._database.sync()
-        return SyncReport(sent, self._contents.stats().degraded_shards)
-
-    async def _complete(self, inodes: Sequence[InodeNumber] | None, progress: Progress) -> None:
-        """Wait for missing copies while there is progress; without enough hosts only a moment: some may be starting."""
-        left, since = self._contents.stats().degraded_shards, trio.current_time()
-        while self._is_degraded(inodes):
-            progress(ProgressReport(text=f"{left} shards wait for more copies"))
-            await self._membership.explore()
-            enough = len(self._membership.known_hosts()) >= DEFAULT_REDUNDANCY.total
-            if enough:
-                await self._contents.flush_to_network([], None)
-            if (now_left := self._contents.stats().degraded_shards) < left:
-                left, since = now_left, trio.current_time()
-            elif trio.current_time() - since > (COMPLETE_SECONDS if enough else SEARCH_SECONDS):
-                return
-            elif now_left:
-                await trio.sleep(RETRY_SECONDS)
-
-    def _is_degraded(self, inodes: Sequence[InodeNumber] | None) -> bool:
-        if not self._contents.stats().degraded_shards:
-            return False
-        return inodes is None or any(self._contents.state(inode) == "degraded" for inode in inodes)
+        sent_bytes = await self._syncer.sync(inodes, progress)
+        return SyncReport(sent_bytes, self._contents.stats().degraded_shards)
 
     async def _all_below(self, inode: Inode) -> list[InodeNumber]:
         if not inode.is_directory:

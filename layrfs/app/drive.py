@@ -25,6 +25,7 @@ from layrfs.app.losses import Losses
 from layrfs.app.membership import Membership
 from layrfs.app.publishing import Publisher
 from layrfs.app.roots import Roots
+from layrfs.app.syncing import Syncer
 from layrfs.config import MountOptions, Paths
 from layrfs.control.server import ControlServer
 from layrfs.crypto.identity import NodeIdentity
@@ -139,6 +140,7 @@ class _Parts:
         )
         space = _SpaceGauge(database, membership, paths.cache_dir(volume))
         socket = paths.control_socket(volume)
+        syncer = Syncer(database=database, contents=self.contents, membership=membership, publisher=self.publisher)
         self.filesystem = Filesystem(
             database,
             tree,
@@ -150,6 +152,7 @@ class _Parts:
                 b"user.layrfs.manifest": self._manifest_attribute,
                 b"user.layrfs.control": lambda _inode: os.fsencode(socket),
             },
+            fsync_further=syncer.fsync if options.fsync_network else None,
         )
         self.classic = Classic(
             volume=keys.volume_id,
@@ -171,6 +174,7 @@ class _Parts:
             classic=self.classic,
             membership=membership,
             publisher=self.publisher,
+            syncer=syncer,
             losses=self.losses,
         )
         self.socket = socket

@@ -21,6 +21,7 @@ from typing import Protocol
 import trio
 
 from layrfs.app.roots import Kept
+from layrfs.crashpoints import reached
 from layrfs.crypto.keys import VolumeKeys
 from layrfs.crypto.root_body import seal_root_body
 from layrfs.errors import LayrError, LocalError, OwnerError, RemoteError, Unavailable
@@ -193,9 +194,11 @@ class Publisher:
             kept: list[Segment] = []
         else:
             last, segment, kept = await self._merge(version, segments)
+        reached("segment uploaded")
         history = History((*kept, segment), self._device, int(time.time() * 1000))
         self._save(history, self._signed(version, history), last)
         await self._database.sync()
+        reached("record saved")
         gone = {one.number for one in segments} - {one.number for one in kept}
         await trio.to_thread.run_sync(partial(self._remove_files, gone))
 
@@ -269,6 +272,7 @@ class Publisher:
 
     async def _announce(self, record: RootRecord) -> None:
         kept = await self._roots.publish(record)
+        reached("record on hosts")
         if kept.stale:
             self._superseded = True
             self.problem = (
@@ -283,11 +287,13 @@ class Publisher:
             self._published = record.version
             mark_published(self._marks, record)
             await self._database.sync()
+            reached("publication noted")
 
     async def _drop_retired(self) -> None:
         pieces = self._changes.retired(int(time.time()) - RETENTION_SECONDS, DISCARDED_TOGETHER)
         if pieces:
             await self._transfers.discard(pieces)
+            reached("retired pieces dropped")
             self._changes.forget_retired(piece for piece, _host in pieces)
 
     # -------------------------------------------------------------------- files

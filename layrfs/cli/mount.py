@@ -25,6 +25,7 @@ _EPILOG = """\
 options (-o, comma-separated):
   cache_size=20G        most that is kept on this machine [10 % of the free disk, at most 20G]
   upload_after=2        seconds a closed file lies still before it is uploaded
+  fsync=local           what fsync waits for: this disk, or with fsync=network also hosts and root record
   workers=2             processes that compress, encrypt and talk to hosts
   listen=0.0.0.0:0      address other nodes reach this one at [any port]
   ro                    read only

@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from layrfs.crashpoints import reached
 from layrfs.errors import MissingPiece, Refused, RemoteError, Unavailable, WrongBytes
 from layrfs.model.shards import PieceRecord
 from layrfs.network.connections import Cancellation
@@ -41,6 +42,7 @@ def download(tools: Tools, foreman: Foreman, job: Download, attempts: list[Attem
     payload = fetch(tools, foreman.calls, job.plan, payload_of, attempts)
     foreman.calls.check()
     write_targets(payload, job.targets)
+    reached("block fetched")
     return Done(job.job, attempts=tuple(attempts))
 
 

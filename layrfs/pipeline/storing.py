@@ -12,6 +12,7 @@ from concurrent.futures import Future, wait
 
 import msgspec
 
+from layrfs.crashpoints import reached
 from layrfs.crypto.digests import shard_id
 from layrfs.crypto.keys import tenant_private
 from layrfs.errors import RemoteError, Unavailable, WrongBytes
@@ -36,6 +37,7 @@ def upload(tools: Tools, foreman: Foreman, job: Upload) -> Done:
     outcomes, sealed = _sealed(tools, foreman, job.parts)
     if sealed is None:
         return Done(job.job, Uploaded(tuple(outcomes), None))
+    reached("shard sealed")
     slots = [Slot(position, 0) for position in range(job.redundancy.total)]
     pieces = [make_piece(tools.mask, sealed.salt, slot, sealed.data) for slot in slots]
     record = _record(sealed, job.redundancy)
@@ -44,6 +46,7 @@ def upload(tools: Tools, foreman: Foreman, job: Upload) -> Done:
     placed = _place(tools, foreman, pieces)
     if len(placed) < job.redundancy.needed:
         raise Unavailable("No host took a piece of the shard.")
+    reached("pieces placed")
     return Done(job.job, Uploaded(tuple(outcomes), _with_pieces(record, placed)))
 
 

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 import apsw
 import zstandard
 
+from layrfs.crashpoints import reached
 from layrfs.errors import BadMessage, CorruptFile, LocalError
 from layrfs.ids import NodeId, PieceId
 from layrfs.model.history import END, HEADER_BYTES, NONCE_BYTES, Kind, blob_header, check_blob_header
@@ -203,10 +204,12 @@ def _copy_rows(connection: apsw.Connection, source: str, target: str) -> None:
 def settle(partial: str, path: str) -> None:
     """A finished file gets its name, when its bytes are on the disk."""
     sync_path(partial, os.fsync)
+    reached("database rebuilt")
     try:
         os.rename(partial, path)
     except OSError as error:
         raise failed(error, path) from error
+    reached("database named")
     sync_path(os.path.dirname(path), os.fsync)
 
 

@@ -28,6 +28,7 @@ from typing import Any, Self
 import apsw
 import trio
 
+from layrfs.crashpoints import reached
 from layrfs.errors import CorruptFile, LayrError, LocalError, NewerFormat, NoSpace
 from layrfs.storage.schema import APPLICATION_ID, INDEXES, SCHEMA_VERSION, TABLES, VOLUME_TABLES
 
@@ -176,13 +177,15 @@ class Database:
     async def sync(self) -> None:
         """Commit, and return when it is on the disk. Callers that arrive together share one flush."""
         self.commit()
+        reached("log committed")
         needed = self._commits
         async with self._syncing:
             if self._synced_commits >= needed:
                 return
-            reached = self._commits
+            covered = self._commits
             await trio.to_thread.run_sync(os.fdatasync, self._log)
-            self._synced_commits = reached
+            self._synced_commits = covered
+            reached("log synced")
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Commit about every second and keep the log short, until cancelled."""

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
+from layrfs.crashpoints import reached
 from layrfs.crypto import merkle
 from layrfs.crypto.digests import Buffer
 from layrfs.errors import CorruptFile, LocalError, NewerFormat, NoSpace, NotPermitted, WrongBytes
@@ -128,6 +129,7 @@ class PieceStore:
         try:
             write_new(temporary, PieceHead(tenant, int(self._now()), len(data), note), data, self._buffers)
             self._begin_lease(temporary)
+            reached("piece written")
             self._publish(piece, temporary, tenant, len(data))
         except OSError as error:
             raise _local_error(error) from error
@@ -283,7 +285,9 @@ class PieceStore:
             os.rename(temporary, path)
             if head is None:
                 self._account(file_bytes(piece_bytes), 1)
+        reached("piece named")
         sync_directory(os.path.dirname(path))
+        reached("piece durable")
 
     def _account(self, more_bytes: int, more_pieces: int) -> None:
         self._used += more_bytes

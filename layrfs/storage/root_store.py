@@ -14,6 +14,7 @@ import re
 import threading
 
 from layrfs.config import write_atomically
+from layrfs.crashpoints import reached
 from layrfs.errors import BadMessage, CorruptFile, LocalError, NoSpace
 from layrfs.model.root_record import RootRecord, verified_untrusted
 from layrfs.wire.messages import ROOT_LIMIT_BYTES
@@ -61,6 +62,7 @@ class RootStore:
             if kept is None and self._count >= self._most:
                 raise NoSpace("the host keeps as many root records as it may")
             write_atomically(self._path(record.volume), data)
+            reached("root kept")
             self._count += kept is None
         return True
 

@@ -18,6 +18,7 @@ from typing import Literal
 import msgspec
 import trio
 
+from layrfs.crashpoints import reached
 from layrfs.errors import LayrError
 from layrfs.ids import InodeNumber, PieceId, ShardId
 from layrfs.model.redundancy import DEFAULT_REDUNDANCY, Redundancy
@@ -360,7 +361,9 @@ class Contents:
         if self._unlinking:
             gone, self._unlinking = self._unlinking, []
             await self._database.sync()
+            reached("removal synced")
             await self._in_thread(lambda: self._unlink(gone))
+            reached("removed")
             self._shelf.ledger.moved()
 
     def _unlink(self, inodes: Sequence[InodeNumber]) -> None:

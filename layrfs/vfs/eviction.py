@@ -13,6 +13,7 @@ from functools import partial
 
 import trio
 
+from layrfs.crashpoints import reached
 from layrfs.errors import NoSpace
 from layrfs.ids import BlockNumber, InodeNumber
 from layrfs.policy.eviction import Candidate, choose, to_free
@@ -168,6 +169,7 @@ class Evictor:
             freed += shelf.forget_clean(inode, blocks)
             emptied.setdefault(inode, []).extend(block for block, _length in blocks)
         shelf.journal.commit()
+        reached("eviction committed")
         leaving = [inode for inode in emptied if shelf.is_unused(inode)]
         for inode in leaving:
             del emptied[inode]
@@ -176,6 +178,7 @@ class Evictor:
         try:
             with trio.CancelScope(shield=True):
                 await self._in_thread(partial(self._clear, leaving, ranges))
+            reached("evicted")
         finally:
             self._leave(leaving, emptied)
             busy.done.set()

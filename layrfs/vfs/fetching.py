@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import trio
 
+from layrfs.crashpoints import reached
 from layrfs.errors import LayrError, LocalError, RemoteError
 from layrfs.ids import BlockNumber
 from layrfs.model.shards import ShardRecord
@@ -159,6 +160,7 @@ class Fetcher:
             await self._add_neighbours(fetch, record)
             targets = [self._target(place) for place in fetch.places]
             await self._transfers.download(record, targets, urgent=fetch.urgent)
+            reached("fetch arrived")
             self._shelf.catalog.trust(fetch.shard)
             await self._record(fetch)
         except LayrError as error:

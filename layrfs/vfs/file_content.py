@@ -15,6 +15,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 
+from layrfs.crashpoints import reached
 from layrfs.ids import BlockNumber, InodeNumber
 from layrfs.policy.readahead import Reader, observe
 from layrfs.storage.cache_files import CacheFile, failed
@@ -162,6 +163,7 @@ class FileContent(BlockMap):
             if states.get(block) == SENDING:
                 self._shelf.wrote_sending(self, block)
         self.file.write(data, offset)
+        reached("bytes cached")
         self.end = max(self.end, offset + len(data))
         for block in blocks:
             if states.get(block) != DIRTY:
@@ -223,7 +225,9 @@ class FileContent(BlockMap):
                 await self._fetcher.settle(self, block)
         end = self.end
         self._shelf.cut(self, new_size)
+        reached("truncation committed")
         if end - new_size > LONG_CUT_BYTES:
             await self._in_thread(lambda: self._shelf.files.cut(self.inode, new_size))
         else:
             self.file.cut(new_size)
+        reached("truncated")

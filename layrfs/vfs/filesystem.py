@@ -15,8 +15,9 @@ from __future__ import annotations
 import logging
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 
+from layrfs.crashpoints import reached
 from layrfs.errors import InvalidArgument, IsADirectory, NoSpace, NotFound, ReadOnly
 from layrfs.ids import ROOT_INODE, InodeNumber
 from layrfs.model.redundancy import Redundancy
@@ -64,17 +65,20 @@ class Filesystem:
         virtual_attributes: VirtualAttributes | None = None,
         owner: Owner | None = None,
         read_only: bool = False,
+        fsync_further: Callable[[InodeNumber | None], Awaitable[None]] | None = None,
     ) -> None:
         """Make the root directory if the volume is new; it belongs to ``owner``, by default this process's user.
 
         ``space`` tells ``df``'s numbers; ``virtual_attributes`` answers names under ``user.layrfs.``. ``read_only``:
-        from the beginning, see ``turn_read_only``.
+        from the beginning, see ``turn_read_only``. ``fsync_further`` does what fsync of a file (None: of metadata)
+        takes beyond this disk.
         """
         self._database = database
         self._inodes = inodes
         self._tree = tree
         self._contents = contents
         self._space = space
+        self._fsync_further = fsync_further
         self._directories = Directories(tree, inodes)
         self._policies = Policies(tree, inodes)
         self._xattrs = ExtendedAttributes(tree, inodes, self._policies, virtual_attributes or {})
@@ -176,6 +180,7 @@ class Filesystem:
         """Move a name, replacing what has the new one unless ``replace`` is false."""
         self._check_writable()
         replaced = self._directories.rename(parent, name, new_parent, new_name, replace=replace)
+        reached("renamed")
         if replaced is not None:
             self._lost_name(replaced)
 
@@ -320,12 +325,18 @@ class Filesystem:
 
     async def fsync(self, handle: int) -> None:
         """Return when the file's bytes, then all metadata, are on the disk."""
-        await self._contents.sync(self._open[handle].inode)
+        inode = self._open[handle].inode
+        await self._contents.sync(inode)
+        reached("cache file synced")
         await self._database.sync()
+        if self._fsync_further is not None:
+            await self._fsync_further(inode)
 
     async def fsyncdir(self) -> None:
         """Return when all metadata is on the disk."""
         await self._database.sync()
+        if self._fsync_further is not None:
+            await self._fsync_further(None)
 
     def release(self, handle: int) -> None:
         """Close a handle."""

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 
 import trio
 
+from layrfs.crashpoints import reached
 from layrfs.errors import LayrError
 from layrfs.ids import BlockNumber, InodeNumber
 from layrfs.storage.cache_files import INODES_PER_DIRECTORY
@@ -61,6 +62,7 @@ class Recovery:
             logger.info("the last run did not stop properly; looking through the cache")
             journal.remove_orphans()
             await self._look_through(power_cut=running != self._boot)
+            reached("cache examined")
         ledger.clean_bytes = journal.clean_bytes()
         await self._count_dirty()
         await self._find_degraded()

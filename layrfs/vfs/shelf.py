@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from layrfs.crashpoints import reached
 from layrfs.ids import BlockNumber, InodeNumber
 from layrfs.model.sharding import MIN_BLOCK_BYTES
 from layrfs.pipeline.transfers import Duplicate, PartOutcome, SourcePart, Stored, Zero
@@ -114,7 +115,9 @@ class Shelf:
             file.set_state(block, DIRTY)
             file.written[block] = ledger.now
         ledger.writing = True
+        reached("dirty mark made")
         self.journal.commit()
+        reached("dirty mark committed")
         ledger.settle(file)
 
     def wrote_new(self, file: BlockMap, block: int) -> None:
@@ -382,6 +385,7 @@ class Shelf:
             self._less_clean(inode, on_disk(self.journal.clean_length(inode, BlockNumber(0))))
         self.journal.forget((inode, old) for old, is_dirty in local if is_dirty)
         self.journal.mark_all_dirty((inode, BlockNumber(block)) for block in sorted(dirty))
+        reached("blocks resized")
         self.ledger.dirty_blocks += len(dirty) - sum(is_dirty for _block, is_dirty in local)
         if file is None:
             self.ledger.dirty_bytes += sum(on_disk(extent(end, new, new_bytes)) for new in dirty) - before

@@ -18,6 +18,7 @@ from contextlib import aclosing
 
 import trio
 
+from layrfs.crashpoints import reached
 from layrfs.errors import LayrError, LocalError
 from layrfs.ids import BlockNumber, InodeNumber
 from layrfs.model.redundancy import Redundancy
@@ -290,7 +291,9 @@ class Writeback:
         """Upload and record; whether all went well. What did not is unclaimed at the end of the group."""
         try:
             uploaded = await self._transfers.upload([part.source for part in parts], redundancy)
+            reached("receipts arrived")
             await self._record(parts, uploaded)
+            reached("upload recorded")
         except LayrError as error:
             if not isinstance(error, LocalError) or error.retry:
                 self._pause(error)

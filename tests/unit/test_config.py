@@ -125,6 +125,8 @@ def test_options_of_an_fstab_line() -> None:
 
 def test_the_last_option_wins() -> None:
     assert MountOptions.parse("rw,ro").read_only
+    assert MountOptions.parse("fsync=network").fsync_network
+    assert not MountOptions.parse("fsync=network,fsync=local").fsync_network
     assert not MountOptions.parse("ro,rw").read_only
     assert option_value("home=/a,ro,home=/b", "home") == "/b"
     assert option_value("ro", "home") is None
@@ -138,7 +140,7 @@ def test_the_last_option_wins() -> None:
         "cache_size=",
         "cache_size=x",
         "cache_size=1M",
-        "fsync=network",
+        "fsync=never",
         "workers=0",
         "listen=1",
         "upload_after=soon",
