@@ -1,8 +1,9 @@
 """The volume's metadata on its way to the network: changes, now and then a checkpoint, and the root record.
 
 Owns the order: a segment's shards are on hosts before a record names them; the record is on this disk before it is on
-theirs; what an older record named is dropped from hosts only long after a newer one is out. So a crash between any
-two steps leaves a volume that can be recovered, and at most some garbage. Must not know what the rows mean.
+theirs; what an older record named and no retained version needs is dropped from hosts only long after a newer one is
+out. So a crash between any two steps leaves a volume that can be recovered, and at most some garbage. Before a version
+is prepared, the one before it is retained, as rows that the new one publishes. Must not know what other rows mean.
 
 The state lives in three marks of the database, written in one transaction: ``history`` (the segments), ``root`` (the
 newest record, signed) and ``published`` (the newest version that hosts keep).
@@ -14,19 +15,20 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import trio
 
+from layrfs.app.archiving import Archive
 from layrfs.app.roots import Kept
 from layrfs.crashpoints import reached
 from layrfs.crypto.keys import VolumeKeys
 from layrfs.crypto.root_body import seal_root_body
 from layrfs.errors import LayrError, LocalError, OwnerError, RemoteError, Unavailable
 from layrfs.ids import NodeId, PieceId
-from layrfs.model.history import METADATA_INODE, History, Kind, Segment
+from layrfs.model.history import METADATA_INODE, History, Kind, Moment, Segment
 from layrfs.model.redundancy import Redundancy
 from layrfs.model.root_record import BODY_LIMIT_BYTES, RootRecord, verified_untrusted
 from layrfs.model.shard_format import MAX_PAYLOAD_BYTES
@@ -34,9 +36,10 @@ from layrfs.model.shards import ShardRecord
 from layrfs.pipeline.transfers import SourcePart, Stored, Transfers
 from layrfs.policy.history import checkpoint_due, first_merged
 from layrfs.storage.cache_files import failed
-from layrfs.storage.changes import ChangeLog, combined, write_blob, write_checkpoint
+from layrfs.storage.changes import ChangeLog, Cut, combined, write_blob, write_checkpoint
 from layrfs.storage.database import Database
 from layrfs.storage.journal import Journal
+from layrfs.storage.versions import Version
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +59,8 @@ REFRESH_SECONDS = 3600.0
 DISCARDED_TOGETHER = 256
 METADATA_REDUNDANCY = Redundancy(1, 5)
 """Small, and everything depends on it."""
+
+T = TypeVar("T")
 
 
 class Superseded(OwnerError):
@@ -98,16 +103,23 @@ class Publisher:
         directory: str,
         device: str,
         interval_seconds: float = INTERVAL_SECONDS,
+        in_use: Callable[[], Collection[int]] = tuple,
+        now: Callable[[], float] = time.time,
     ) -> None:
-        """``directory`` keeps the changesets of published segments, so that they can be merged; it may be emptied."""
+        """``directory`` keeps the changesets of published segments, so that they can be merged; it may be emptied.
+
+        ``in_use`` tells which retained versions somebody is looking at.
+        """
         self._database = database
         self._marks = Journal(database)
         self._changes = ChangeLog(database)
+        self._archive = Archive(database, in_use, now)
         self._transfers = transfers
         self._roots = roots
         self._keys = keys
         self._directory = directory
         self._device = device
+        self._now = now
         self._interval_seconds = interval_seconds
         self._lock = trio.Lock()
         self._superseded = False
@@ -153,29 +165,53 @@ class Publisher:
 
     async def flush(self) -> None:
         """Return when everything written before the call is on the network. Tries for ever; raises ``Superseded``."""
-        while True:
-            try:
-                await self.publish()
-            except RemoteError as error:
-                self._note(error)
-                await trio.sleep(RETRY_SECONDS)
-            else:
-                return
+        await self._insist(self.publish)
+
+    async def retain(self, name: str | None) -> Version:
+        """Keep the volume as it is now until somebody deletes that version; it is on the network when this returns.
+
+        Tries for ever; raises ``AlreadyExists``, ``Superseded``, ``LocalError``.
+        """
+        retained = await self._insist(partial(self._retain, name))
+        await self.flush()
+        return retained
+
+    def drop(self, numbers: Collection[int]) -> None:
+        """Retain these versions no longer."""
+        self._archive.drop(numbers, self._history)
 
     async def publish(self) -> None:
         """Once. Raises ``RemoteError`` when hosts cannot be reached, ``LocalError``, ``Superseded``."""
         async with self._lock:
-            if self._superseded:
-                raise Superseded(self.problem or "")
-            self._database.commit()
-            if self._changes.has_pending():
-                self._changes.compact()
-                await self._prepare()
+            await self._prepare_pending()
             is_due = self._published < self._newest or trio.current_time() >= self._repeat_at
             if self._record is not None and is_due:
                 await self._announce(self._record)
             self.problem = None
             await self._drop_retired()
+
+    async def _retain(self, name: str | None) -> Version:
+        async with self._lock:
+            await self._prepare_pending()
+            retained = self._archive.name(self._history, name)
+            self._database.commit()
+        return retained
+
+    async def _insist(self, work: Callable[[], Awaitable[T]]) -> T:
+        while True:
+            try:
+                return await work()
+            except RemoteError as error:
+                self._note(error)
+                await trio.sleep(RETRY_SECONDS)
+
+    async def _prepare_pending(self) -> None:
+        if self._superseded:
+            raise Superseded(self.problem or "")
+        self._database.commit()
+        if self._changes.has_pending():
+            self._changes.compact()
+            await self._prepare()
 
     def _note(self, error: LayrError) -> None:
         if not self._superseded:
@@ -185,36 +221,40 @@ class Publisher:
 
     async def _prepare(self) -> None:
         """Changes become a segment on hosts, and a signed record here."""
-        version = self._newest + 1
+        version, began_ms = self._newest + 1, int(self._now() * 1000)
+        self._archive.retain(self._history)
+        self._archive.prune(self._history)
+        self._database.commit()
         segments = list(self._history.segments)
         checkpoint_bytes = sum(segment.blob_bytes for segment in segments if segment.kind == "checkpoint")
         changes_bytes = sum(segment.blob_bytes for segment in segments if segment.kind == "changes")
         if checkpoint_due(checkpoint_bytes, changes_bytes):
-            last, segment = await self._checkpoint(version)
+            cut, segment = await self._checkpoint(version)
             kept: list[Segment] = []
         else:
-            last, segment, kept = await self._merge(version, segments)
+            cut, segment, kept = await self._merge(version, segments)
         reached("segment uploaded")
-        history = History((*kept, segment), self._device, int(time.time() * 1000))
-        self._save(history, self._signed(version, history), last)
+        moment = Moment(began_ms, cut.last_shard, cut.unsent)
+        history = History((*kept, segment), self._device, int(self._now() * 1000), moment=moment)
+        self._save(history, self._signed(version, history), cut.last)
         await self._database.sync()
         reached("record saved")
         gone = {one.number for one in segments} - {one.number for one in kept}
         await trio.to_thread.run_sync(partial(self._remove_files, gone))
 
-    async def _checkpoint(self, version: int) -> tuple[int, Segment]:
+    async def _checkpoint(self, version: int) -> tuple[Cut, Segment]:
         copy, path = self._path("checkpoint"), self._path("blob")
         try:
-            last = await trio.to_thread.run_sync(write_checkpoint, self._database.path, copy)
-            return last, await self._upload("checkpoint", version, path, copy)
+            cut = await trio.to_thread.run_sync(write_checkpoint, self._database.path, copy)
+            return cut, await self._upload("checkpoint", version, path, copy)
         finally:
             for name in (copy, path):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(name)
 
-    async def _merge(self, version: int, segments: Sequence[Segment]) -> tuple[int, Segment, list[Segment]]:
+    async def _merge(self, version: int, segments: Sequence[Segment]) -> tuple[Cut, Segment, list[Segment]]:
         """The pending changes, with those of the last segments when these are not much larger."""
-        last, changes = self._changes.pending()
+        cut, (_last, changes) = self._changes.cut(), self._changes.pending()
         start = next((at for at, one in enumerate(segments) if one.kind == "changes"), len(segments))
         sizes = [self._size(segment.number) for segment in segments[start:]]
         missing = max((at + 1 for at, size in enumerate(sizes) if size is None), default=0)
@@ -223,7 +263,7 @@ class Publisher:
         own, path = self._path(str(version)), self._path("blob")
         changes = await trio.to_thread.run_sync(self._combine, own, merged, changes)
         try:
-            return last, await self._upload("changes", version, path, changes), list(segments[:first])
+            return cut, await self._upload("changes", version, path, changes), list(segments[:first])
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
@@ -263,10 +303,7 @@ class Publisher:
     def _save(self, history: History, record: RootRecord, last: int) -> None:
         """One transaction: no change is ever in no segment and not pending either."""
         self._changes.forget(last)
-        new = {shard.id for segment in history.segments for shard in segment.shards}
-        old = [shard for segment in self._history.segments for shard in segment.shards if shard.id not in new]
-        pieces = [(piece.id, piece.host) for shard in old for piece in shard.pieces]
-        self._changes.retire(pieces, int(time.time()))
+        self._archive.retire(self._history.segments, history)
         mark_prepared(self._marks, history, record)
         self._history, self._record = history, record
 
@@ -290,7 +327,7 @@ class Publisher:
             reached("publication noted")
 
     async def _drop_retired(self) -> None:
-        pieces = self._changes.retired(int(time.time()) - RETENTION_SECONDS, DISCARDED_TOGETHER)
+        pieces = self._changes.retired(int(self._now()) - RETENTION_SECONDS, DISCARDED_TOGETHER)
         if pieces:
             await self._transfers.discard(pieces)
             reached("retired pieces dropped")

@@ -10,7 +10,6 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from functools import partial
 
 import msgspec
 import trio
@@ -18,21 +17,21 @@ import trio
 from layrfs.app.drive import locked
 from layrfs.app.membership import Membership
 from layrfs.app.publishing import mark_prepared, mark_published
+from layrfs.app.restoring import restore_segments
 from layrfs.app.roots import Roots
 from layrfs.config import MountOptions, Paths
 from layrfs.crypto.keys import VolumeKeys
 from layrfs.crypto.root_body import open_root_body
-from layrfs.errors import CorruptFile, NotFound, Unavailable
+from layrfs.errors import NotFound, Unavailable
 from layrfs.model.history import History
 from layrfs.model.root_record import RootRecord
 from layrfs.network.links import HostLinks
-from layrfs.pipeline import manifests
 from layrfs.pipeline.jobs import WorkerKeys
 from layrfs.pipeline.pool import WorkerPool
 from layrfs.pipeline.pooled import PooledTransfers
 from layrfs.pipeline.transfers import Transfers
 from layrfs.storage.cache_files import failed
-from layrfs.storage.changes import count_unsent, read_blob, restore, settle
+from layrfs.storage.changes import count_unsent, settle
 from layrfs.storage.database import Database
 from layrfs.storage.journal import Journal
 from layrfs.storage.keyring import load_or_create_identity
@@ -146,41 +145,16 @@ async def restore_record(
     shutil.rmtree(directory, ignore_errors=True)
     os.makedirs(directory, mode=0o700)
     try:
-        for segment in history.segments:
-            blob = os.path.join(directory, str(segment.number))
-            await manifests.restore(segment.manifest(keys.volume_id), transfers, blob, lambda _done, _total: None)
-        database = os.path.join(directory, "metadata.db")
-        await trio.to_thread.run_sync(partial(_build, directory, history, database))
-        recovered = _settled(database, keys, history, record)
+        database = await restore_segments(history.segments, keys, transfers, directory)
+        recovered = _settled(database, history, record)
         await trio.to_thread.run_sync(settle, database, paths.database(volume))
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     return recovered
 
 
-def _build(directory: str, history: History, database: str) -> None:
-    """Segments to a database; one changeset in memory at a time."""
-    checkpoint: str | None = None
-    changes: list[str] = []
-    for segment in history.segments:
-        plain = os.path.join(directory, f"{segment.number}.plain")
-        read_blob(os.path.join(directory, str(segment.number)), segment.kind, plain)
-        if segment.kind == "checkpoint":
-            checkpoint, changes = plain, []
-        else:
-            changes.append(plain)
-    restore(database, checkpoint, (_bytes_of(name) for name in changes))
-
-
-def _bytes_of(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()
-
-
-def _settled(path: str, keys: VolumeKeys, history: History, record: RootRecord) -> Recovered:
+def _settled(path: str, history: History, record: RootRecord) -> Recovered:
     with Database(path) as database:
-        if database.value("SELECT value FROM volume WHERE name = 'id'") != keys.volume_id:
-            raise CorruptFile("The history found belongs to another volume.")
         lost, older = count_unsent(database)
         marks = Journal(database)
         mark_prepared(marks, history, record)

@@ -56,6 +56,16 @@ class Lease(msgspec.Struct, frozen=True):
     until_ms: Uint63
 
 
+class Moment(msgspec.Struct, frozen=True):
+    """When the volume was what its segments say, and what was true then; as old as the last segment."""
+
+    time_ms: Uint63 = 0
+    last_shard: Uint63 = 0
+    """The highest number of a shard that had been given out."""
+    unsent: Uint63 = 0
+    """How many blocks had bytes that were on no host."""
+
+
 class History(msgspec.Struct, frozen=True):
     """The volume as of one root record: apply the segments in order."""
 
@@ -65,6 +75,7 @@ class History(msgspec.Struct, frozen=True):
     time_ms: Uint63 = 0
     lease: Lease | None = None
     """None: written by a machine that asked for none (mounted read-only, or a tool)."""
+    moment: Moment = Moment()
     version: Uint63 = HISTORY_VERSION
 
     def to_bytes(self) -> bytes:

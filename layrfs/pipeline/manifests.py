@@ -1,6 +1,6 @@
 """Manifests followed back to a file.
 
-Must not know the catalog or whether anything is mounted: bytes come through `Transfers`.
+Must not know the catalog or whether anything is mounted: bytes come through `Downloads`.
 Invariant: the file at OUT appears whole or not at all.
 """
 
@@ -16,7 +16,7 @@ from layrfs.errors import LayrError, UsageError
 from layrfs.ids import VolumeId
 from layrfs.model.manifest import Manifest, ManifestShard
 from layrfs.pipeline.sealing import local_error
-from layrfs.pipeline.transfers import TargetPart, Transfers
+from layrfs.pipeline.transfers import Downloads, TargetPart
 
 SHARDS_AT_ONCE = 8
 """More than the workers take, so that none of them ever waits for us."""
@@ -31,7 +31,7 @@ def check_volume(manifest: Manifest, volume: VolumeId) -> None:
         raise UsageError("This manifest belongs to another volume; its recovery phrase is needed to read it.")
 
 
-async def restore(manifest: Manifest, transfers: Transfers, out: str, progress: Progress) -> None:
+async def restore(manifest: Manifest, transfers: Downloads, out: str, progress: Progress) -> None:
     """Download the manifest's file to `out`; raises Unavailable or LocalError, and then leaves nothing behind."""
     partial = f"{out}.layrfs-part"
     try:
@@ -44,7 +44,7 @@ async def restore(manifest: Manifest, transfers: Transfers, out: str, progress: 
         raise
 
 
-async def _fill(manifest: Manifest, transfers: Transfers, path: str, progress: Progress) -> None:
+async def _fill(manifest: Manifest, transfers: Downloads, path: str, progress: Progress) -> None:
     """Fetch every shard, several at once; the first failure ends all."""
     failures: list[LayrError] = []
     written = 0

@@ -87,7 +87,19 @@ class Slot(msgspec.Struct, frozen=True):
     generation: int
 
 
-class Transfers(Protocol):
+class Downloads(Protocol):
+    """The half that only reads."""
+
+    async def download(self, shard: ShardRecord, targets: Sequence[TargetPart], *, urgent: bool) -> None:
+        """Fetch a shard once and fill all targets. ``urgent``: a reader waits, go before read-ahead and uploads.
+
+        Raises ``Unavailable`` (no good piece before the deadline), ``LocalError`` (a target cannot be written),
+        ``WorkerLost``.
+        """
+        ...
+
+
+class Transfers(Downloads, Protocol):
     """Bounded, cancellable moves between local files and hosts."""
 
     async def upload(self, parts: Sequence[SourcePart], redundancy: Redundancy, purpose: Purpose = CONTENT) -> Uploaded:
@@ -97,14 +109,6 @@ class Transfers(Protocol):
 
         Fewer pieces than ``total`` in the answer: the shard is degraded, see ``top_up``.
         Raises ``Unavailable`` (no host took a piece), ``LocalError`` (a source cannot be read), ``WorkerLost``.
-        """
-        ...
-
-    async def download(self, shard: ShardRecord, targets: Sequence[TargetPart], *, urgent: bool) -> None:
-        """Fetch a shard once and fill all targets. ``urgent``: a reader waits, go before read-ahead and uploads.
-
-        Raises ``Unavailable`` (no good piece before the deadline), ``LocalError`` (a target cannot be written),
-        ``WorkerLost``.
         """
         ...
 

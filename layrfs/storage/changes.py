@@ -12,6 +12,7 @@ import contextlib
 import os
 import secrets
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import apsw
 import zstandard
@@ -32,11 +33,33 @@ LEVEL = 6
 """zstd; metadata is small, and sent to many hosts."""
 
 
+class Cut(NamedTuple):
+    """A point of the log, and what the volume was there."""
+
+    last: int
+    """The number of the last change before it."""
+    last_shard: int
+    """The highest number of a shard."""
+    unsent: int
+    """How many blocks had bytes that were on no host."""
+
+
+_CUT = (
+    "SELECT (SELECT coalesce(max(number), 0) FROM local_change), (SELECT coalesce(max(number), 0) FROM shard),"
+    " (SELECT count(*) FROM unsent)"
+)
+
+
 class ChangeLog:
     """What has changed since the last segment."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    def cut(self) -> Cut:
+        """Where the log ends now; commit before."""
+        row = self._database.row(_CUT)
+        return Cut(*row) if row else Cut(0, 0, 0)
 
     def pending(self) -> tuple[int, bytes]:
         """All changes in no segment yet as one changeset, and the number of the last of them; 0 and nothing."""
@@ -126,8 +149,8 @@ def read_blob(path: str, kind: Kind, output: str) -> None:
 # --- checkpoints and restoring
 
 
-def write_checkpoint(database_path: str, output: str) -> int:
-    """Copy the volume's tables as they were last committed into a new database; the number of the last change in it.
+def write_checkpoint(database_path: str, output: str) -> Cut:
+    """Copy the volume's tables as they were last committed into a new database; where the log ended then.
 
     Reads with a connection of its own: for a thread.
     """
@@ -138,7 +161,7 @@ def write_checkpoint(database_path: str, output: str) -> int:
         connection.execute("ATTACH DATABASE ? AS copy", (output,))
         connection.execute("PRAGMA copy.journal_mode = off")
         with connection:
-            last: int = connection.execute("SELECT coalesce(max(number), 0) FROM main.local_change").get
+            cut = Cut(*next(iter(connection.execute(_CUT))))
             for statement in _table_statements(connection):
                 connection.execute(statement)
             _copy_rows(connection, "main", "copy")
@@ -147,7 +170,7 @@ def write_checkpoint(database_path: str, output: str) -> int:
         raise LocalError(f"no checkpoint of {database_path} could be made: {error}") from error
     finally:
         connection.close()
-    return last
+    return cut
 
 
 def _table_statements(connection: apsw.Connection) -> list[str]:

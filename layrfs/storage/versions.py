@@ -14,6 +14,7 @@ import msgspec
 from layrfs.ids import ShardId
 from layrfs.model.history import Segment
 from layrfs.model.shards import ShardRecord
+from layrfs.model.snapshot_names import time_name
 from layrfs.storage.database import Database, Row
 
 _COLUMNS = "number, time_ms, last_shard, unsent, name, segments"
@@ -42,6 +43,12 @@ class Versions:
     def all(self) -> list[Version]:
         """Every retained version, the oldest first."""
         return [_version(row) for row in self._database.rows(f"SELECT {_COLUMNS} FROM version ORDER BY number")]  # noqa: S608 - constants
+
+    def by_name(self) -> dict[str, Version]:
+        """What each can be found under: its name or else its time; of several made in one second, the newest."""
+        versions = self.all()
+        unnamed = {time_name(version.time_ms): version for version in versions if version.name is None}
+        return unnamed | {version.name: version for version in versions if version.name is not None}
 
     def find(self, number: int) -> Version | None:
         """A version by its number."""

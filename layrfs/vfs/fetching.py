@@ -17,7 +17,7 @@ from layrfs.crashpoints import reached
 from layrfs.errors import LayrError, LocalError, RemoteError
 from layrfs.ids import BlockNumber
 from layrfs.model.shards import ShardRecord
-from layrfs.pipeline.transfers import TargetPart, Transfers
+from layrfs.pipeline.transfers import Downloads, TargetPart
 from layrfs.storage.content import BlockPlace, Place
 from layrfs.vfs.blocks import ABSENT, BlockMap, Busy
 from layrfs.vfs.eviction import Evictor
@@ -52,7 +52,7 @@ class Fetch(Busy):
 class Fetcher:
     """Brings absent blocks; works while ``run`` runs."""
 
-    def __init__(self, shelf: Shelf, evictor: Evictor, transfers: Transfers) -> None:
+    def __init__(self, shelf: Shelf, evictor: Evictor, transfers: Downloads) -> None:
         self._shelf = shelf
         self._evictor = evictor
         self._transfers = transfers

@@ -1,23 +1,30 @@
 """Whatever fails between a change and its publication: hosts keep a whole volume, and in the end the newest."""
 
+import contextlib
+import hashlib
 import random
 import shutil
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import trio
 
+from layrfs.app import publishing as publishing_module
 from layrfs.app.publishing import REPEAT_SECONDS, RETENTION_SECONDS, Publisher, Superseded
 from layrfs.app.recovering import restore_record
+from layrfs.app.restoring import restore_segments
 from layrfs.app.roots import Kept
 from layrfs.config import Paths
 from layrfs.crypto.keys import VolumeKeys
-from layrfs.errors import LayrError, Unavailable, Unreachable
-from layrfs.ids import NodeId, PieceId
+from layrfs.errors import AlreadyExists, LayrError, Unavailable, Unreachable
+from layrfs.ids import NodeId, PieceId, ShardId
 from layrfs.model.root_record import RootRecord
+from layrfs.model.snapshot_names import time_name
 from layrfs.policy import history as history_policy
 from layrfs.storage.database import Database
+from layrfs.storage.versions import Version, Versions
 from tests.fakes.transfers import FakeTransfers
 from tests.volumes import Rows, rows_of
 
@@ -46,18 +53,34 @@ class Roots:
 
 
 class Moves(FakeTransfers):
-    """Remembers what was dropped."""
+    """Remembers what was dropped, and has it no more."""
 
     dropped: tuple[PieceId, ...] = ()
 
     async def discard(self, pieces: Sequence[tuple[PieceId, NodeId]]) -> None:
         self.dropped += tuple(piece for piece, _host in pieces)
+        for shard in {
+            shard for piece, _host in pieces for shard in self.payloads if piece in pieces_of(ShardId(shard))
+        }:
+            del self.payloads[shard]
 
 
-def publisher(database: Database, transfers: Moves, roots: Roots, directory: Path) -> Publisher:
+class Clock:
+    """The time that the publisher is told."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def publisher(
+    database: Database, transfers: Moves, roots: Roots, directory: Path, now: Callable[[], float] = time.time
+) -> Publisher:
     """One that has just started."""
     return Publisher(
-        database=database, transfers=transfers, roots=roots, keys=KEYS, directory=str(directory), device="test"
+        database=database, transfers=transfers, roots=roots, keys=KEYS, directory=str(directory), device="test", now=now
     )
 
 
@@ -171,17 +194,136 @@ async def test_another_machines_version_is_not_replaced(tmp_path: Path) -> None:
             await publishing.publish()
 
 
-async def test_what_older_records_named_is_dropped_long_after(tmp_path: Path) -> None:
-    roots, transfers = Roots(), Moves()
+async def test_what_no_version_needs_is_dropped_long_after(tmp_path: Path) -> None:
+    roots, transfers, clock = Roots(), Moves(), Clock()
     with opened(tmp_path / "metadata.db") as database:
-        publishing = publisher(database, transfers, roots, tmp_path / "history")
-        await publishing.publish()
-        assert database.value("SELECT count(*) FROM local_retired") == 0
-        database.write("INSERT INTO volume VALUES('x', ?)", (bytes(5000),))
+        publishing = publisher(database, transfers, roots, tmp_path / "history", clock)
+        for value in range(3):  # within a second: only the last is worth keeping
+            database.write("INSERT OR REPLACE INTO volume VALUES('x', ?)", (bytes([value]) * 5000,))
+            await publishing.publish()
+        count = database.value("SELECT count(*) FROM local_retired")
+        assert count > 0
+        clock.now += RETENTION_SECONDS
         await publishing.publish()
         assert transfers.dropped == (), "somebody may be reading the older record"
-        database.write("UPDATE local_retired SET since = since - ?", (RETENTION_SECONDS + 1,))
-        count = database.value("SELECT count(*) FROM local_retired")
+        clock.now += 1
         await publishing.publish()
-        assert len(transfers.dropped) == count > 0
+        assert len(transfers.dropped) == count
         assert database.value("SELECT count(*) FROM local_retired") == 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_every_retained_version_can_be_restored_from_what_hosts_keep(
+    tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Months of publishing, failing, being killed; pieces that nobody needs are gone from hosts at once."""
+    monkeypatch.setattr(history_policy, "SMALLEST_CHECKPOINT_BYTES", 3000)
+    monkeypatch.setattr(publishing_module, "RETENTION_SECONDS", -1)
+    dice, roots, transfers, clock = random.Random(seed), Roots(), Moves(), Clock()
+    place = tmp_path / "0"
+    place.mkdir()
+    database = opened(place / "metadata.db")
+    publishing = publisher(database, transfers, roots, place / "history", clock)
+    states: list[Rows] = []
+    for step in range(80):
+        clock.now += dice.choice([0.3, 10, 10, 1000, 4000, 90_000, -2000])
+        change(database, dice)
+        roots.hosts = dice.choice([0, 3, 3])
+        transfers.failure = Unavailable("no host") if dice.random() < 0.1 else None
+        with contextlib.suppress(LayrError):
+            await publishing.publish()
+        states.append(rows_of(database))
+        if dice.random() < 0.1:
+            left = tmp_path / str(step + 1)
+            shutil.copytree(place, left)
+            database.close()
+            place = left
+            database = opened(place / "metadata.db")
+            publishing = publisher(database, transfers, roots, place / "history", clock)
+    roots.hosts, transfers.failure = 3, None
+    database.write("INSERT OR REPLACE INTO volume VALUES('end', 1)")
+    await publishing.flush()
+    versions = Versions(database)
+    retained = versions.all()
+    assert 10 < len(retained) < 75
+    for version in dice.sample(retained, 6):
+        restored = await restored_version(version, versions, transfers, tmp_path / "restored")
+        assert restored in states
+    assert await kept_by_hosts(roots, transfers, tmp_path / "other") == rows_of(database)
+    assert len(transfers.payloads) <= len(versions.shards()) + 10, "what nobody needs is not kept"
+    database.close()
+
+
+async def restored_version(version: Version, versions: Versions, transfers: Moves, directory: Path) -> Rows:
+    """What a retained version holds, as rows."""
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir()
+    path = await restore_segments(versions.segments_of(version), KEYS, transfers, str(directory))
+    with Database(path) as database:
+        assert version.last_shard == (database.value("SELECT max(number) FROM shard") or 0)
+        assert version.unsent == database.value("SELECT count(*) FROM unsent")
+        return rows_of(database)
+
+
+async def test_retaining_does_not_make_the_network_behind(tmp_path: Path) -> None:
+    roots, clock = Roots(), Clock()
+    with opened(tmp_path / "metadata.db") as database:
+        publishing = publisher(database, Moves(), roots, tmp_path / "history", clock)
+        for value in range(3):
+            clock.now += 10
+            database.write("INSERT OR REPLACE INTO volume VALUES('x', ?)", (value,))
+            await publishing.publish()
+            assert not publishing.is_behind
+        assert [version.number for version in Versions(database).all()] == [1, 2]
+
+
+async def test_a_snapshot_made_by_hand_is_what_was_there_and_stays(tmp_path: Path) -> None:
+    roots, transfers, clock = Roots(), Moves(), Clock()
+    with opened(tmp_path / "metadata.db") as database:
+        publishing = publisher(database, transfers, roots, tmp_path / "history", clock)
+        versions = Versions(database)
+        database.write("INSERT INTO volume VALUES('x', 1)")
+        first = await publishing.retain("first")
+        before = rows_of(database)
+        assert not publishing.is_behind
+        assert versions.by_name()["first"] == first
+        second = await publishing.retain(None)
+        third = await publishing.retain(None)
+        assert [second.name, third.name] == [time_name(second.time_ms), f"{time_name(second.time_ms)}-2"]
+        with pytest.raises(AlreadyExists):
+            await publishing.retain("first")
+        clock.now += 10 * 365 * 86400
+        for value in range(20):
+            clock.now += 90_000
+            database.write("INSERT OR REPLACE INTO volume VALUES('x', ?)", (value,))
+            await publishing.publish()
+        restored = await restored_version(first, versions, transfers, tmp_path / "restored")
+        assert dict(restored["volume"])["x"] == 1
+        assert restored["version"] == [row for row in before["version"] if row[4] != "first"]
+        publishing.drop([first.number])
+        database.write("INSERT OR REPLACE INTO volume VALUES('x', 'after')")
+        await publishing.publish()
+        assert "first" not in versions.by_name()
+        assert first.segments[-1] not in {segment.number for segment in versions.segments()}
+
+
+async def test_who_recovers_a_volume_keeps_the_version_found(tmp_path: Path) -> None:
+    roots, transfers = Roots(), Moves()
+    with opened(tmp_path / "metadata.db") as database:
+        database.write("INSERT INTO unsent VALUES(7, 0)")
+        database.write("INSERT INTO volume VALUES('x', 1)")
+        await publisher(database, transfers, roots, tmp_path / "history").publish()
+        before = rows_of(database)
+    await kept_by_hosts(roots, transfers, tmp_path / "other")
+    paths = Paths.under(str(tmp_path / "other"))
+    with Database(paths.database("volume")) as database:
+        publishing = publisher(database, transfers, roots, tmp_path / "history2")
+        await publishing.publish()
+        (version,) = Versions(database).all()
+        assert (version.number, version.unsent) == (1, 1)
+        assert await restored_version(version, Versions(database), transfers, tmp_path / "restored") == before
+
+
+def pieces_of(shard: ShardId) -> set[PieceId]:
+    """The names of all pieces the fake makes of a shard."""
+    return {PieceId(hashlib.blake2b(shard + bytes([place, 0]), digest_size=32).digest()) for place in range(5)}

@@ -67,7 +67,7 @@ def test_a_volume_made_again_from_its_changes_is_the_same(tmp_path: Path, seed: 
             if step == 60:
                 database.commit()
                 checkpoint, segments = str(tmp_path / "checkpoint"), []
-                log.forget(write_checkpoint(str(tmp_path / "first.db"), checkpoint))
+                log.forget(write_checkpoint(str(tmp_path / "first.db"), checkpoint).last)
         database.commit()
         segments = [changes for changes in [*segments, log.pending()[1]] if changes]
         if dice.random() < 0.5:

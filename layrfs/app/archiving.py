@@ -1,0 +1,66 @@
+"""What stays of the volume's past: versions are retained, pruned by the schedule, and what none needs goes from hosts.
+
+Owns when a shard of metadata is needed by nobody. Must not know how versions are made or looked at. Invariant: a shard
+that the newest version or any retained one needs is never retired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+
+from layrfs.errors import AlreadyExists
+from layrfs.model.history import History, Segment
+from layrfs.model.snapshot_names import free_name
+from layrfs.policy.retention import Retained, dropped
+from layrfs.storage.changes import ChangeLog
+from layrfs.storage.database import Database
+from layrfs.storage.versions import Version, Versions
+
+
+class Archive:
+    """Plain code, in the open transaction."""
+
+    def __init__(self, database: Database, in_use: Callable[[], Collection[int]], now: Callable[[], float]) -> None:
+        """``in_use`` tells the numbers of versions that somebody is looking at: those are not pruned."""
+        self._versions = Versions(database)
+        self._changes = ChangeLog(database)
+        self._in_use = in_use
+        self._now = now
+
+    def retain(self, history: History) -> None:
+        """Keep a version. One that only renewed the lease is the one before it; without segments there is none."""
+        if history.segments:
+            self._versions.put(_version(history, None), history.segments)
+
+    def name(self, history: History, name: str | None) -> Version:
+        """Keep a version until it is deleted, by default under the time it was made.
+
+        Raises ``AlreadyExists``.
+        """
+        taken = self._versions.by_name()
+        if name is not None and name in taken:
+            raise AlreadyExists(f"There is a snapshot {name} already.")
+        version = _version(history, name or free_name(history.moment.time_ms, taken))
+        self._versions.put(version, history.segments)
+        return version
+
+    def prune(self, newest: History) -> None:
+        """Drop what the schedule does not keep; ``newest`` is what hosts are told next to be the volume."""
+        versions = [Retained(one.number, one.time_ms, one.unsent, one.name) for one in self._versions.all()]
+        self.drop(dropped(versions, int(self._now() * 1000), self._in_use()), newest)
+
+    def drop(self, numbers: Collection[int], newest: History) -> None:
+        """Retain these versions no longer."""
+        self.retire(self._versions.remove(list(numbers)), newest)
+
+    def retire(self, segments: Iterable[Segment], newest: History) -> None:
+        """Have the pieces of segments dropped from hosts later, but for those that are still needed."""
+        needed = self._versions.shards() | {shard.id for segment in newest.segments for shard in segment.shards}
+        shards = [shard for segment in segments for shard in segment.shards if shard.id not in needed]
+        self._changes.retire(((piece.id, piece.host) for shard in shards for piece in shard.pieces), int(self._now()))
+
+
+def _version(history: History, name: str | None) -> Version:
+    numbers = tuple(segment.number for segment in history.segments)
+    moment = history.moment
+    return Version(numbers[-1], moment.time_ms, moment.last_shard, moment.unsent, name, numbers)

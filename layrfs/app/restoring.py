@@ -1,0 +1,59 @@
+"""A version of the volume from hosts to a database on this disk.
+
+Owns the way from segments to a file. Must not know what the database is for: recovery gives it the volume's name, a
+snapshot is looked at and thrown away. Invariant: the file appears complete and checked, or not at all.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import partial
+
+import trio
+
+from layrfs.crypto.keys import VolumeKeys
+from layrfs.errors import CorruptFile
+from layrfs.model.history import Segment
+from layrfs.pipeline import manifests
+from layrfs.pipeline.transfers import Downloads
+from layrfs.storage.changes import read_blob, restore
+from layrfs.storage.database import Database
+
+
+async def restore_segments(segments: Sequence[Segment], keys: VolumeKeys, transfers: Downloads, directory: str) -> str:
+    """Make the database of a version in a directory that is empty; its path.
+
+    Raises ``Unavailable``, ``CorruptFile``, ``BadMessage``, ``LocalError``; the directory is the caller's to remove.
+    """
+    for segment in segments:
+        blob = os.path.join(directory, str(segment.number))
+        await manifests.restore(segment.manifest(keys.volume_id), transfers, blob, lambda _done, _total: None)
+    path = os.path.join(directory, "metadata.db")
+    await trio.to_thread.run_sync(partial(_build, directory, segments, path))
+    with Database(path) as database:
+        if database.value("SELECT value FROM volume WHERE name = 'id'") != keys.volume_id:
+            raise CorruptFile("The history found belongs to another volume.")
+    return path
+
+
+def _build(directory: str, segments: Sequence[Segment], path: str) -> None:
+    """Segments to a database; one changeset in memory at a time, and no blob on the disk for longer than needed."""
+    checkpoint: str | None = None
+    changes: list[str] = []
+    for segment in segments:
+        blob, plain = (os.path.join(directory, f"{segment.number}{ending}") for ending in ("", ".plain"))
+        read_blob(blob, segment.kind, plain)
+        os.unlink(blob)
+        if segment.kind == "checkpoint":
+            checkpoint, changes = plain, []
+        else:
+            changes.append(plain)
+    restore(path, checkpoint, (_bytes_of(name) for name in changes))
+    for name in [*changes, *([checkpoint] if checkpoint else [])]:
+        os.unlink(name)
+
+
+def _bytes_of(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
