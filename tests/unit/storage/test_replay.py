@@ -67,7 +67,7 @@ class Writer:
         self.version += 1
         if self.dice.random() < 0.1:
             self.checkpoint = str(self.directory / f"checkpoint{self.version}")
-            last = write_checkpoint(self.database.path, self.checkpoint)
+            last = write_checkpoint(self.database.path, self.checkpoint).last
             self.segments = []
         else:
             kept = self.dice.randrange(len(self.segments) + 1)
