@@ -317,8 +317,8 @@ async def test_who_recovers_a_volume_keeps_the_version_found(tmp_path: Path) -> 
     await kept_by_hosts(roots, transfers, tmp_path / "other")
     paths = Paths.under(str(tmp_path / "other"))
     with Database(paths.database("volume")) as database:
-        publishing = publisher(database, transfers, roots, tmp_path / "history2")
-        await publishing.publish()
+        database.write("INSERT INTO volume VALUES('x', 2) ON CONFLICT DO UPDATE SET value = 2")
+        await publisher(database, transfers, roots, tmp_path / "history2").publish()
         (version,) = Versions(database).all()
         assert (version.number, version.unsent) == (1, 1)
         assert await restored_version(version, Versions(database), transfers, tmp_path / "restored") == before
