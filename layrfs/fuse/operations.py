@@ -229,9 +229,14 @@ class Operations(pyfuse3.Operations):
         self._filesystem.release(fh)
 
     def _entry(self, inode: Inode) -> EntryAttributes:
-        return entry_attributes(inode, self._filesystem.stored_bytes(inode))
+        if not isinstance(shown := inode.shown, EntryAttributes):
+            shown = inode.shown = entry_attributes(inode, self._filesystem.stored_bytes(inode))
+        return shown
 
     def _listed(self, inode: Inode) -> EntryAttributes:
         """Counting holes costs a query, which a long listing of whole small files can do without."""
-        whole = inode.stored_bytes is None and inode.is_file and inode.size <= inode.block_bytes
-        return entry_attributes(inode, inode.size if whole else self._filesystem.stored_bytes(inode))
+        if inode.stored_bytes is not None or not inode.is_file or inode.size > inode.block_bytes:
+            return self._entry(inode)
+        if not isinstance(listed := inode.listed, EntryAttributes):
+            listed = inode.listed = entry_attributes(inode, inode.size)
+        return listed

@@ -9,7 +9,7 @@ a thousand at a time, so a crash skips some and repeats none.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from layrfs.ids import ROOT_INODE, InodeNumber
@@ -20,9 +20,10 @@ NUMBERS_RESERVED = 1024
 _COLUMNS = "number, mode, uid, gid, nlink, size, block_bytes, rdev, atime_ns, mtime_ns, ctime_ns, target"
 _SAVE = f"INSERT OR REPLACE INTO inode({_COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?,?,?,?)"
 _LOAD = f"SELECT {_COLUMNS} FROM inode WHERE number = ?"  # noqa: S608
-_LIST = (
-    "SELECT entry.cookie, entry.name, entry.inode, inode.* FROM entry LEFT JOIN inode ON inode.number = entry.inode "
-    "WHERE entry.parent = ? AND entry.cookie > ? ORDER BY entry.cookie"
+_NAMES = "SELECT cookie, name, inode FROM entry WHERE parent = ? AND cookie > ? ORDER BY cookie LIMIT ?"
+_ROWS = (
+    "SELECT inode.* FROM entry CROSS JOIN inode ON inode.number = entry.inode "
+    "WHERE entry.parent = ? AND entry.cookie > ? AND entry.cookie <= ?"
 )
 _STORED_BLOCKS = (
     "SELECT count(*) FROM (SELECT number FROM block WHERE inode = ?1 UNION SELECT block FROM local WHERE inode = ?1)"
@@ -33,12 +34,11 @@ InodeRow = tuple[int, int, int, int, int, int, int, int, int, int, int, bytes | 
 
 
 class Listed(NamedTuple):
-    """One name of a directory; ``row`` is None for an inode that was never saved: it lives in memory only."""
+    """One name of a directory."""
 
     cookie: int
     name: bytes
     inode: InodeNumber
-    row: InodeRow | None
 
 
 class Tree:
@@ -140,10 +140,13 @@ class Tree:
             parts.append(found[1])
         return b"/" + b"/".join(reversed(parts))
 
-    def listing(self, directory: InodeNumber, after: int) -> Iterator[Listed]:
-        """Names with a cookie greater than ``after``, in cookie order, read as they are asked for."""
-        for cookie, name, inode, *row in self._database.rows(_LIST, (directory, after)):
-            yield Listed(cookie, name, inode, None if row[0] is None else tuple(row))
+    def listing(self, directory: InodeNumber, after: int, limit: int) -> list[Listed]:
+        """At most ``limit`` names with a cookie greater than ``after``, in cookie order."""
+        return list(map(Listed._make, self._database.rows(_NAMES, (directory, after, limit))))
+
+    def load_listed(self, directory: InodeNumber, after: int, last: int) -> list[InodeRow]:
+        """The saved attributes behind the names with cookies from ``after`` (exclusive) to ``last``."""
+        return list(self._database.rows(_ROWS, (directory, after, last)))
 
     def stored_blocks(self, inode: InodeNumber) -> int:
         """How many blocks of a file are not holes."""

@@ -30,6 +30,9 @@ from layrfs.vfs.inodes import Inode, Inodes
 MAX_NAME_BYTES = 255
 MAX_LINKS = 2**31 - 1
 
+LISTED_TOGETHER = 32
+"""Names looked up at once: about what the kernel asks for in one request."""
+
 DOT_COOKIE = 1
 DOT_DOT_COOKIE = 2
 """Positions in a listing: a name's is its cookie plus this."""
@@ -168,9 +171,12 @@ class Directories:
             yield Listing(b".", self._inodes.get(number), DOT_COOKIE)
         if position < DOT_DOT_COOKIE:
             yield Listing(b"..", self._inodes.get(self.parent_of(number)), DOT_DOT_COOKIE)
-        known = self._inodes.known
-        for cookie, name, inode, row in self._tree.listing(number, max(0, position - DOT_DOT_COOKIE)):
-            yield Listing(name, known(inode, row), cookie + DOT_DOT_COOKIE)
+        after = max(0, position - DOT_DOT_COOKIE)
+        while lines := self._tree.listing(number, after, LISTED_TOGETHER):
+            if not all(self._inodes.has(line.inode) for line in lines):
+                self._inodes.keep(self._tree.load_listed(number, after, lines[-1].cookie))
+            for after, name, inode in lines:
+                yield Listing(name, self._inodes.get(inode), after + DOT_DOT_COOKIE)
 
     def _directory(self, number: InodeNumber) -> Inode:
         inode = self._inodes.get(number)

@@ -310,7 +310,7 @@ class Filesystem:
         if not file.content.write_now(offset, data):
             await file.content.write(offset, data)
         inode = self._inodes.get(file.inode)
-        inode.stored_bytes = None
+        inode.stored_bytes = inode.shown = inode.listed = None
         end = offset + len(data)
         if end > inode.size:
             inode.size = end

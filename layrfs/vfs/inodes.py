@@ -12,7 +12,7 @@ from __future__ import annotations
 import stat
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from layrfs.errors import NotFound
 from layrfs.ids import ROOT_INODE, InodeNumber
@@ -44,11 +44,13 @@ class Inode:
         "ctime_ns",
         "gid",
         "has_attributes",
+        "listed",
         "mode",
         "mtime_ns",
         "nlink",
         "number",
         "rdev",
+        "shown",
         "size",
         "stored_bytes",
         "target",
@@ -75,6 +77,9 @@ class Inode:
         """Whether there are extended attributes; None when nobody asked the table yet."""
         self.stored_bytes: int | None = None
         """What the file occupies, holes left out; None when it may have changed since the last count."""
+        self.shown: object = None
+        self.listed: object = None
+        """What a front end made of the attributes, exactly and for listings; gone after every change."""
 
     def row(self) -> InodeRow:
         """The row to save."""
@@ -124,12 +129,15 @@ class Inodes:
             raise NotFound(f"There is no inode {number}.")
         return self._keep(Inode(row))
 
-    def known(self, number: InodeNumber, row: InodeRow | None) -> Inode:
-        """The inode of a listing's row: the one in memory if there is one, else a passing view of the row."""
-        inode = self._cached.get(number)
-        if inode is not None:
-            return inode
-        return self.get(number) if row is None else Inode(row)
+    def has(self, number: InodeNumber) -> bool:
+        """Whether the inode is in memory."""
+        return number in self._cached
+
+    def keep(self, rows: Iterable[InodeRow]) -> None:
+        """Have the inodes of rows just read in memory; one that is there already stays what it is."""
+        for row in rows:
+            if row[0] not in self._cached:
+                self._keep(Inode(row))
 
     def new(self, *, mode: int, uid: int, gid: int, rdev: int = 0, target: bytes | None = None) -> Inode:
         """A new inode without a name yet: link count 0, and not ``changed`` yet."""
@@ -145,6 +153,7 @@ class Inodes:
 
     def changed(self, inode: Inode) -> None:
         """The inode's row must be written before the next commit."""
+        inode.shown = inode.listed = None
         self._changed[inode.number] = inode
         if len(self._changed) >= FLUSH_AT:
             self.flush()

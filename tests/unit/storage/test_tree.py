@@ -33,7 +33,7 @@ def row(number: int, *, nlink: int = 1, target: bytes | None = None) -> InodeRow
 
 
 def names(tree: Tree, directory: InodeNumber, after: int = 0) -> list[bytes]:
-    return [listed.name for listed in tree.listing(directory, after)]
+    return [listed.name for listed in tree.listing(directory, after, 1000)]
 
 
 def test_inodes_come_back_as_saved(tree: Tree) -> None:
@@ -81,8 +81,8 @@ def test_names(tree: Tree) -> None:
 def test_a_listing_goes_on_where_it_stopped_whatever_happened_meanwhile(tree: Tree) -> None:
     for number in range(100):
         tree.add(ROOT_INODE, b"%d" % number, InodeNumber(number + 2))
-    first = next(tree.listing(ROOT_INODE, 0))
-    assert next(tree.listing(ROOT_INODE, first.cookie)).name == b"1"
+    (first,) = tree.listing(ROOT_INODE, 0, 1)
+    assert tree.listing(ROOT_INODE, first.cookie, 2)[0].name == b"1"
     tree.remove(ROOT_INODE, first.name)
     tree.remove(ROOT_INODE, b"1")
     tree.add(ROOT_INODE, b"new", InodeNumber(200))
@@ -90,11 +90,12 @@ def test_a_listing_goes_on_where_it_stopped_whatever_happened_meanwhile(tree: Tr
     assert rest == [*(b"%d" % number for number in range(2, 100)), b"new"]
 
 
-def test_a_listing_brings_the_saved_inode_along(tree: Tree) -> None:
-    tree.add(ROOT_INODE, b"saved", InodeNumber(2))
-    tree.add(ROOT_INODE, b"not yet", InodeNumber(3))
-    tree.save([row(2)])
-    assert [(listed.inode, listed.row) for listed in tree.listing(ROOT_INODE, 0)] == [(2, row(2)), (3, None)]
+def test_the_saved_inodes_behind_a_listing(tree: Tree) -> None:
+    for name, number in ((b"before", 4), (b"saved", 2), (b"not yet", 3), (b"after", 5)):
+        tree.add(ROOT_INODE, name, InodeNumber(number))
+    tree.save([row(2), row(4), row(5)])
+    before, _saved, not_yet, _after = tree.listing(ROOT_INODE, 0, 10)
+    assert tree.load_listed(ROOT_INODE, before.cookie, not_yet.cookie) == [row(2)]
 
 
 def test_ways_up(tree: Tree) -> None:

@@ -93,20 +93,33 @@ def test_a_row_of_a_listing_never_hides_what_is_newer_in_memory(database: Databa
     (number,) = make(inodes, 1)
     row = inodes.get(number).row()
     inodes.get(number).size = 5
-    assert inodes.known(number, row).size == 5
-    assert inodes.known(number, None).size == 5
+    inodes.keep([row])
+    assert inodes.get(number).size == 5
 
 
-def test_a_passing_view_does_not_push_others_out(database: Database) -> None:
+def test_what_listings_bring_is_bounded_and_loses_no_change(database: Database) -> None:
     inodes = Inodes(Tree(database), capacity=10)
     numbers = make(inodes, 300)
     inodes.flush()
-    kept = inodes.get(numbers[0])
-    for number in numbers:
+    changed = inodes.get(numbers[0])
+    changed.size = 7
+    inodes.changed(changed)
+    for number in numbers[1:]:
         row = Tree(database).load(number)
         assert row is not None
-        inodes.known(number, row)
-    assert inodes.get(numbers[0]) is kept
+        inodes.keep([row])
+    assert inodes.has(numbers[-1])
+    assert not inodes.has(numbers[0])
+    assert inodes.get(numbers[0]).size == 7
+
+
+def test_a_change_takes_back_what_a_front_end_made_of_the_inode(database: Database) -> None:
+    inodes = Inodes(Tree(database))
+    inode = inodes.get(make(inodes, 1)[0])
+    inode.shown, inode.listed = "exactly", "about"
+    inodes.changed(inode)
+    assert inode.shown is None
+    assert inode.listed is None
 
 
 def test_the_root_is_its_own_parent_by_count(database: Database) -> None:
