@@ -17,6 +17,7 @@ import layrfs
 from layrfs.app.classic import Classic, NameChanged
 from layrfs.app.losses import Losses
 from layrfs.app.membership import Membership, choose_network
+from layrfs.app.pinning import Pinning
 from layrfs.app.publishing import Publisher
 from layrfs.app.syncing import Syncer
 from layrfs.config import MountOptions
@@ -92,6 +93,7 @@ class Answers:
         self._publisher = publisher
         self._syncer = syncer
         self._losses = losses
+        self._pinning = Pinning(contents, filesystem)
         self._started = time.monotonic()
         self.stopping = trio.Event()
         """Set by the command ``stop``; whoever runs the drive waits for it."""
@@ -113,6 +115,7 @@ class Answers:
             commands.PATH_STATUS.bind(self.path_status),
             commands.SYNC.bind(self.sync),
             commands.CACHE_DROP.bind(self.cache_drop),
+            *self._pinning.table(),
             commands.LIST.bind(self.list_directory),
             commands.MANIFEST.bind(self.manifest),
             commands.UPLOAD.bind(upload),
@@ -124,10 +127,16 @@ class Answers:
         ]
 
     def _status(self, mountpoint: str) -> VolumeStatus:
-        stats = self._contents.stats()
+        stats, pins = self._contents.stats(), self._contents.pins.stats()
         problems = [
             text
-            for text in (stats.problem, self._publisher.problem, self._membership.problem, self._losses.sentence())
+            for text in (
+                stats.problem,
+                pins.problem,
+                self._publisher.problem,
+                self._membership.problem,
+                self._losses.sentence(),
+            )
             if text
         ]
         if stats.unreachable_shards:
@@ -153,6 +162,8 @@ class Answers:
             eta_seconds=None if stats.eta_seconds is None else int(stats.eta_seconds),
             published_version=self._publisher.version,
             unpublished=self._publisher.is_behind,
+            pinned_bytes=pins.here_bytes,
+            unfetched_bytes=pins.missing_bytes,
             problems=tuple(problems),
             hosts=self._hosts(),
             network=self._membership.status(),
@@ -252,7 +263,7 @@ class Answers:
 
     async def cache_drop(self, _request: commands.Nothing, _progress: Progress) -> CacheDropped:
         dropped = await self._contents.drop_clean()
-        return CacheDropped(dropped, self._contents.stats().dirty_bytes)
+        return CacheDropped(dropped, self._contents.stats().dirty_bytes, self._contents.pins.stats().here_bytes)
 
     async def list_directory(self, request: commands.ListDirectory, _progress: Progress) -> ListPage:
         directory = self._filesystem.resolve(request.path)

@@ -149,6 +149,7 @@ class _Parts:
             space=space.measure,
             virtual_attributes={
                 b"user.layrfs.state": lambda inode: self.contents.state(inode).encode(),
+                b"user.layrfs.pinned": lambda inode: b"yes" if self.contents.pins.is_pinned(inode) else b"no",
                 b"user.layrfs.manifest": self._manifest_attribute,
                 b"user.layrfs.control": lambda _inode: os.fsencode(socket),
             },

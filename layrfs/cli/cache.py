@@ -28,7 +28,8 @@ def run(arguments: argparse.Namespace) -> int:
         say_json(answer if isinstance(answer, CacheDropped) else _cache_part(answer))
     elif isinstance(answer, CacheDropped):
         kept = f"; {shown_bytes(answer.kept_dirty_bytes)} kept, not on hosts yet" if answer.kept_dirty_bytes else ""
-        say(f"dropped {shown_bytes(answer.dropped_bytes)}{kept}")
+        pinned = f"; {shown_bytes(answer.kept_pinned_bytes)} kept, pinned" if answer.kept_pinned_bytes else ""
+        say(f"dropped {shown_bytes(answer.dropped_bytes)}{kept}{pinned}")
     else:
         say(
             f"{shown_bytes(answer.cached_bytes)} of at most {shown_bytes(answer.cache_limit_bytes)} are kept here, "

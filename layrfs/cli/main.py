@@ -26,6 +26,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("layrfs.cli.status", "the drive, or one path, at a glance"),
     "sync": ("layrfs.cli.sync", "wait until everything below a path is on the network"),
     "cache": ("layrfs.cli.cache", "what is kept on this machine; drop what the network has"),
+    "pin": ("layrfs.cli.pin", "keep files or directories on this machine"),
+    "unpin": ("layrfs.cli.unpin", "let them leave the cache again"),
     "set": ("layrfs.cli.set", "how many copies, how large the shards: policy of a directory"),
     "upload": ("layrfs.cli.upload", "put one file into the volume, mounted or not"),
     "list": ("layrfs.cli.list", "what is in the volume, mounted or not"),

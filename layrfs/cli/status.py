@@ -83,6 +83,7 @@ def volume_page(status: VolumeStatus) -> list[str]:
             "cache",
             f"{shown_bytes(status.cached_bytes)} of {shown_bytes(status.cache_limit_bytes)} kept on this machine",
         ),
+        *([("pinned", _pinned(status))] if status.pinned_bytes or status.unfetched_bytes else []),
         ("upload", _upload(status)),
         ("health", _health(status)),
     ]
@@ -143,6 +144,11 @@ def _title(status: VolumeStatus) -> str:
     place = f"mounted at {printable(status.mountpoint)}" if status.mountpoint else "running without a mount"
     read_only = ", read only" if status.read_only else ""
     return f"volume {status.volume}, {place}{read_only}, for {shown_seconds(status.uptime_seconds)}"
+
+
+def _pinned(status: VolumeStatus) -> str:
+    here = f"{shown_bytes(status.pinned_bytes)} of it stay here"
+    return f"{here}, {shown_bytes(status.unfetched_bytes)} on the way" if status.unfetched_bytes else here
 
 
 def _upload(status: VolumeStatus) -> str:

@@ -20,7 +20,11 @@ status          Nothing          VolumeStatus      at once, from memory
 path_status     AtPath           PathStatus        the path's blocks as runs; a directory is summed up
 sync            AtPath           SyncReport        returns when all below path has its pieces on hosts and the
                                                    database is durable; Unavailable when no host can be reached
-cache_drop      Nothing          CacheDropped      clean blocks leave the cache files
+cache_drop      Nothing          CacheDropped      clean blocks that are not pinned leave the cache files
+pin             AtPath           PinReport         all below path stays here, also what comes later; fetched by and by
+unpin           AtPath           PinReport         all below path may leave again
+pins            Nothing          PinReport         what is pinned
+pins_wait       Nothing          PinReport         returns when all that is pinned is here; tries for ever
 list            ListDirectory    ListPage          at most ``limit`` entries with a cookie above ``after``, in order
 manifest        AtPath           ManifestText      of one regular file; Unavailable while parts are not on hosts yet
 upload          Upload           Stored            source's bytes become target (its parents exist; AlreadyExists unless
@@ -51,6 +55,7 @@ from layrfs.model.status import (
     ManifestText,
     NetworkStatus,
     PathStatus,
+    PinReport,
     ProgressReport,
     Stored,
     SyncReport,
@@ -134,6 +139,10 @@ STATUS = Command("status", Nothing, VolumeStatus)
 PATH_STATUS = Command("path_status", AtPath, PathStatus)
 SYNC = Command("sync", AtPath, SyncReport)
 CACHE_DROP = Command("cache_drop", Nothing, CacheDropped)
+PIN = Command("pin", AtPath, PinReport)
+UNPIN = Command("unpin", AtPath, PinReport)
+PINS = Command("pins", Nothing, PinReport)
+PINS_WAIT = Command("pins_wait", Nothing, PinReport)
 LIST = Command("list", ListDirectory, ListPage)
 MANIFEST = Command("manifest", AtPath, ManifestText)
 UPLOAD = Command("upload", Upload, Stored)

@@ -58,6 +58,10 @@ class VolumeStatus(msgspec.Struct, frozen=True):
     """Of the list of files, on hosts: what the recovery phrase brings back."""
     unpublished: bool = False
     """Something has changed since."""
+    pinned_bytes: int = 0
+    """Of the cached bytes: what stays whatever else needs room."""
+    unfetched_bytes: int = 0
+    """Pinned, and still on its way here."""
     problems: tuple[str, ...] = ()
     hosts: tuple[HostStatus, ...] = ()
     network: NetworkStatus | None = None
@@ -129,10 +133,21 @@ class SyncReport(msgspec.Struct, frozen=True):
 
 
 class CacheDropped(msgspec.Struct, frozen=True):
-    """After `layrfs cache drop`; what is not on the network yet is kept."""
+    """After `layrfs cache drop`; what is not on the network yet is kept, and what is pinned."""
 
     dropped_bytes: int
     kept_dirty_bytes: int
+    kept_pinned_bytes: int = 0
+
+
+class PinReport(msgspec.Struct, frozen=True):
+    """All pins: `paths` but for what is in a pinned directory, how much of it is here and how much is missing."""
+
+    paths: tuple[bytes, ...]
+    here_bytes: int
+    missing_bytes: int
+    cache_limit_bytes: int
+    problem: str = ""
 
 
 class Stored(msgspec.Struct, frozen=True):

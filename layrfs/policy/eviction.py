@@ -10,6 +10,8 @@ from collections.abc import Iterable
 
 import msgspec
 
+UNPINNED_SHARE = 8
+
 
 class Candidate(msgspec.Struct, frozen=True):
     """Something evictable: one block of an open file, or (``block`` None) all clean blocks of a closed one."""
@@ -34,6 +36,14 @@ def choose(candidates: Iterable[Candidate], needed_bytes: int) -> list[Candidate
 def room(*, limit_bytes: int, cached_bytes: int, free_bytes: int, keep_free_bytes: int) -> int:
     """How many bytes the cache may still grow: within its limit, leaving the disk some free space. May be negative."""
     return min(limit_bytes - cached_bytes, free_bytes - keep_free_bytes)
+
+
+def limit_with_pins(*, limit_bytes: int, pinned_bytes: int) -> int:
+    """The cache's limit while so much of it is pinned: pins that leave less than an eighth of the limit raise it.
+
+    So what is pinned stays, and everything else always has a minimum of room; only the disk bounds both.
+    """
+    return max(limit_bytes, pinned_bytes + limit_bytes // UNPINNED_SHARE)
 
 
 def to_free(*, room_bytes: int, wanted_bytes: int, limit_bytes: int) -> int:

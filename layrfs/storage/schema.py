@@ -116,7 +116,8 @@ CREATE TABLE local(                  -- a row: the block's bytes are in the cach
 CREATE TABLE local_use(
     inode INTEGER PRIMARY KEY,
     bytes INTEGER NOT NULL,
-    used INTEGER NOT NULL            -- when it was last read or written, in seconds
+    used INTEGER NOT NULL,           -- when it was last read or written, in seconds
+    pinned INTEGER NOT NULL DEFAULT 0 -- 1: stays here; directories have such rows too
 ) STRICT;
 
 CREATE TABLE local_mark(             -- facts about this machine's last run
@@ -172,7 +173,8 @@ CREATE INDEX piece_host ON piece(host);
 CREATE UNIQUE INDEX host_node ON host(node_id);
 CREATE UNIQUE INDEX version_name ON version(name);
 CREATE INDEX local_dirty ON local(inode, block) WHERE dirty = 1;
-CREATE INDEX local_use_order ON local_use(used, inode) WHERE bytes > 0;
+CREATE INDEX local_use_order ON local_use(used, inode) WHERE bytes > 0 AND pinned = 0;
+CREATE INDEX local_use_pinned ON local_use(inode, bytes) WHERE pinned = 1;
 
 CREATE TRIGGER unsent_new AFTER INSERT ON local WHEN NEW.dirty = 1 BEGIN
     INSERT OR IGNORE INTO unsent VALUES(NEW.inode, NEW.block);

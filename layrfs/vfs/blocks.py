@@ -163,6 +163,8 @@ class Ledger:
         self.limit_bytes = limit_bytes
         self.keep_free_bytes = keep_free_bytes
         self.clean_bytes = 0
+        self.pinned_bytes = 0
+        """Of the clean ones, those that must stay; as of the last look."""
         self.dirty_bytes = 0
         self.dirty_blocks = 0
         self.sent_bytes = 0
@@ -206,7 +208,7 @@ class Ledger:
             if file.written:
                 self.settle(file)
         self.room = eviction.room(
-            limit_bytes=self.limit_bytes,
+            limit_bytes=eviction.limit_with_pins(limit_bytes=self.limit_bytes, pinned_bytes=self.pinned_bytes),
             cached_bytes=self.cached_bytes,
             free_bytes=free_bytes,
             keep_free_bytes=self.keep_free_bytes,

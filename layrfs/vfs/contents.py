@@ -29,11 +29,14 @@ from layrfs.storage.cache_files import CacheFiles
 from layrfs.storage.content import Catalog
 from layrfs.storage.database import Database
 from layrfs.storage.journal import Journal
+from layrfs.storage.pins import PinTable
 from layrfs.vfs.blocks import Ledger
 from layrfs.vfs.degraded import Completer
 from layrfs.vfs.eviction import STALL_SECONDS, Evictor
 from layrfs.vfs.fetching import Fetcher
 from layrfs.vfs.file_content import FileContent, InThread
+from layrfs.vfs.keeping import Keeper
+from layrfs.vfs.pins import Pins
 from layrfs.vfs.recovery import Recovery, boot_id
 from layrfs.vfs.shelf import Shelf
 from layrfs.vfs.writeback import CLOSED_SECONDS, Progress, Writeback
@@ -119,8 +122,10 @@ class Contents:
         self._unlinking: list[InodeNumber] = []
         ledger = Ledger(self._open, cache_bytes, keep_free_bytes)
         self._shelf = Shelf(ledger, Journal(database), catalog, CacheFiles(cache_directory), block_bytes_of)
-        self._evictor = Evictor(self._shelf, in_thread, lambda: database.has_room, stall_seconds)
+        pins = PinTable(database)
+        self._evictor = Evictor(self._shelf, pins, in_thread, lambda: database.has_room, stall_seconds)
         self._fetcher = Fetcher(self._shelf, self._evictor, transfers)
+        self.pins = Pins(pins, Keeper(self._shelf, pins, self._evictor, self._fetcher, self.open, self.release))
         fix = fix_block_bytes or block_bytes_of
         self._writeback = Writeback(self._shelf, self._evictor, transfers, redundancy_of, fix, closed_seconds)
         self._completer = Completer(self._shelf, transfers)
@@ -165,6 +170,7 @@ class Contents:
 
     def _close(self, content: FileContent) -> None:
         self._shelf.unload(content)
+        self._lingering.discard(content)  # opened and closed again before the housekeeper came
         del self._open[content.inode]
         if content.inode in self._doomed:
             self._doomed.discard(content.inode)
@@ -211,6 +217,8 @@ class Contents:
         """Hosts have been found or come back: try again what waits for them."""
         self._writeback.resume()
         self._completer.hosts_appeared()
+        self._fetcher.hosts_appeared()
+        self.pins.look_again()
 
     def piece_lost(self, shard: ShardId, piece: PieceId) -> None:
         """A host has proven not to have a piece any more: another will get it."""
@@ -298,6 +306,7 @@ class Contents:
             await nursery.start(self._fetcher.run)
             await nursery.start(self._writeback.run)
             await nursery.start(self._completer.run)
+            nursery.start_soon(self.pins.run)
             nursery.start_soon(self._keep_house)
             task_status.started()
             await self._recovery.remove_strays()
@@ -337,10 +346,10 @@ class Contents:
 
     def _close_lingering(self) -> None:
         for content in list(self._lingering):
-            if content.references or not self._shelf.ledger.has_busy(content.inode):
+            if content.references:
                 self._lingering.discard(content)
-                if not content.references:
-                    self._close(content)
+            elif not self._shelf.ledger.has_busy(content.inode):
+                self._close(content)
 
     def _tick_clock(self, now: float) -> None:
         ledger = self._shelf.ledger

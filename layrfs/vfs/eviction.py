@@ -1,6 +1,6 @@
 """Room in the cache: clean blocks leave, least recently used first; writers wait while dirty ones are on their way out.
 
-Owns what leaves and who waits. Must not know hosts. Dirty blocks never leave.
+Owns what leaves and who waits. Must not know hosts. Dirty blocks and pinned files never leave.
 Invariant: rows that call a block clean are gone *and committed* before its bytes are; a block being emptied is ABSENT
 and busy, a file being deleted is in ``ledger.leaving``.
 """
@@ -18,6 +18,7 @@ from layrfs.errors import NoSpace
 from layrfs.ids import BlockNumber, InodeNumber
 from layrfs.policy.eviction import Candidate, choose, to_free
 from layrfs.storage.journal import Use
+from layrfs.storage.pins import PinTable
 from layrfs.vfs.blocks import CLEAN, BlockMap, Busy, on_disk
 from layrfs.vfs.shelf import Shelf
 
@@ -45,11 +46,13 @@ class Evictor:
     def __init__(
         self,
         shelf: Shelf,
+        pins: PinTable,
         in_thread: Callable[[Callable[[], None]], Awaitable[None]],
         has_room: Callable[[], bool],
         stall_seconds: float = STALL_SECONDS,
     ) -> None:
         self._shelf = shelf
+        self._pins = pins
         self._in_thread = in_thread
         self._database_has_room = has_room
         self._stall_seconds = stall_seconds
@@ -103,6 +106,7 @@ class Evictor:
             needed = to_free(room_bytes=ledger.room, wanted_bytes=wanted_bytes, limit_bytes=ledger.limit_bytes)
             if needed > 0:
                 await self._free(needed)
+                ledger.pinned_bytes = self._pins.bytes_here()
                 self.refresh()
         return ledger.room >= wanted_bytes
 
@@ -111,8 +115,16 @@ class Evictor:
         if self._shelf.ledger.room < 0 < self._shelf.ledger.clean_bytes:
             await self._free_for(0)
 
+    async def room_on_disk(self, wanted_bytes: int) -> bool:
+        """Whether the disk takes so much more, once what may leave has left."""
+        ledger, files = self._shelf.ledger, self._shelf.files
+        if files.free_bytes() - ledger.keep_free_bytes >= wanted_bytes:
+            return True
+        await self._free_for(wanted_bytes)
+        return files.free_bytes() - ledger.keep_free_bytes >= wanted_bytes
+
     async def drop_clean(self) -> int:
-        """Evict everything clean that nobody is waiting for; the bytes that were freed."""
+        """Evict everything clean that is not pinned and nobody is waiting for; the bytes that were freed."""
         async with self._evicting:
             freed = await self._free(self._shelf.ledger.limit_bytes + self._shelf.ledger.cached_bytes)
             self.refresh()
@@ -143,7 +155,7 @@ class Evictor:
     def _opened(self, horizon: float) -> Iterator[Candidate]:
         for file in self._shelf.ledger.open.values():
             clean = [block for block, state in file.states.items() if state == CLEAN and block not in file.waiting]
-            if not clean:
+            if not clean or self._pins.is_pinned(file.inode):
                 continue
             each = 1 + self._shelf.journal.clean_bytes_of(file.inode) // len(clean)
             for block in clean:

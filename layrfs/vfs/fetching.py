@@ -34,6 +34,10 @@ AHEAD = 16
 SLICE = 128
 """Rows handled between two looks at what else there is to do."""
 
+FAILED_SECONDS = 2.0
+"""A shard that just could not be fetched is not tried again for so long: the kernel asks once more for every read that
+failed, page by page, and who reads would wait for hosts all over again."""
+
 SHARE = 2
 """Neighbours may take this many times the shard's own size (equal blocks are one content but many files)."""
 
@@ -57,13 +61,14 @@ class Fetcher:
         self._evictor = evictor
         self._transfers = transfers
         self._by_shard: dict[int, Fetch] = {}
+        self._failed: dict[int, tuple[float, RemoteError]] = {}
         self._jobs, self._todo = trio.open_memory_channel[Fetch](AHEAD)
 
-    async def fetch(self, file: BlockMap, blocks: Sequence[int]) -> None:
+    async def fetch(self, file: BlockMap, blocks: Sequence[int], *, urgent: bool = True) -> None:
         """Return when every block was there once; the caller pins them. Raises ``Unavailable``, ``LocalError``."""
-        begun = [await self._begin(file, block) for block in blocks]
+        begun = [await self._begin(file, block, urgent=urgent) for block in blocks]
         for block, busy in zip(blocks, begun, strict=True):
-            await self._until_present(file, block, busy)
+            await self._until_present(file, block, busy, urgent=urgent)
 
     def prefetch(self, file: BlockMap, block: int) -> None:
         """Start fetching an absent block, if that is not under way and there is a turn and room for it."""
@@ -96,14 +101,14 @@ class Fetcher:
 
     # ------------------------------------------------------------- one block
 
-    async def _until_present(self, file: BlockMap, block: int, busy: Busy | None) -> None:
+    async def _until_present(self, file: BlockMap, block: int, busy: Busy | None, *, urgent: bool) -> None:
         while busy is not None:
             await busy.done.wait()
             if busy.error is not None and file.states.get(block) == ABSENT:
                 raise type(busy.error)(str(busy.error)) from busy.error
-            busy = await self._begin(file, block)
+            busy = await self._begin(file, block, urgent=urgent)
 
-    async def _begin(self, file: BlockMap, block: int) -> Busy | None:
+    async def _begin(self, file: BlockMap, block: int, *, urgent: bool) -> Busy | None:
         """Who brings the block; None when nothing needs to be waited for."""
         if file.states.get(block) != ABSENT:
             return None
@@ -111,9 +116,10 @@ class Fetcher:
         busy = ledger.busy(file.inode, block) or ledger.leaving.get(file.inode)
         if busy is not None:
             if isinstance(busy, Fetch):
-                busy.urgent = True
+                busy.urgent = busy.urgent or urgent
             return busy
-        fetch = self._new(file, block, urgent=True)
+        self._check_failed(self._place(file, block).shard)
+        fetch = self._new(file, block, urgent=urgent)
         if fetch is None:
             place = self._place(file, block)
             return self._by_shard[place.shard]
@@ -123,6 +129,22 @@ class Fetcher:
             self._end(fetch)
             raise
         return fetch
+
+    def _check_failed(self, shard: int) -> None:
+        """Raises what the shard could not be fetched for a moment ago."""
+        when, error = self._failed.get(shard, (-FAILED_SECONDS, None))
+        if error is not None and trio.current_time() - when < FAILED_SECONDS:
+            raise type(error)(str(error)) from error
+
+    def _note_failed(self, shard: int, error: RemoteError) -> None:
+        now = trio.current_time()
+        self._shelf.catalog.distrust(shard)
+        self._failed = {one: what for one, what in self._failed.items() if now - what[0] < FAILED_SECONDS}
+        self._failed[shard] = (now, error)
+
+    def hosts_appeared(self) -> None:
+        """What failed may be tried again at once."""
+        self._failed.clear()
 
     def _new(self, file: BlockMap, block: int, *, urgent: bool) -> Fetch | None:
         """A fetch of the block's shard, with the block claimed; None when the shard is on its way already."""
@@ -166,7 +188,7 @@ class Fetcher:
         except LayrError as error:
             fetch.error = error
             if isinstance(error, RemoteError):
-                self._shelf.catalog.distrust(fetch.shard)
+                self._note_failed(fetch.shard, error)
             logger.warning("shard %d could not be fetched: %s", fetch.shard, error)
         finally:
             self._shelf.ledger.reserve(-reserved)

@@ -79,6 +79,7 @@ class Filesystem:
         self._contents = contents
         self._space = space
         self._fsync_further = fsync_further
+        self._pins = contents.pins
         self._directories = Directories(tree, inodes)
         self._policies = Policies(tree, inodes)
         self._xattrs = ExtendedAttributes(tree, inodes, self._policies, virtual_attributes or {})
@@ -143,6 +144,7 @@ class Filesystem:
         inode = self._inodes.new(mode=mode, uid=owner.uid, gid=gid, rdev=rdev, target=target)
         self._policies.inherit(directory, inode)
         self._directories.add(directory, name, inode)
+        self._pins.named(inode.number, parent)
         self._lifetimes.refer(inode.number)
         return inode
 
@@ -155,6 +157,7 @@ class Filesystem:
         """Another name for a file. Counts as one reference."""
         self._check_room()
         inode = self._directories.link(number, parent, name)
+        self._pins.named(number, parent)
         self._lifetimes.refer(number)
         return inode
 
@@ -181,6 +184,7 @@ class Filesystem:
         self._check_writable()
         replaced = self._directories.rename(parent, name, new_parent, new_name, replace=replace)
         reached("renamed")
+        self._follow_pins(new_parent, new_name, replaced)
         if replaced is not None:
             self._lost_name(replaced)
 
@@ -188,6 +192,8 @@ class Filesystem:
         """Swap what two names stand for."""
         self._check_writable()
         self._directories.exchange(parent, name, new_parent, new_name)
+        self._follow_pins(parent, name)
+        self._follow_pins(new_parent, new_name)
 
     def readlink(self, number: InodeNumber) -> bytes:
         """Where a symbolic link points."""
@@ -370,6 +376,11 @@ class Filesystem:
         if not self._database.has_room:
             raise NoSpace("The disk that holds the volume's metadata is full.")
 
+    def _follow_pins(self, parent: InodeNumber, name: bytes, replaced: Inode | None = None) -> None:
+        """What has this name now was moved there."""
+        if self._pins.any and (inode := self._directories.find(parent, name)) is not None:
+            self._pins.moved(inode.number, parent, None if replaced is None else replaced.number)
+
     def _lost_name(self, inode: Inode) -> None:
         if not inode.nlink and self._lifetimes.lose_name(inode.number):
             self._delete(inode.number)
@@ -378,4 +389,6 @@ class Filesystem:
         inode = self._inodes.get(number)
         if inode.is_file:
             self._contents.remove(inode.number)
+        else:
+            self._pins.gone(number)
         self._inodes.delete(inode)

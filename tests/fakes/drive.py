@@ -29,6 +29,7 @@ from layrfs.model.status import (
     ManifestText,
     NetworkStatus,
     PathStatus,
+    PinReport,
     ProgressReport,
     Stored,
     SyncReport,
@@ -56,6 +57,10 @@ class FakeDrive:
             commands.PATH_STATUS.bind(self.path_status),
             commands.SYNC.bind(self.sync),
             commands.CACHE_DROP.bind(self.cache_drop),
+            commands.PIN.bind(self.pin),
+            commands.UNPIN.bind(self.pin),
+            commands.PINS.bind(self.pins),
+            commands.PINS_WAIT.bind(self.pins),
             commands.LIST.bind(self.list),
             commands.MANIFEST.bind(self.manifest),
             commands.UPLOAD.bind(self.upload),
@@ -100,6 +105,13 @@ class FakeDrive:
 
     async def cache_drop(self, _request: Nothing, _progress: Progress) -> CacheDropped:
         return CacheDropped(dropped_bytes=3 << 20, kept_dirty_bytes=5 << 20)
+
+    async def pin(self, request: AtPath, _progress: Progress) -> PinReport:
+        """More than the cache has room for."""
+        return PinReport((request.path,), 3 << 20, 30 << 30, 20 << 30)
+
+    async def pins(self, _request: Nothing, _progress: Progress) -> PinReport:
+        return PinReport((b"/docs", b"/a\x1b[31m.txt"), 3 << 20, 1 << 20, 20 << 30)
 
     async def list(self, request: commands.ListDirectory, _progress: Progress) -> ListPage:
         """One entry a page, so that paging is seen to work."""

@@ -215,7 +215,7 @@ class World:
 
     async def cycle(self, cache: Cache) -> None:
         """Everything to hosts and out of the cache."""
-        self.transfers.failure = None
+        await self.network(cache, up=True)
         await self.flush(cache)
         await self.evict(cache)
 
@@ -223,8 +223,10 @@ class World:
         await cache.contents.drop_clean()
         assert cache.contents.stats().clean_bytes == 0
 
-    async def network(self, _cache: Cache, up: bool) -> None:
+    async def network(self, cache: Cache, up: bool) -> None:
         self.transfers.failure = None if up else Unavailable("The network is down.")
+        if up:
+            cache.contents.hosts_appeared()
 
     async def stall(self, _cache: Cache) -> None:
         self.transfers.release()
@@ -258,7 +260,7 @@ class World:
     async def settle(self, cache: Cache) -> None:
         """In the end all is on hosts, and comes back from them."""
         self.transfers.release()
-        self.transfers.failure = None
+        await self.network(cache, up=True)
         await cache.contents.flush_to_network(None)
         await self.evict(cache)
         cache.check_sums()

@@ -60,6 +60,7 @@ def test_help_lists_every_command_and_each_explains_itself(shell: Shell) -> None
         ("--bogus", ["status", "--bogus"]),
         ("--wat", ["status", "--wat"]),
         ("required", ["umount"]),
+        ("what to pin", ["pin"]),
         ("invalid choice", ["cache", "burn"]),
         ("needs the HOST:PORT", ["net", "join"]),
         ("only join", ["net", "show", "h:1"]),
@@ -236,6 +237,16 @@ def test_cache(drive: Shell) -> None:
     assert drive.succeeds("cache", "drop") == "dropped 3.0 MiB; 5.0 MiB kept, not on hosts yet\n"
     assert "3.0 MiB of at most 20 GiB" in drive.succeeds("cache", "show")
     assert json.loads(drive.succeeds("cache", "show", "--json"))["dirty_bytes"] == 5 << 20
+
+
+def test_pin_lists_warns_of_what_is_larger_than_the_cache_and_waits(drive: Shell) -> None:
+    done = drive.run("pin", "/docs")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "30 GiB, the cache's limit is 20 GiB" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert drive.succeeds("pin", "--list") == "/docs\n/a\\x1b[31m.txt\n3.0 MiB here, 1.0 MiB on the way\n"
+    assert json.loads(drive.succeeds("pin", "--wait", "--json"))["missing_bytes"] == 1 << 20
+    drive.succeeds("unpin", "/docs", "/other")
 
 
 def test_list_goes_through_every_page_and_hides_nothing(drive: Shell) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layrfs.policy.eviction import Candidate, choose, room, to_free
+from layrfs.policy.eviction import Candidate, choose, limit_with_pins, room, to_free
 
 CANDIDATES = st.lists(
     st.builds(Candidate, st.integers(1, 50), st.none() | st.integers(0, 9), st.integers(1, 1000), st.floats(0, 100))
@@ -36,3 +36,11 @@ def test_room_is_the_smaller_of_limit_and_disk() -> None:
 def test_some_more_is_freed_than_needed_but_nothing_while_there_is_room() -> None:
     assert to_free(room_bytes=10, wanted_bytes=10, limit_bytes=1000) == 0
     assert to_free(room_bytes=-10, wanted_bytes=10, limit_bytes=1000) == 70
+
+
+@given(st.integers(1, 10**12), st.integers(0, 10**12))
+def test_pins_raise_the_limit_only_where_they_leave_the_rest_too_little(limit: int, pinned: int) -> None:
+    raised = limit_with_pins(limit_bytes=limit, pinned_bytes=pinned)
+    assert raised >= limit
+    assert raised - pinned >= limit // 8
+    assert raised == limit or raised - pinned == limit // 8

@@ -16,6 +16,7 @@ from layrfs.model.shards import ShardRecord
 from layrfs.pipeline.transfers import TargetPart
 from layrfs.vfs.blocks import ABSENT, CLEAN, DIRTY
 from layrfs.vfs.contents import Contents
+from layrfs.vfs.fetching import FAILED_SECONDS
 from tests.caches import BLOCK, FILE, Cache, read, running, write
 from tests.fakes.transfers import FakeTransfers
 
@@ -257,6 +258,11 @@ async def test_unreachable_shard_fails_its_range_only_and_heals(
         assert await cache.get(InodeNumber(8), 0, 9) == b"elsewhere"
         cache.check_idle()
         cache.transfers.failure = None
+        asked = len(cache.transfers.downloads)
+        with pytest.raises(Unavailable, match="Nobody answers"):
+            await cache.get(FILE, 0, 10)
+        assert len(cache.transfers.downloads) == asked, "who asks again at once waits for no host again"
+        await trio.sleep(FAILED_SECONDS)
         assert await cache.get(FILE, 0, len(DATA)) == DATA
         assert cache.contents.state(FILE) == "safe"
         cache.check_sums()
@@ -380,3 +386,24 @@ def test_every_part_is_reachable_without_hosts(directory: str) -> None:
     assert trio.run(drop) == len(DATA)
     assert Contents.__doc__
     assert os.listdir(f"{directory}/cache/0") == ["8"]
+
+
+async def test_file_closed_while_it_is_being_filled_and_again_afterwards_is_closed_once(
+    directory: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with running(directory) as cache:
+        await put_away(cache)
+        cache.transfers.hold()
+        file = cache.contents.open(FILE)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read, file, 0, 10)
+            await trio.sleep(0.01)
+            assert file.write_now(len(DATA) + BLOCK, b"dirty")
+            nursery.cancel_scope.cancel()
+        cache.contents.release(file)
+        assert cache.contents.open(FILE) is file, "its cache file still grows"
+        cache.transfers.release()
+        await trio.sleep(0.1)
+        cache.contents.release(file)
+        await trio.sleep(2)
+        assert await cache.get(FILE, 0, len(DATA)) == DATA

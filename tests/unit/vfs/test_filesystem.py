@@ -274,6 +274,7 @@ async def test_what_hosts_do_not_have_now_is_an_error_for_that_file_only(volume:
         await filesystem.read(handle, 0, 10)
     assert await filesystem.read(other, 0, 10) == b"fine"
     volume.transfers.failure = None
+    volume.contents.hosts_appeared()
     assert await filesystem.read(handle, 0, 10) == b"x" * 10
 
 
