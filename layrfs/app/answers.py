@@ -25,6 +25,7 @@ from layrfs.control import commands
 from layrfs.control.commands import Progress
 from layrfs.crypto.keys import VolumeKeys
 from layrfs.errors import (
+    CorruptFile,
     NotADirectory,
     NotFound,
     NotSupported,
@@ -127,10 +128,20 @@ class Answers:
         ]
 
     def _status(self, mountpoint: str) -> VolumeStatus:
+        try:
+            return self._counted_status(mountpoint)
+        except CorruptFile as error:  # nothing can be counted; that this is so must be said all the same
+            pid, uptime_seconds = os.getpid(), int(time.monotonic() - self._started)
+            return VolumeStatus(
+                self._volume, mountpoint, pid=pid, uptime_seconds=uptime_seconds, problems=(str(error),)
+            )
+
+    def _counted_status(self, mountpoint: str) -> VolumeStatus:
         stats, pins = self._contents.stats(), self._contents.pins.stats()
         problems = [
             text
             for text in (
+                self._database.problem,
                 stats.problem,
                 pins.problem,
                 self._publisher.problem,

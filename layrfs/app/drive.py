@@ -30,7 +30,7 @@ from layrfs.config import MountOptions, Paths
 from layrfs.control.server import ControlServer
 from layrfs.crypto.identity import NodeIdentity
 from layrfs.crypto.keys import VolumeKeys
-from layrfs.errors import CorruptFile, FileTooLarge, StateInUse, Unreachable
+from layrfs.errors import CorruptFile, FileTooLarge, LayrError, StateInUse, Unreachable
 from layrfs.ids import InodeNumber, NodeId, PieceId, ShardId
 from layrfs.model.records import RECORD_LIMIT_BYTES, NodeRecord
 from layrfs.network.links import HostLinks
@@ -41,6 +41,7 @@ from layrfs.storage.changes import lose_unsent
 from layrfs.storage.content import Catalog
 from layrfs.storage.database import Database
 from layrfs.storage.keyring import load_or_create_identity
+from layrfs.storage.soundness import damaged
 from layrfs.storage.tree import Tree
 from layrfs.vfs.contents import Contents
 from layrfs.vfs.filesystem import Filesystem
@@ -84,8 +85,9 @@ class Drive:
         paths, volume = self.paths, self.volume
         with locked(paths.volume_dir(volume)):
             identity = load_or_create_identity(paths.node_key(volume))
+            check_database_is_there(paths, volume)
             with Database(paths.database(volume)) as database:
-                _check_volume(database, self.keys, paths.database(volume))
+                check_volume(database, self.keys, paths.database(volume))
                 catalog = Catalog(database)
                 membership = Membership(paths, identity, self.options.listen, _remembered_hosts(catalog))
                 async with trio.open_nursery() as nursery:
@@ -226,15 +228,24 @@ async def _run(parts: _Parts, mountpoint: str | None, ready: Callable[[], None])
                 await _serve(parts, mountpoint, ready)
             finally:
                 with trio.CancelScope(shield=True):
-                    watch.look()
-                    parts.filesystem.close()
-                    await parts.contents.sync(None)
-                    await parts.database.sync()
+                    await _put_to_disk(parts, watch)
                 nursery.cancel_scope.cancel()
     finally:
-        parts.contents.close()
-        parts.links.close()
+        try:
+            parts.contents.close()
+        finally:
+            parts.links.close()
     _log.info("volume %s has ended in order", parts.volume)
+
+
+async def _put_to_disk(parts: _Parts, watch: _HostWatch) -> None:
+    """Bytes and metadata; the bytes also when the metadata cannot be written: a repair finds them there."""
+    watch.look()
+    try:
+        parts.filesystem.close()
+    finally:
+        await parts.contents.sync(None)
+    await parts.database.sync()
 
 
 async def _serve(parts: _Parts, mountpoint: str | None, ready: Callable[[], None]) -> None:
@@ -295,7 +306,8 @@ class _HostWatch:
         for node, record in hosts.items():
             if self._remembered.get(node) != _where(record):
                 self._remembered[node] = _where(record)
-                parts.catalog.put_host_record(node, record.to_bytes())
+                with contextlib.suppress(LayrError):  # what keeps the database from writing is said elsewhere
+                    parts.catalog.put_host_record(node, record.to_bytes())
         if appeared := hosts.keys() - self._known:
             parts.transfers.forgive(appeared)
             parts.contents.hosts_appeared()
@@ -370,7 +382,23 @@ def locked(directory: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _check_volume(database: Database, keys: VolumeKeys, path: str) -> None:
+def check_database_is_there(paths: Paths, volume: str) -> None:
+    """A new volume has no database yet; one that has left anything else here has lost it. Raises ``CorruptFile``."""
+    path = paths.database(volume)
+    if os.path.exists(path):
+        return
+    left = [name for name in os.listdir(paths.volume_dir(volume)) if name.startswith(os.path.basename(path))]
+    kept = [name for name in (paths.cache_dir(volume), paths.history_dir(volume)) if has_entries(name)]
+    if left or kept:
+        raise damaged(path, "it is missing")
+
+
+def has_entries(directory: str) -> bool:
+    """Whether there is anything in a directory."""
+    return os.path.isdir(directory) and bool(os.listdir(directory))
+
+
+def check_volume(database: Database, keys: VolumeKeys, path: str) -> None:
     """The database is this volume's. Raises ``CorruptFile``."""
     found = database.value("SELECT value FROM volume WHERE name = 'id'")
     if found is None:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import msgspec
 import trio
 
-from layrfs.app.drive import locked
+from layrfs.app.drive import has_entries, locked
 from layrfs.app.membership import Membership
 from layrfs.app.publishing import mark_prepared, mark_published
 from layrfs.app.restoring import restore_segments
@@ -72,7 +72,7 @@ def _set_aside(paths: Paths, volume: str) -> str | None:
     """Move what a volume whose key file is gone left here: it may be the only copy of something."""
     directory = paths.volume_dir(volume)
     left = [name for name in os.listdir(directory) if name.startswith("metadata.db")]
-    left += [name for name in ("cache", "history") if _has_entries(os.path.join(directory, name))]
+    left += [name for name in ("cache", "history") if has_entries(os.path.join(directory, name))]
     if not left:
         return None
     aside = os.path.join(directory, time.strftime("before-%Y%m%dT%H%M%SZ", time.gmtime()))
@@ -83,10 +83,6 @@ def _set_aside(paths: Paths, volume: str) -> str | None:
     except OSError as error:
         raise failed(error, aside) from error
     return aside
-
-
-def _has_entries(directory: str) -> bool:
-    return os.path.isdir(directory) and bool(os.listdir(directory))
 
 
 async def _recover(paths: Paths, volume: str, keys: VolumeKeys, say: Say) -> Recovered:

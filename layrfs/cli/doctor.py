@@ -169,6 +169,16 @@ def _settled_network(client: ControlClient) -> NetworkStatus:
         time.sleep(_POLL_SECONDS)
 
 
+def check_databases(paths: Paths) -> Iterator[Finding]:
+    """Those that a drive found damaged."""
+    from layrfs.storage.soundness import read_note
+
+    for volume in paths.volumes():
+        if (note := read_note(paths.database(volume))) is not None:
+            remedy = f"unmount, then layrfs fsck --repair --volume {volume}"
+            yield Finding("database", BAD, f"that of volume {volume} is damaged: {note.reason}", remedy)
+
+
 def check_embedded(paths: Paths) -> Iterator[Finding]:
     """The five hosts on this machine run when a drive on them does."""
     network = NetworkConfig.load(paths.network_file)
@@ -202,6 +212,7 @@ CHECKS: tuple[Callable[[Paths], Iterator[Finding]], ...] = (
     check_keys,
     check_mounts,
     check_drives,
+    check_databases,
     check_embedded,
     check_clock,
 )

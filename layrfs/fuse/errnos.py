@@ -38,6 +38,7 @@ ERRNOS: dict[type[errors.LayrError], int] = {
     errors.NotSupported: errno.EOPNOTSUPP,
     errors.ReadOnly: errno.EROFS,
     errors.NoSpace: errno.ENOSPC,
+    errors.CorruptFile: errno.EIO,
     errors.OwnerError: errno.EINVAL,
     errors.LocalError: errno.EIO,
     errors.RemoteError: errno.EIO,

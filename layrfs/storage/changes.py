@@ -24,6 +24,7 @@ from layrfs.model.history import END, HEADER_BYTES, NONCE_BYTES, Kind, blob_head
 from layrfs.storage.cache_files import failed, sync_path
 from layrfs.storage.database import Database, no_conflict
 from layrfs.storage.schema import APPLICATION_ID, INDEXES, SCHEMA_VERSION, TABLES, VOLUME_TABLES
+from layrfs.storage.soundness import break_seal
 
 COPY_BYTES = 1 << 20
 ROWS_TOGETHER = 64
@@ -225,7 +226,8 @@ def _copy_rows(connection: apsw.Connection, source: str, target: str) -> None:
 
 
 def settle(partial: str, path: str) -> None:
-    """A finished file gets its name, when its bytes are on the disk."""
+    """A finished database gets its name, when its bytes are on the disk; the seal of one that had it goes first."""
+    break_seal(path)
     sync_path(partial, os.fsync)
     reached("database rebuilt")
     try:

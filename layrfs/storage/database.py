@@ -13,7 +13,8 @@ transaction, as a row of ``local_change``: whatever happens, the log of changes 
 The invariant: a transaction is never rolled back once its writer was answered. SQLite rolls back on a full disk, so
 room is kept aside for the commit (``ROOM_BYTES``) and ``has_room`` turns false long before it is needed. Should a
 rollback happen anyway, every change and every ``sync`` fails from then on: nobody is told that something is safe when
-it is not.
+it is not. When a page turns out to be damaged, every statement fails from then on, reading ones as well: what else the
+file says cannot be believed either (``layrfs.storage.soundness``, ``layrfs fsck``).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ import trio
 
 from layrfs.crashpoints import reached
 from layrfs.errors import CorruptFile, LayrError, LocalError, NewerFormat, NoSpace
+from layrfs.storage import soundness
 from layrfs.storage.schema import APPLICATION_ID, INDEXES, SCHEMA_VERSION, TABLES, VOLUME_TABLES
 
 logger = logging.getLogger(__name__)
@@ -60,6 +62,8 @@ class Database:
         """
         self._path = path
         self._commit_seconds = commit_seconds
+        self._is_checked = soundness.check_before_use(path)
+        soundness.break_seal(path)
         self._connection = _open(path)
         self._cursor = self._connection.cursor()
         self._log = os.open(path + "-wal", os.O_RDWR | os.O_CLOEXEC)
@@ -69,6 +73,7 @@ class Database:
         self._flushes: list[Callable[[], None]] = []
         self._writing = False
         self._failure: str | None = None
+        self._damage: str | None = None
         self._syncing = trio.Lock()
         self._commits = 0
         self._synced_commits = 0
@@ -80,6 +85,16 @@ class Database:
     def path(self) -> str:
         """Where it is."""
         return self._path
+
+    @property
+    def problem(self) -> str | None:
+        """Why nothing is written any more, in a sentence."""
+        return self._failure
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether nothing can be read any more, either."""
+        return self._damage is not None
 
     def __enter__(self) -> Self:
         return self
@@ -112,6 +127,7 @@ class Database:
 
     def row(self, sql: str, bindings: Sequence[Value] = ()) -> Row | None:
         """The first row, or None."""
+        self._check_undamaged()
         try:
             return self._cursor.execute(sql, bindings).fetchone()
         except apsw.Error as error:
@@ -119,6 +135,7 @@ class Database:
 
     def rows(self, sql: str, bindings: Sequence[Value] = ()) -> Iterator[Row]:
         """Every row, as they are asked for. Do not await while iterating: others would write meanwhile."""
+        self._check_undamaged()
         try:
             yield from self._connection.execute(sql, bindings)
         except apsw.Error as error:
@@ -190,27 +207,39 @@ class Database:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Commit about every second and keep the log short, until cancelled."""
         task_status.started()
-        while True:
-            await trio.sleep(self._commit_seconds)
-            try:
-                self.commit()
-                await self.checkpoint()
-            except LayrError as error:
-                logger.error("metadata could not be written: %s", error)  # noqa: TRY400 - the sentence says it all
+        async with trio.open_nursery() as nursery:
+            if not self._is_checked:
+                nursery.start_soon(self._check_rest)
+            while True:
+                await trio.sleep(self._commit_seconds)
+                try:
+                    self.commit()
+                    await self.checkpoint()
+                except LayrError as error:
+                    logger.error("metadata could not be written: %s", error)  # noqa: TRY400 - the sentence says it all
+
+    async def _check_rest(self) -> None:
+        """Of a large database that was not closed in order, while it is in use."""
+        found = await trio.to_thread.run_sync(soundness.integrity_check, self._path, abandon_on_cancel=True)
+        if found:
+            self._note_damage(found[0])
 
     async def checkpoint(self) -> None:
         """Move the log into the database file when it has grown long."""
         if self._log_pages < CHECKPOINT_PAGES:
             return
-        await trio.to_thread.run_sync(_checkpoint, self._path)
-        if self._log_pages >= BLOCKING_CHECKPOINT_PAGES:
-            self.commit()
-            with contextlib.suppress(apsw.BusyError):
-                self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-                self._log_pages = 0
+        try:
+            await trio.to_thread.run_sync(_checkpoint, self._path)
+            if self._log_pages >= BLOCKING_CHECKPOINT_PAGES:
+                self.commit()
+                with contextlib.suppress(apsw.BusyError):
+                    self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+                    self._log_pages = 0
+        except apsw.Error as error:
+            raise self._failed(error) from error
 
     def close(self) -> None:
-        """Commit, move everything into the database file and close. Closing twice is harmless."""
+        """Commit, move everything into the database file, close and seal it. Closing twice is harmless."""
         if self._log < 0:
             return
         try:
@@ -221,6 +250,8 @@ class Database:
             self._log = -1
             self._session.close()
             self._connection.close()
+        if self._failure is None:
+            soundness.write_seal(self._path)
 
     def _log_grew(self, _connection: apsw.Connection, _schema: str, pages: int) -> int:
         self._log_pages = pages
@@ -234,14 +265,31 @@ class Database:
 
     def _begin(self) -> None:
         self._check_sound()
-        self._cursor.execute("BEGIN IMMEDIATE")
+        try:
+            self._cursor.execute("BEGIN IMMEDIATE")
+        except apsw.Error as error:
+            raise self._failed(error) from error
         self._writing = True
 
     def _check_sound(self) -> None:
+        self._check_undamaged()
         if self._failure is not None:
             raise LocalError(self._failure)
 
-    def _failed(self, error: apsw.Error) -> LocalError:
+    def _check_undamaged(self) -> None:
+        if self._damage is not None:
+            raise CorruptFile(self._damage)
+
+    def _note_damage(self, reason: str) -> CorruptFile:
+        """Nothing is believed or promised from now on."""
+        error = soundness.noted(self._path, reason)
+        self._damage = self._failure = str(error)
+        logger.critical(self._damage)
+        return error
+
+    def _failed(self, error: apsw.Error) -> LayrError:
+        if isinstance(error, apsw.CorruptError | apsw.NotADBError):
+            return self._note_damage(str(error))
         if self._writing and not self._connection.in_transaction:
             self._writing = False
             self._failure = f"The metadata of the last second could not be written ({error}); unmount and mount again."
@@ -275,15 +323,16 @@ def _open(path: str) -> apsw.Connection:
         connection = apsw.Connection(path)
         connection.set_busy_timeout(BUSY_MILLISECONDS)
         connection.pragma("journal_mode", "wal")
-    except apsw.NotADBError as error:
-        raise CorruptFile(f"{path} is not a LayrFS database.") from error
+        connection.pragma("synchronous", "normal")
+        connection.pragma("wal_autocheckpoint", 0)
+        connection.pragma("cache_size", -PAGE_CACHE_KIB)
+        connection.pragma("temp_store", "memory")
+        connection.pragma("cell_size_check", "on")
+        _make_tables(connection, path)
+    except (apsw.CorruptError, apsw.NotADBError) as error:
+        raise soundness.noted(path, str(error)) from error
     except apsw.Error as error:
         raise LocalError(f"The database {path} cannot be opened: {error}") from error
-    connection.pragma("synchronous", "normal")
-    connection.pragma("wal_autocheckpoint", 0)
-    connection.pragma("cache_size", -PAGE_CACHE_KIB)
-    connection.pragma("temp_store", "memory")
-    _make_tables(connection, path)
     _sync_directory(os.path.dirname(path) or ".")
     return connection
 
@@ -297,7 +346,7 @@ def _make_tables(connection: apsw.Connection, path: str) -> None:
     if application == APPLICATION_ID:
         raise CorruptFile(f"{path} was written by a LayrFS from before the first release (format {version}).")
     if application != 0 or connection.execute("SELECT count(*) FROM sqlite_schema").get != 0:
-        raise CorruptFile(f"{path} is a database, but not one of LayrFS's.")
+        raise CorruptFile(f"{path} is a database, but not one of LayrFS's; {soundness.REMEDY}.")
     with connection:
         connection.execute(TABLES + INDEXES)
         connection.pragma("application_id", APPLICATION_ID)

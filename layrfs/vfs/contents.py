@@ -309,7 +309,10 @@ class Contents:
             nursery.start_soon(self.pins.run)
             nursery.start_soon(self._keep_house)
             task_status.started()
-            await self._recovery.remove_strays()
+            try:
+                await self._recovery.remove_strays()
+            except LayrError as error:
+                logger.error("what is left of deleted files stays for now: %s", error)  # noqa: TRY400 - it says it all
 
     def close(self) -> None:
         """After ``run`` has ended: close cache files and record a proper stop. Close the database next."""

@@ -8,13 +8,14 @@ place in the cache file is zeros again.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Sequence
 
 import trio
 
 from layrfs.crashpoints import reached
-from layrfs.errors import LayrError, LocalError, RemoteError
+from layrfs.errors import CorruptFile, LayrError, LocalError, RemoteError
 from layrfs.ids import BlockNumber
 from layrfs.model.shards import ShardRecord
 from layrfs.pipeline.transfers import Downloads, TargetPart
@@ -97,7 +98,8 @@ class Fetcher:
     async def _work(self, todo: trio.MemoryReceiveChannel[Fetch]) -> None:
         async with todo:
             async for fetch in todo:
-                await self._carry_out(fetch)
+                with contextlib.suppress(CorruptFile):  # the database said so itself; those who wait were told
+                    await self._carry_out(fetch)
 
     # ------------------------------------------------------------- one block
 
@@ -244,8 +246,11 @@ class Fetcher:
     def _end(self, fetch: Fetch) -> None:
         """Give up what was not filled, and let everybody go on."""
         del self._by_shard[fetch.shard]
-        for place in fetch.places:
-            self._shelf.ledger.leave(place.inode, place.block)
-            self._shelf.clear(place.inode, place.block)
-        fetch.places.clear()
-        fetch.done.set()
+        try:
+            for place in fetch.places:
+                self._shelf.ledger.leave(place.inode, place.block)
+            for place in fetch.places:
+                self._shelf.clear(place.inode, place.block)
+        finally:
+            fetch.places.clear()
+            fetch.done.set()

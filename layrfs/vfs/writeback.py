@@ -19,7 +19,7 @@ from contextlib import aclosing
 import trio
 
 from layrfs.crashpoints import reached
-from layrfs.errors import LayrError, LocalError
+from layrfs.errors import CorruptFile, LayrError, LocalError
 from layrfs.ids import BlockNumber, InodeNumber
 from layrfs.model.redundancy import Redundancy
 from layrfs.model.sharding import MIN_BLOCK_BYTES
@@ -122,7 +122,10 @@ class Writeback:
                 await self._until_resumed()
                 sweep = Sweep()
                 if self._shelf.ledger.dirty_blocks:
-                    await self._sweep(self._all_dirty(), sweep, hurry=False)
+                    try:
+                        await self._sweep(self._all_dirty(), sweep, hurry=False)
+                    except CorruptFile as error:  # nothing can be sent any more; what is open can still be read
+                        self._pause(error)
                 if not (sweep.started and self._evictor.writers_waiting):
                     await trio.sleep(SWEEP_SECONDS)  # what is closed meanwhile travels together
 
