@@ -29,6 +29,7 @@ from layrfs.crypto.root_body import seal_root_body
 from layrfs.errors import LayrError, LocalError, OwnerError, RemoteError, Unavailable
 from layrfs.ids import NodeId, PieceId
 from layrfs.model.history import METADATA_INODE, History, Kind, Moment, Segment
+from layrfs.model.notes import NO_BLOB, Purpose, blob_tag
 from layrfs.model.redundancy import Redundancy
 from layrfs.model.root_record import BODY_LIMIT_BYTES, RootRecord, verified_untrusted
 from layrfs.model.shard_format import MAX_PAYLOAD_BYTES
@@ -246,7 +247,7 @@ class Publisher:
         copy, path = self._path("checkpoint"), self._path("blob")
         try:
             cut = await trio.to_thread.run_sync(write_checkpoint, self._database.path, copy)
-            return cut, await self._upload("checkpoint", version, path, copy)
+            return cut, await self._upload("checkpoint", version, path, copy, NO_BLOB)
         finally:
             for name in (copy, path):
                 with contextlib.suppress(FileNotFoundError):
@@ -263,7 +264,8 @@ class Publisher:
         own, path = self._path(str(version)), self._path("blob")
         changes = await trio.to_thread.run_sync(self._combine, own, merged, changes)
         try:
-            return cut, await self._upload("changes", version, path, changes), list(segments[:first])
+            previous = segments[first - 1].tag if first else NO_BLOB
+            return cut, await self._upload("changes", version, path, changes, previous), list(segments[:first])
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
@@ -282,13 +284,17 @@ class Publisher:
             raise failed(error, path) from error
         return together
 
-    async def _upload(self, kind: Kind, number: int, path: str, source: str | bytes) -> Segment:
+    async def _upload(self, kind: Kind, number: int, path: str, source: str | bytes, previous: bytes) -> Segment:
+        """``previous``: the tag of the segment whose state the changes follow."""
         blob_bytes = await trio.to_thread.run_sync(write_blob, path, kind, source)
         shards: list[ShardRecord] = []
-        for block, offset in enumerate(range(0, blob_bytes, MAX_PAYLOAD_BYTES)):
+        offsets = range(0, blob_bytes, MAX_PAYLOAD_BYTES)
+        for block, offset in enumerate(offsets):
             length = min(MAX_PAYLOAD_BYTES, blob_bytes - offset)
             part = SourcePart(METADATA_INODE, block, path, offset, length)
-            uploaded = await self._transfers.upload([part], METADATA_REDUNDANCY)
+            blob = blob_tag(shards[0].salt) if shards else NO_BLOB
+            purpose = Purpose(kind, number, block, len(offsets), blob, previous)
+            uploaded = await self._transfers.upload([part], METADATA_REDUNDANCY, purpose)
             if uploaded.shard is None or not isinstance(uploaded.outcomes[0], Stored):
                 raise LocalError("A segment of metadata was taken for something else.")
             shards.append(uploaded.shard)

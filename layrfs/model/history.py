@@ -15,6 +15,7 @@ import zstandard
 from layrfs.errors import BadMessage
 from layrfs.ids import NODE_ID_BYTES, BlockNumber, VolumeId
 from layrfs.model.manifest import Manifest, ManifestBlock, ManifestShard
+from layrfs.model.notes import blob_tag
 from layrfs.model.shard_format import MAX_PAYLOAD_BYTES
 from layrfs.model.shards import ShardRecord
 from layrfs.wire.codec import Uint63
@@ -36,6 +37,11 @@ class Segment(msgspec.Struct, frozen=True):
     number: Uint63
     blob_bytes: Uint63
     shards: Annotated[tuple[ShardRecord, ...], msgspec.Meta(min_length=1)]
+
+    @property
+    def tag(self) -> bytes:
+        """What the notes of later segments call this one."""
+        return blob_tag(self.shards[0].salt)
 
     def manifest(self, volume: VolumeId) -> Manifest:
         """The blob as the file it could be: how any file's bytes are fetched, this one's are too."""

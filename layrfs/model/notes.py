@@ -18,7 +18,7 @@ from layrfs.ids import SALT_BYTES, PieceId, Salt
 from layrfs.model.redundancy import Redundancy
 
 BLOB_TAG_BYTES = 6
-"""The beginning of a blob's nonce tells blobs apart."""
+"""Of the salt of a blob's first shard: random, and known before the others are sealed."""
 
 NO_BLOB = bytes(BLOB_TAG_BYTES)
 NOTE_BYTES = 64
@@ -32,8 +32,9 @@ _NOTE = struct.Struct(f"<{SALT_BYTES}sIBBBBQHH{BLOB_TAG_BYTES}s{BLOB_TAG_BYTES}s
 class Purpose(msgspec.Struct, frozen=True):
     """What a shard is part of. All but `role` belong to segments of metadata.
 
-    `number` is the segment's, `index` the shard's place in the blob of `count` shards, `blob` the blob's tag,
-    `previous` that of the segment which its changes follow (`NO_BLOB`: they follow nothing, or it is a checkpoint).
+    `number` is the segment's, `index` the shard's place in the blob of `count` shards. `blob` is the tag of the blob,
+    `NO_BLOB` in its first shard, whose own salt it is. `previous` is the tag of the segment which its changes follow,
+    `NO_BLOB` when they follow nothing, or it is a checkpoint.
     """
 
     role: Role = "content"
@@ -45,6 +46,11 @@ class Purpose(msgspec.Struct, frozen=True):
 
 
 CONTENT = Purpose()
+
+
+def blob_tag(salt: Salt) -> bytes:
+    """The tag of the blob whose first shard has this salt."""
+    return salt[:BLOB_TAG_BYTES]
 
 
 class PieceNote(msgspec.Struct, frozen=True):

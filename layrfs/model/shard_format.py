@@ -1,10 +1,11 @@
 """The layout of a sealed shard and of the plaintext in it. Pure bytes; who seals and compresses is the pipeline.
 
 Sealed:    magic `LYRS` | version u8 | codec u8 | salt[16] | AES-256-GCM(packed plaintext) with its tag
-Plaintext: part count u32 | for each part: inode u64, block u64, length u32 | the parts' bytes, one after the other
+Plaintext: part count u32 | for each part: inode u64, block u64, length u32, block size u32 | the parts' bytes
 
-The table makes a shard tell what it is when all metadata is lost. Offsets kept elsewhere (`content.offset`, a
-manifest's blocks) count from the first byte after the table.
+The table makes a shard tell what it is when all metadata is lost; with the size of a file's blocks, for where a part
+belongs in its file cannot be guessed from lengths, which are without the zeros at a block's end. Offsets kept elsewhere
+(`content.offset`, a manifest's blocks) count from the first byte after the table.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ CODEC_ZSTD = 1
 
 MAX_PAYLOAD_BYTES = 4 * 1024 * 1024
 MAX_PARTS = 8192
-"""Of one shard: keeps the table below 160 KiB."""
+"""Of one shard: keeps the table below 200 KiB."""
 
 _HEADER = struct.Struct(f"<4sBB{SALT_BYTES}s")
 _COUNT = struct.Struct("<I")
-_PART = struct.Struct("<QQI")
+_PART = struct.Struct("<QQII")
 HEADER_BYTES = _HEADER.size
 MAX_TABLE_BYTES = _COUNT.size + MAX_PARTS * _PART.size
 MAX_PLAINTEXT_BYTES = MAX_TABLE_BYTES + MAX_PAYLOAD_BYTES
@@ -46,11 +47,15 @@ class ShardHeader(msgspec.Struct, frozen=True):
 
 
 class Part(msgspec.Struct, frozen=True):
-    """One block, or the beginning of one, inside a shard; `length` bytes (zeros that follow are not stored)."""
+    """One block, or the beginning of one, inside a shard; `length` bytes (zeros that follow are not stored).
+
+    Its place in the file is `block * block_bytes`.
+    """
 
     inode: InodeNumber
     block: BlockNumber
     length: int
+    block_bytes: int
 
 
 def encode_header(header: ShardHeader) -> bytes:
@@ -79,7 +84,7 @@ def encode_table(parts: Sequence[Part]) -> bytes:
     """The table that precedes the parts' bytes; ValueError when there are too many or they are too long."""
     if not 0 < len(parts) <= MAX_PARTS or sum(part.length for part in parts) > MAX_PAYLOAD_BYTES:
         raise ValueError("these parts do not fit into one shard")
-    rows = (_PART.pack(part.inode, part.block, part.length) for part in parts)
+    rows = (_PART.pack(part.inode, part.block, part.length, part.block_bytes) for part in parts)
     return _COUNT.pack(len(parts)) + b"".join(rows)
 
 
@@ -102,7 +107,7 @@ def decode_table_untrusted(plaintext: bytes | bytearray | memoryview) -> tuple[P
     """The parts of an opened shard, whose lengths add up to exactly what follows the table; BadMessage otherwise."""
     start = payload_offset_untrusted(plaintext)
     rows = _PART.iter_unpack(memoryview(plaintext)[_COUNT.size : start])
-    parts = tuple(Part(InodeNumber(inode), BlockNumber(block), length) for inode, block, length in rows)
+    parts = tuple(Part(InodeNumber(inode), BlockNumber(block), length, size) for inode, block, length, size in rows)
     if sum(part.length for part in parts) != len(plaintext) - start or len(plaintext) - start > MAX_PAYLOAD_BYTES:
         raise BadMessage("a shard's table does not describe its payload")
     return parts

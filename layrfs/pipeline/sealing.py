@@ -148,7 +148,7 @@ class Gathered:
 
     def _row(self, index: int) -> Part:
         part = self._parts[index]
-        return Part(InodeNumber(part.inode), BlockNumber(part.block), self._spans[index][1])
+        return Part(InodeNumber(part.inode), BlockNumber(part.block), self._spans[index][1], part.block_bytes)
 
     def _is_contiguous(self, chosen: list[int]) -> bool:
         """Whether the chosen parts stand in the buffer one after the other: then nothing needs to be copied."""

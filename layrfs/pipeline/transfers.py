@@ -17,6 +17,7 @@ import msgspec
 from layrfs.ids import NodeId, PieceId, ShardId
 from layrfs.model.notes import CONTENT, Purpose
 from layrfs.model.redundancy import Redundancy
+from layrfs.model.shard_format import MAX_PAYLOAD_BYTES
 from layrfs.model.shards import PieceRecord, ShardRecord
 
 FindContent = Callable[[Sequence[bytes]], Mapping[bytes, tuple[int, int]]]
@@ -34,6 +35,7 @@ class SourcePart(msgspec.Struct, frozen=True):
     path: str
     offset: int
     length: int
+    block_bytes: int = MAX_PAYLOAD_BYTES
 
 
 class StoredPart(msgspec.Struct, frozen=True):

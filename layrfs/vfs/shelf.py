@@ -239,7 +239,7 @@ class Shelf:
         if file is not None:
             file.states[block] = SENDING
         path = self.files.path(inode)
-        return Part(SourcePart(inode=inode, block=block, path=path, offset=block * block_bytes, length=length), mark)
+        return Part(SourcePart(inode, block, path, block * block_bytes, length, block_bytes), mark)
 
     def lost(self, key: BlockKey) -> None:
         """DIRTY -> ABSENT or HOLE: the cache file does not have the block's bytes; what hosts have is used."""

@@ -51,7 +51,7 @@ class FakeTransfers:
     lost: set[bytes] = field(default_factory=set)
     payloads: dict[bytes, bytes] = field(default_factory=dict)
     uploads: list[tuple[SourcePart, ...]] = field(default_factory=list)
-    purposes: list[Purpose] = field(default_factory=list)
+    purposes: dict[Salt, Purpose] = field(default_factory=dict)
     downloads: list[tuple[ShardId, bool]] = field(default_factory=list)
     running: int = 0
     most_running: int = 0
@@ -69,14 +69,15 @@ class FakeTransfers:
 
     async def upload(self, parts: Sequence[SourcePart], redundancy: Redundancy, purpose: Purpose = CONTENT) -> Uploaded:
         self.uploads.append(tuple(parts))
-        self.purposes.append(purpose)
         await self._pass()
         data = [_trimmed(part) for part in parts]
         known = self.find_content([_digest(piece) for piece in data if piece])
         payload, outcomes = _arrange(data, known)
         if not payload:
             return Uploaded(tuple(outcomes), None)
-        return Uploaded(tuple(outcomes), self._keep(payload, redundancy))
+        shard = self._keep(payload, redundancy)
+        self.purposes[shard.salt] = purpose
+        return Uploaded(tuple(outcomes), shard)
 
     async def download(self, shard: ShardRecord, targets: Sequence[TargetPart], *, urgent: bool) -> None:
         self.downloads.append((shard.id, urgent))

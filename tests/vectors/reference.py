@@ -96,13 +96,13 @@ def expand(packed: bytes) -> bytes:
     return plaintext
 
 
-def parts(plaintext: bytes) -> list[tuple[int, int, bytes]]:
-    """(inode, block, bytes) of each part."""
+def parts(plaintext: bytes) -> list[tuple[int, int, int, bytes]]:
+    """(inode, block, block size, bytes) of each part."""
     (count,) = struct.unpack_from("<I", plaintext)
-    at, found = 4 + 20 * count, []
+    at, found = 4 + 24 * count, []
     for index in range(count):
-        inode, block, length = struct.unpack_from("<QQI", plaintext, 4 + 20 * index)
-        found.append((inode, block, plaintext[at : at + length]))
+        inode, block, length, size = struct.unpack_from("<QQII", plaintext, 4 + 24 * index)
+        found.append((inode, block, size, plaintext[at : at + length]))
         at += length
     assert at == len(plaintext)
     return found

@@ -150,7 +150,8 @@ def test_from_any_piece_to_plaintext_without_our_code(vector: dict[str, Any]) ->
         plaintext = reference.open_shard(found, sealed)
         assert blake3(plaintext).hexdigest() == vector["plaintextBlake3"]
         rows = [
-            {"inode": inode, "block": block, "length": len(data)} for inode, block, data in reference.parts(plaintext)
+            {"inode": inode, "block": block, "length": len(data), "block_bytes": size}
+            for inode, block, size, data in reference.parts(plaintext)
         ]
         assert rows == vector["parts"]
 

@@ -18,11 +18,16 @@ from layrfs.app.restoring import restore_segments
 from layrfs.app.roots import Kept
 from layrfs.config import Paths
 from layrfs.crypto.keys import VolumeKeys
+from layrfs.crypto.root_body import open_root_body
 from layrfs.errors import AlreadyExists, LayrError, Unavailable, Unreachable
 from layrfs.ids import NodeId, PieceId, ShardId
+from layrfs.model.history import History
+from layrfs.model.notes import PieceNote
+from layrfs.model.redundancy import Redundancy
 from layrfs.model.root_record import RootRecord
 from layrfs.model.snapshot_names import time_name
 from layrfs.policy import history as history_policy
+from layrfs.policy.chains import chains, whole_segments
 from layrfs.storage.database import Database
 from layrfs.storage.versions import Version, Versions
 from tests.fakes.transfers import FakeTransfers
@@ -154,6 +159,29 @@ async def test_hosts_keep_a_whole_volume_at_every_moment(
     assert not publishing.is_behind
     assert await kept_by_hosts(roots, transfers, tmp_path / "other") == rows_of(database)
     database.close()
+
+
+async def test_notes_alone_lead_to_the_segments_of_the_newest_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history_policy, "SMALLEST_CHECKPOINT_BYTES", 3000)
+    dice, roots, transfers = random.Random(5), Roots(), Moves()
+    kinds = set()
+    with opened(tmp_path / "metadata.db") as database:
+        publishing = publisher(database, transfers, roots, tmp_path / "history")
+        for _ in range(40):
+            change(database, dice)
+            await publishing.publish()
+            assert roots.kept is not None
+            body = open_root_body(KEYS.content, KEYS.volume_id, roots.kept.version, roots.kept.body)
+            segments = History.from_bytes(body).segments
+            kinds.add(tuple(segment.kind for segment in segments[:2]))
+            notes = [(PieceNote(salt, 0, 0, Redundancy(1, 1), what), 0) for salt, what in transfers.purposes.items()]
+            chain = next(chains(whole_segments(notes)))
+            assert [(each.number, each.tag, each.kind) for each in chain] == [
+                (each.number, each.tag, each.kind) for each in segments
+            ]
+    assert len(kinds) > 2, "chains with and without a checkpoint"
 
 
 async def test_nothing_is_published_when_nothing_has_changed(tmp_path: Path) -> None:

@@ -17,7 +17,9 @@ from layrfs.wire.frames import BODY_LIMIT
 SALT = Salt(bytes(range(16)))
 
 parts = st.lists(
-    st.builds(Part, st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), st.integers(0, 300)), min_size=1, max_size=20
+    st.builds(Part, st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), st.integers(0, 300), st.integers(0, 2**22)),
+    min_size=1,
+    max_size=20,
 )
 
 
@@ -78,7 +80,7 @@ def test_hostile_tables(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"\0\0\0", bytes(4), struct.pack("<I", 2**32 - 1) + bytes(100), b"\1\0\0\0" + bytes(19)]
+    "data", [b"", b"\0\0\0", bytes(4), struct.pack("<I", 2**32 - 1) + bytes(100), b"\1\0\0\0" + bytes(23)]
 )
 def test_tables_that_are_cut_off(data: bytes) -> None:
     with pytest.raises(BadMessage, match="cut off"):
@@ -86,16 +88,16 @@ def test_tables_that_are_cut_off(data: bytes) -> None:
 
 
 def test_limits() -> None:
-    part = Part(InodeNumber(1), BlockNumber(0), 0)
+    part = Part(InodeNumber(1), BlockNumber(0), 0, 65536)
     assert len(shard_format.encode_table([part] * shard_format.MAX_PARTS)) == shard_format.MAX_TABLE_BYTES
-    whole = Part(InodeNumber(1), BlockNumber(0), shard_format.MAX_PAYLOAD_BYTES)
+    whole = Part(InodeNumber(1), BlockNumber(0), shard_format.MAX_PAYLOAD_BYTES, 65536)
     full = shard_format.encode_table([whole, part]) + bytes(shard_format.MAX_PAYLOAD_BYTES)
     assert shard_format.decode_table_untrusted(full) == (whole, part)
-    too_long = Part(InodeNumber(1), BlockNumber(0), shard_format.MAX_PAYLOAD_BYTES + 1)
+    too_long = Part(InodeNumber(1), BlockNumber(0), shard_format.MAX_PAYLOAD_BYTES + 1, 65536)
     for rows in ([], [part] * (shard_format.MAX_PARTS + 1), [too_long]):
         with pytest.raises(ValueError, match="fit"):
             shard_format.encode_table(rows)
-    oversized = struct.pack("<IQQI", 1, 1, 0, too_long.length) + bytes(too_long.length)
+    oversized = struct.pack("<IQQII", 1, 1, 0, too_long.length, 65536) + bytes(too_long.length)
     with pytest.raises(BadMessage, match="does not describe"):
         shard_format.decode_table_untrusted(oversized)
 

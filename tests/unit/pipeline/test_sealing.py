@@ -35,7 +35,7 @@ SALT = Salt(b"s" * 16)
 
 
 def plaintext_of(payload: bytes) -> bytes:
-    return encode_table([Part(InodeNumber(2), BlockNumber(0), len(payload))]) + payload
+    return encode_table([Part(InodeNumber(2), BlockNumber(0), len(payload), 65536)]) + payload
 
 
 def nothing(_digests: Sequence[bytes]) -> Mapping[bytes, tuple[int, int]]:
@@ -112,7 +112,7 @@ def test_several_frames_are_one_plaintext() -> None:
     plaintext = plaintext_of(b"first half, second half")
     compress = zstandard.ZstdCompressor().compress
     assert (
-        bytes(unseal(KEYS, SALT, sealed_by_hand(compress(plaintext[:30]) + compress(plaintext[30:])))) == plaintext[24:]
+        bytes(unseal(KEYS, SALT, sealed_by_hand(compress(plaintext[:30]) + compress(plaintext[30:])))) == plaintext[28:]
     )
 
 
@@ -141,7 +141,7 @@ def test_every_part_can_be_found_again(tmp_path: Path, blocks: list[bytes], know
     outcomes, plaintext = Gathered(files(tmp_path, blocks)).outcomes(
         KEYS, lambda digests: {digest: known[digest] for digest in digests if digest in known}
     )
-    payload = plaintext[4 + 20 * len(decode_table_untrusted(plaintext)) :] if len(plaintext) else b""
+    payload = plaintext[4 + 24 * len(decode_table_untrusted(plaintext)) :] if len(plaintext) else b""
     stored = set()
     for block, outcome in zip(trimmed, outcomes, strict=True):
         digest = KEYS.digester.digest(block)
@@ -161,8 +161,8 @@ def test_the_table_says_whose_the_bytes_are(tmp_path: Path) -> None:
     parts = files(tmp_path, [b"one", bytes(4096), b"three"])
     outcomes, plaintext = Gathered(parts).outcomes(KEYS, nothing)
     assert decode_table_untrusted(plaintext) == (
-        Part(InodeNumber(9), BlockNumber(0), 3),
-        Part(InodeNumber(9), BlockNumber(2), 5),
+        Part(InodeNumber(9), BlockNumber(0), 3, 4 << 20),
+        Part(InodeNumber(9), BlockNumber(2), 5, 4 << 20),
     )
     assert [type(outcome) for outcome in outcomes] == [Stored, Zero, Stored]
     assert outcomes[2] == Stored(StoredPart(KEYS.digester.digest(b"three"), 3, 5))
@@ -203,7 +203,7 @@ def test_what_one_file_holds_does_not_show_in_the_length_of_another() -> None:
 
     def length_with_guess(guess: bytes) -> int:
         files = [secret + padding, guess + padding]
-        parts = [Part(InodeNumber(2 + at), BlockNumber(0), len(file)) for at, file in enumerate(files)]
+        parts = [Part(InodeNumber(2 + at), BlockNumber(0), len(file), 65536) for at, file in enumerate(files)]
         return len(seal(KEYS, encode_table(parts) + b"".join(files)).data)
 
     assert length_with_guess(secret) == length_with_guess(os.urandom(2000))
