@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 
+from layrfs.cli import exit_codes
 from layrfs.cli.locating import CONTROL_ATTRIBUTE, STOP_SECONDS, wait_for_end
 from layrfs.cli.mountpoint import is_stale, mount_at, unmount, users_of
 from layrfs.cli.rendering import say
@@ -35,8 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     client = _client_at(directory)
     process = client.process_id()
-    if not arguments.no_wait:
-        _upload_everything(client, directory)
+    if not arguments.no_wait and not _upload_everything(client, directory):
+        return exit_codes.INTERRUPTED
     _unmount_or_say_who(directory)
     wait_for_end(process, STOP_SECONDS)
     return 0
@@ -51,7 +52,8 @@ def _client_at(directory: str) -> ControlClient:
         raise BadMountpoint(f"{directory} is mounted, but not by LayrFS") from error
 
 
-def _upload_everything(client: ControlClient, directory: str) -> None:
+def _upload_everything(client: ControlClient, directory: str) -> bool:
+    """Whether nobody pressed Ctrl-C meanwhile, which leaves all as it is."""
     try:
         flush_kernel(directory)
     except LocalError as error:
@@ -63,6 +65,13 @@ def _upload_everything(client: ControlClient, directory: str) -> None:
             f"{directory} stays mounted: not everything is on hosts yet ({error}); it is safe on this disk, and "
             "--no-wait unmounts now and uploads the rest after the next mount"
         ) from error
+    except KeyboardInterrupt:
+        sys.stderr.write(
+            f"layrfs umount: interrupted; {directory} stays mounted and uploads go on "
+            "(--no-wait unmounts now and uploads the rest after the next mount)\n"
+        )
+        return False
+    return True
 
 
 def _unmount_or_say_who(directory: str) -> None:
