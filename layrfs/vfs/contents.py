@@ -129,7 +129,7 @@ class Contents:
         fix = fix_block_bytes or block_bytes_of
         self._writeback = Writeback(self._shelf, self._evictor, transfers, redundancy_of, fix, closed_seconds)
         self._completer = Completer(self._shelf, transfers)
-        self._recovery = Recovery(self._shelf, boot if boot is not None else boot_id())
+        self._recovery = Recovery(self._shelf, boot if boot is not None else boot_id(), now)
         self._rate, self._rate_sent_bytes = 0.0, 0
         database.before_commit(self._recovery.stamp)
 
@@ -340,6 +340,7 @@ class Contents:
             self._tick_clock(wall + trio.current_time() - started)
             self._measure()
             try:
+                self._recovery.watch_clock()
                 self._evictor.refresh()
                 await self._evictor.keep_limit()
                 self._close_lingering()

@@ -13,7 +13,7 @@ Invariant: when ``recover`` returns, every place in a cache file whose block is 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import trio
 
@@ -49,8 +49,11 @@ def boot_id() -> str:
 class Recovery:
     """Brings ledger, rows and cache files together, once."""
 
-    def __init__(self, shelf: Shelf, boot: str) -> None:
+    def __init__(self, shelf: Shelf, boot: str, wall_clock: Callable[[], float]) -> None:
+        """``wall_clock`` is what the kernel stamps cache files with, whoever sets it forward or back."""
         self._shelf = shelf
+        self._wall_clock = wall_clock
+        self._seen = 0.0
         self._boot = boot
 
     async def recover(self) -> None:
@@ -80,8 +83,16 @@ class Recovery:
             self._shelf.journal.touch(ledger.used.items())
             ledger.used.clear()
         if ledger.writing:
-            self._shelf.journal.set_mark(WRITTEN, int(ledger.now))
+            self._shelf.journal.set_mark(WRITTEN, int(self._wall_clock()))
             ledger.writing = False
+
+    def watch_clock(self) -> None:
+        """Call now and then: once the clock was set back, what is written must not look older than the last commit."""
+        before, self._seen = self._seen, self._wall_clock()
+        if self._seen < before - CLOCK_SLACK_SECONDS / 2:
+            logger.warning("the clock was set back by %d s", before - self._seen)
+            self._shelf.journal.set_mark(WRITTEN, int(self._seen))
+            self._shelf.journal.commit()
 
     async def remove_strays(self) -> None:
         """Delete cache files of inodes that do not exist; may run while the volume is in use."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -216,3 +217,26 @@ async def test_orphans_removed_before_the_start_do_not_upset_the_sums(
         assert not os.path.exists(cache.path(FILE))
         nursery.cancel_scope.cancel()
     cache.close()
+
+
+async def test_what_was_written_after_the_clock_was_set_back_is_found_after_a_kill(
+    directory: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    ahead = 3600.0
+    transfers = FakeTransfers()
+    transfers.hold()
+    async with running(directory, transfers, now=lambda: time.time() + ahead) as cache:
+        await cache.put(OTHER, b"before")
+        cache.database.commit()
+        await trio.sleep(2)
+        ahead = 0.0
+        await trio.sleep(1)
+        cache.make(size=len(DATA))
+        cache.database.commit()
+        file = cache.contents.open(FILE)
+        await write(file, 0, DATA)
+        raise Killed
+    async with running(directory, transfers) as cache:
+        assert await cache.get(FILE, 0, len(DATA)) == DATA
+        assert cache.contents.stats().dirty_blocks == 4
+        transfers.release()
