@@ -1,7 +1,7 @@
 """The kernel's structures, filled from ours.
 
-Owns the timeouts that tell the kernel how long it may answer by itself: an hour, because everything that changes this
-volume goes through this kernel.
+Owns the timeouts that tell the kernel how long it may answer by itself: an hour, when everything that changes the
+volume goes through this kernel; a moment, when another machine changes it.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from layrfs.vfs.inodes import Inode
 from layrfs.vfs.statfs import Statistics
 
 TIMEOUT_SECONDS = 3600.0
+FOLLOWING_TIMEOUT_SECONDS = 1.0
 PREFERRED_IO_BYTES = 1024 * 1024
 """Largest request FUSE carries; ``st_blksize``."""
 
 
-def entry_attributes(inode: Inode, stored_bytes: int) -> EntryAttributes:
+def entry_attributes(inode: Inode, stored_bytes: int, timeout_seconds: float) -> EntryAttributes:
     """What ``stat`` shows of an inode that occupies ``stored_bytes``."""
     entry = EntryAttributes()
     entry.st_ino = pyfuse3.InodeT(inode.number)
-    entry.entry_timeout = TIMEOUT_SECONDS
-    entry.attr_timeout = TIMEOUT_SECONDS
+    entry.entry_timeout = timeout_seconds
+    entry.attr_timeout = timeout_seconds
     entry.st_mode = pyfuse3.ModeT(inode.mode)
     entry.st_nlink = inode.nlink
     entry.st_uid = inode.uid
@@ -37,11 +38,11 @@ def entry_attributes(inode: Inode, stored_bytes: int) -> EntryAttributes:
     return entry
 
 
-def no_entry() -> EntryAttributes:
+def no_entry(timeout_seconds: float) -> EntryAttributes:
     """There is no such name, and the kernel may remember that."""
     entry = EntryAttributes()
     entry.st_ino = pyfuse3.InodeT(0)
-    entry.entry_timeout = TIMEOUT_SECONDS
+    entry.entry_timeout = timeout_seconds
     return entry
 
 

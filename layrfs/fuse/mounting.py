@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from collections.abc import Sequence
 from typing import Final
 
 import pyfuse3
@@ -71,6 +72,13 @@ def kernel_options(options: MountOptions, source: str) -> set[str]:
 def forget_name(directory: InodeNumber, name: bytes) -> None:
     """Have the kernel ask again what a name stands for. Only while mounted; returns at once."""
     pyfuse3.invalidate_entry_async(pyfuse3.InodeT(directory), pyfuse3.FileNameT(name), ignore_enoent=True)
+
+
+def forget_bytes(inodes: Sequence[InodeNumber]) -> None:
+    """Have the kernel drop what it remembers of files' bytes and attributes. For a thread: it waits for reads."""
+    for inode in inodes:
+        with contextlib.suppress(OSError):  # the kernel has forgotten it already, or is gone
+            pyfuse3.invalidate_inode(pyfuse3.InodeT(inode))
 
 
 def raise_read_ahead(mountpoint: str, *, kib: int = READ_AHEAD_KIB) -> None:

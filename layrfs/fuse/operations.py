@@ -31,7 +31,13 @@ from pyfuse3 import (
     XAttrNameT,
 )
 
-from layrfs.fuse.attributes import entry_attributes, no_entry, statvfs_data
+from layrfs.fuse.attributes import (
+    FOLLOWING_TIMEOUT_SECONDS,
+    TIMEOUT_SECONDS,
+    entry_attributes,
+    no_entry,
+    statvfs_data,
+)
 from layrfs.fuse.errnos import answered, fuse_error
 from layrfs.ids import InodeNumber
 from layrfs.vfs.attributes import Changes, Owner
@@ -46,12 +52,17 @@ class Operations(pyfuse3.Operations):
     supports_dot_lookup = True
     enable_acl = False
 
-    def __init__(self, filesystem: Filesystem, *, writeback_cache: bool = True) -> None:
-        """With ``writeback_cache`` the kernel collects small writes, and tells us the times it keeps meanwhile."""
+    def __init__(self, filesystem: Filesystem, *, writeback_cache: bool = True, follows: bool = False) -> None:
+        """With ``writeback_cache`` the kernel collects small writes, and tells us the times it keeps meanwhile.
+
+        ``follows``: the file system changes without the kernel's doing, which therefore remembers nothing for long.
+        """
         super().__init__()
         self._filesystem = filesystem
-        self.enable_writeback_cache = writeback_cache
-        self._no_entry = no_entry()
+        self.enable_writeback_cache = writeback_cache and not follows
+        self._keep_cache = not follows
+        self._timeout_seconds = FOLLOWING_TIMEOUT_SECONDS if follows else TIMEOUT_SECONDS
+        self._no_entry = no_entry(self._timeout_seconds)
 
     # ---- names
 
@@ -203,14 +214,14 @@ class Operations(pyfuse3.Operations):
         inode, handle = self._filesystem.create(
             InodeNumber(parent_inode), name, mode=mode, owner=Owner(ctx.uid, ctx.gid)
         )
-        return FileInfo(fh=FileHandleT(handle), keep_cache=True), self._entry(inode)
+        return FileInfo(fh=FileHandleT(handle), keep_cache=self._keep_cache), self._entry(inode)
 
     @answered
     async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
         handle = await self._filesystem.open(
             InodeNumber(inode), truncate=bool(flags & os.O_TRUNC), writing=flags & os.O_ACCMODE != os.O_RDONLY
         )
-        return FileInfo(fh=FileHandleT(handle), keep_cache=True)
+        return FileInfo(fh=FileHandleT(handle), keep_cache=self._keep_cache)
 
     @answered
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
@@ -230,7 +241,7 @@ class Operations(pyfuse3.Operations):
 
     def _entry(self, inode: Inode) -> EntryAttributes:
         if not isinstance(shown := inode.shown, EntryAttributes):
-            shown = inode.shown = entry_attributes(inode, self._filesystem.stored_bytes(inode))
+            shown = inode.shown = entry_attributes(inode, self._filesystem.stored_bytes(inode), self._timeout_seconds)
         return shown
 
     def _listed(self, inode: Inode) -> EntryAttributes:
@@ -238,5 +249,5 @@ class Operations(pyfuse3.Operations):
         if inode.stored_bytes is not None or not inode.is_file or inode.size > inode.block_bytes:
             return self._entry(inode)
         if not isinstance(listed := inode.listed, EntryAttributes):
-            listed = inode.listed = entry_attributes(inode, inode.size)
+            listed = inode.listed = entry_attributes(inode, inode.size, self._timeout_seconds)
         return listed

@@ -47,30 +47,66 @@ class NewContent(NamedTuple):
     length: int
 
 
+_NUMBERS = "SELECT number FROM block WHERE inode = ? ORDER BY number"
+_NUMBERS_AND_UNSENT = (
+    "SELECT number FROM block WHERE inode = ?1 UNION SELECT block FROM unsent WHERE inode = ?1 ORDER BY 1"
+)
+_KNOWN = "SELECT 1 FROM block WHERE inode = ? AND number = ?"
+_KNOWN_OR_UNSENT = """SELECT 1 FROM block WHERE inode = ?1 AND number = ?2
+    UNION ALL SELECT 1 FROM unsent WHERE inode = ?1 AND block = ?2"""
+_PLACE = (
+    "SELECT c.number, c.shard, c.offset, b.length FROM block b JOIN content c ON c.number = b.content"
+    " WHERE b.inode = ? AND b.number = ?{sent}"
+)
+_ABSENT = (
+    "SELECT b.inode, b.number, c.number, c.offset, b.length"
+    " FROM content c INDEXED BY content_shard"
+    " CROSS JOIN block b INDEXED BY block_content ON b.content = c.number"
+    " WHERE c.shard = ?1 AND c.number >= ?2 AND (c.number, b.inode, b.number) > (?2, ?3, ?4)"
+    " AND NOT EXISTS (SELECT 1 FROM local l WHERE l.inode = b.inode AND l.block = b.number){sent}"
+    " ORDER BY c.number, b.inode, b.number LIMIT ?5"
+)
+_SENT = " AND NOT EXISTS (SELECT 1 FROM unsent u WHERE u.inode = b.inode AND u.block = b.number)"
+
+
 class Catalog:
     """Plain code on the trio thread; every method is a handful of statements in the open transaction."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, unsent_elsewhere: bool = False) -> None:
+        """``unsent_elsewhere``: the rows of ``unsent`` are about another machine, or another time.
+
+        Those blocks are there and cannot be read, whatever an older row says of them.
+        """
         self._database = database
-        self._next_content = 1 + (database.value("SELECT max(number) FROM content") or 0)
+        sent = _SENT if unsent_elsewhere else ""
+        self._place = _PLACE.format(sent=sent)
+        self._absent = _ABSENT.format(sent=sent)
+        self._numbers = _NUMBERS_AND_UNSENT if unsent_elsewhere else _NUMBERS
+        self._known = _KNOWN_OR_UNSENT if unsent_elsewhere else _KNOWN
+        self._next_content = 1
         self._hosts: dict[NodeId, int] = {}
         self._distrusted: set[int] = set()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Forget what was remembered of rows: they are those of another version now."""
+        self._next_content = 1 + (self._database.value("SELECT max(number) FROM content") or 0)
+        self._hosts.clear()
+        self._distrusted.clear()
 
     # ------------------------------------------------------------------ blocks
 
     def block_numbers(self, inode: InodeNumber) -> list[BlockNumber]:
-        """Blocks of the file that have a row, ascending."""
-        return [
-            row[0] for row in self._database.rows("SELECT number FROM block WHERE inode = ? ORDER BY number", (inode,))
-        ]
+        """Blocks of the file that have a row, or are unsent elsewhere; ascending."""
+        return [row[0] for row in self._database.rows(self._numbers, (inode,))]
+
+    def has_block(self, inode: InodeNumber, block: int) -> bool:
+        """Whether the block is one of `block_numbers`."""
+        return self._database.row(self._known, (inode, block)) is not None
 
     def place(self, inode: InodeNumber, block: BlockNumber) -> Place | None:
         """Where the block was last stored; None for a hole or a block that never was."""
-        row = self._database.row(
-            "SELECT c.number, c.shard, c.offset, b.length FROM block b JOIN content c ON c.number = b.content"
-            " WHERE b.inode = ? AND b.number = ?",
-            (inode, block),
-        )
+        row = self._database.row(self._place, (inode, block))
         return None if row is None else Place(*row)
 
     def put_blocks(self, rows: Iterable[tuple[InodeNumber, BlockNumber, int, int]]) -> None:
@@ -235,16 +271,17 @@ class Catalog:
 
         In the order of content number, inode, block; ``after`` is the last one seen, ``(0, 0, 0)`` to begin.
         """
-        rows = self._database.rows(
-            "SELECT b.inode, b.number, c.number, c.offset, b.length"
-            " FROM content c INDEXED BY content_shard"
-            " CROSS JOIN block b INDEXED BY block_content ON b.content = c.number"
-            " WHERE c.shard = ?1 AND c.number >= ?2 AND (c.number, b.inode, b.number) > (?2, ?3, ?4)"
-            " AND NOT EXISTS (SELECT 1 FROM local l WHERE l.inode = b.inode AND l.block = b.number)"
-            " ORDER BY c.number, b.inode, b.number LIMIT ?5",
-            (shard, *after, limit),
-        )
+        rows = self._database.rows(self._absent, (shard, *after, limit))
         return [BlockPlace(*row) for row in rows]
+
+    def is_degraded(self, shard: int) -> bool:
+        """Whether the shard is there, with fewer pieces than it should have."""
+        query = "SELECT total > (SELECT count(*) FROM piece WHERE shard = ?1) FROM shard WHERE number = ?1"
+        return bool(self._database.value(query, (shard,)))
+
+    def has_unsent(self, inode: InodeNumber) -> bool:
+        """Whether some block of the file has bytes that no host has."""
+        return self._database.value("SELECT 1 FROM unsent WHERE inode = ? LIMIT 1", (inode,)) is not None
 
     def has_lost(self, inode: InodeNumber) -> bool:
         """Whether some block of the file was lost with the machine it was written on."""

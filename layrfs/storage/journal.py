@@ -64,6 +64,24 @@ class Journal:
         )
         return length or 0
 
+    def cached(self, inode: InodeNumber, blocks: Iterable[BlockNumber]) -> list[tuple[BlockNumber, int]]:
+        """Of some blocks, those that are in the cache and clean, with the length of their valid bytes."""
+        query = (
+            "SELECT l.block, coalesce(b.length, 0) FROM local l"
+            " LEFT JOIN block b ON b.inode = l.inode AND b.number = l.block"
+            " WHERE l.inode = ? AND l.block = ? AND l.dirty = 0"
+        )
+        rows = (self._database.row(query, (inode, block)) for block in blocks)
+        return [(row[0], row[1]) for row in rows if row is not None]
+
+    def cached_as(self, content: int) -> list[BlockKey]:
+        """Blocks in the cache whose bytes are a content's."""
+        query = (
+            "SELECT b.inode, b.number FROM block b INDEXED BY block_content"
+            " JOIN local l ON l.inode = b.inode AND l.block = b.number WHERE b.content = ?"
+        )
+        return list(self._database.rows(query, (content,)))
+
     def mark_dirty(self, inode: InodeNumber, block: BlockNumber) -> None:
         self._database.write("INSERT OR REPLACE INTO local(inode, block, dirty) VALUES(?, ?, 1)", (inode, block))
 

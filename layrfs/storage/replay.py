@@ -64,6 +64,8 @@ class Touched(msgspec.Struct, frozen=True):
     inodes: frozenset[InodeNumber] = frozenset()
     """With other attributes than before, or new."""
     removed: frozenset[InodeNumber] = frozenset()
+    recut: frozenset[InodeNumber] = frozenset()
+    """With blocks of another size than before."""
     blocks: frozenset[BlockKey] = frozenset()
     """With other bytes than before, or readable now and not before, or the other way round."""
     contents: frozenset[int] = frozenset()
@@ -80,18 +82,29 @@ def touched(changes: bytes) -> Touched:
     return Touched(**{name: frozenset(values) for name, values in found.items()})
 
 
+_BLOCK_BYTES, _DIGEST = 6, 1
+"""Columns of ``inode`` and ``content``."""
+
+
+def _is_changed(change: apsw.TableChange, column: int) -> bool:
+    """Whether a row that was there before and is now has another value there."""
+    return change.op == "UPDATE" and change.new is not None and change.new[column] is not apsw.no_change
+
+
 def _note(change: apsw.TableChange, found: dict[str, set[Any]]) -> None:
     key = change.old or change.new or ()
     match change.name:
         case "inode":
             found["removed" if change.op == "DELETE" else "inodes"].add(key[0])
+            if _is_changed(change, _BLOCK_BYTES):
+                found["recut"].add(key[0])
         case "attribute":
             found["inodes"].add(key[0])
         case "block" | "unsent":
             found["blocks"].add(key[:2])
             found["inodes"].add(key[0])
         case "content":
-            if change.op == "UPDATE" and change.new is not None and change.new[1] is not apsw.no_change:
+            if _is_changed(change, _DIGEST):
                 found["contents"].add(key[0])
         case "shard" | "piece":
             found["shards"].add(key[0])

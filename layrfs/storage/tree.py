@@ -26,7 +26,8 @@ _ROWS = (
     "WHERE entry.parent = ? AND entry.cookie > ? AND entry.cookie <= ?"
 )
 _STORED_BLOCKS = (
-    "SELECT count(*) FROM (SELECT number FROM block WHERE inode = ?1 UNION SELECT block FROM local WHERE inode = ?1)"
+    "SELECT count(*) FROM (SELECT number FROM block WHERE inode = ?1 UNION SELECT block FROM local WHERE inode = ?1"
+    " UNION SELECT block FROM unsent WHERE inode = ?1)"
 )
 
 InodeRow = tuple[int, int, int, int, int, int, int, int, int, int, int, bytes | None]
@@ -46,12 +47,19 @@ class Tree:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._next_number: int = database.value("SELECT value FROM volume WHERE name = 'next_inode'") or ROOT_INODE + 1
-        self._numbers_end = self._next_number
-        self._next_cookie: int = (database.value("SELECT max(cookie) FROM entry") or 0) + 1
-        saved = database.value("SELECT value FROM volume WHERE name = 'inodes'")
-        self._count: int = database.value("SELECT count(*) FROM inode") if saved is None else saved
-        self._saved_count = saved
+        self._next_number = self._numbers_end = self._next_cookie = self._count = 0
+        self._saved_count: int | None = None
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read the counters again: the rows are those of another version now."""
+        value = self._database.value
+        self._next_number = self._numbers_end = (
+            value("SELECT value FROM volume WHERE name = 'next_inode'") or ROOT_INODE + 1
+        )
+        self._next_cookie = (value("SELECT max(cookie) FROM entry") or 0) + 1
+        self._saved_count = value("SELECT value FROM volume WHERE name = 'inodes'")
+        self._count = value("SELECT count(*) FROM inode") if self._saved_count is None else self._saved_count
 
     @property
     def inode_count(self) -> int:

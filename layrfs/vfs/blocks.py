@@ -23,6 +23,7 @@ what the upload may read any more; for a file that is not open, the database alo
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from typing import Final
 
@@ -244,6 +245,10 @@ class Ledger:
     def has_busy(self, inode: InodeNumber) -> bool:
         """Whether somebody is at work in the inode's cache file."""
         return inode in self._busy or inode in self.leaving
+
+    def busy_blocks(self, inode: InodeNumber) -> AbstractSet[int]:
+        """The file's blocks that somebody fills or empties."""
+        return self._busy.get(inode, {}).keys()
 
     def occupy(self, inode: InodeNumber, block: int, busy: Busy) -> None:
         self._busy.setdefault(inode, {})[block] = busy

@@ -39,6 +39,7 @@ from layrfs.vfs.keeping import Keeper
 from layrfs.vfs.pins import Pins
 from layrfs.vfs.recovery import Recovery, boot_id
 from layrfs.vfs.shelf import Shelf
+from layrfs.vfs.versions import Versions
 from layrfs.vfs.writeback import CLOSED_SECONDS, Progress, Writeback
 
 __all__ = ["CacheStats", "Contents", "FileContent", "FileState", "Progress"]
@@ -102,6 +103,7 @@ class Contents:
         keep_free_bytes: int = KEEP_FREE_BYTES,
         stall_seconds: float = STALL_SECONDS,
         closed_seconds: float = CLOSED_SECONDS,
+        follows: bool = False,
         in_thread: InThread = _in_thread,
         boot: str | None = None,
         now: Callable[[], float] = time.time,
@@ -110,6 +112,7 @@ class Contents:
 
         ``fix_block_bytes`` is called before blocks of a file go out for the first time, decides their size for good
         (``count:N``) and answers it; without it block sizes never change. ``redundancy_of`` is asked when a file goes.
+        ``follows``: another machine writes, and nothing is sent to hosts from here; see ``versions``.
         """
         self._database = database
         self._now = now
@@ -129,7 +132,9 @@ class Contents:
         fix = fix_block_bytes or block_bytes_of
         self._writeback = Writeback(self._shelf, self._evictor, transfers, redundancy_of, fix, closed_seconds)
         self._completer = Completer(self._shelf, transfers)
-        self._recovery = Recovery(self._shelf, boot if boot is not None else boot_id(), now)
+        self._recovery = Recovery(self._shelf, boot if boot is not None else boot_id(), now, follows=follows)
+        self._follows = follows
+        self.versions = Versions(self._shelf, self._evictor, self._fetcher, block_bytes_of)
         self._rate, self._rate_sent_bytes = 0.0, 0
         database.before_commit(self._recovery.stamp)
 
@@ -185,6 +190,11 @@ class Contents:
         else:
             self._removing[inode] = block_bytes
 
+    def remove_cached(self, inode: InodeNumber) -> None:
+        """The file was deleted by another machine, its rows are gone, and nobody needs it any more: its bytes go."""
+        if self._shelf.is_unused(inode):
+            self._unlinking.append(inode)
+
     def _block_bytes(self, inode: InodeNumber) -> int:
         try:
             return self._shelf.block_bytes(inode)
@@ -222,7 +232,7 @@ class Contents:
 
     def piece_lost(self, shard: ShardId, piece: PieceId) -> None:
         """A host has proven not to have a piece any more: another will get it."""
-        number = self._shelf.catalog.drop_piece(shard, piece)
+        number = None if self._follows else self._shelf.catalog.drop_piece(shard, piece)
         if number is not None:
             self._shelf.ledger.degraded.add(number)
             self._completer.hosts_appeared()
@@ -234,6 +244,8 @@ class Contents:
         shelf = self._shelf
         if shelf.journal.has_dirty(inode):
             return "uploading" if self._writeback.is_travelling(inode) else "cached"
+        if shelf.catalog.has_unsent(inode):
+            return "uploading"  # by another machine, or lost with it: here nobody can know
         if shelf.catalog.has_lost(inode):
             return "lost"
         unreachable, degraded = shelf.catalog.distrusted, shelf.ledger.degraded
@@ -254,9 +266,9 @@ class Contents:
     def runs(self, inode: InodeNumber, block_count: int) -> tuple[BlockRun, ...]:
         """The first ``block_count`` blocks of a file: what is here, and how many pieces of it are on hosts."""
         local: dict[int, int] = dict(self._shelf.journal.blocks(inode))
-        stored: dict[int, tuple[int, int]] = {
-            number: (pieces, total) for number, pieces, total in self._shelf.catalog.copies(inode)
-        }
+        catalog = self._shelf.catalog
+        stored: dict[int, tuple[int, int]] = dict.fromkeys(catalog.block_numbers(inode), (0, 0))
+        stored |= {number: (pieces, total) for number, pieces, total in catalog.copies(inode)}
         runs: list[BlockRun] = []
         at = 0
         for block in [*sorted(local.keys() | stored.keys()), block_count]:
@@ -304,8 +316,9 @@ class Contents:
         self._evictor.refresh()
         async with trio.open_nursery() as nursery:
             await nursery.start(self._fetcher.run)
-            await nursery.start(self._writeback.run)
-            await nursery.start(self._completer.run)
+            if not self._follows:
+                await nursery.start(self._writeback.run)
+                await nursery.start(self._completer.run)
             nursery.start_soon(self.pins.run)
             nursery.start_soon(self._keep_house)
             task_status.started()

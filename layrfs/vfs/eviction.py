@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
+from typing import NamedTuple
 
 import trio
 
@@ -21,6 +22,17 @@ from layrfs.storage.journal import Use
 from layrfs.storage.pins import PinTable
 from layrfs.vfs.blocks import CLEAN, BlockMap, Busy, on_disk
 from layrfs.vfs.shelf import Shelf
+
+
+class Clearing(NamedTuple):
+    """Blocks whose rows are gone and whose bytes are going."""
+
+    leaving: list[InodeNumber]
+    """Files that go as a whole."""
+    emptied: dict[InodeNumber, list[BlockNumber]]
+    ranges: dict[InodeNumber, list[tuple[int, int]]]
+    busy: Busy
+
 
 logger = logging.getLogger(__name__)
 
@@ -182,20 +194,31 @@ class Evictor:
             emptied.setdefault(inode, []).extend(block for block, _length in blocks)
         shelf.journal.commit()
         reached("eviction committed")
-        leaving = [inode for inode in emptied if shelf.is_unused(inode)]
+        await self.clear(self.begin_clearing(emptied, whole_files=True))
+        return freed
+
+    def begin_clearing(self, emptied: dict[InodeNumber, list[BlockNumber]], *, whole_files: bool) -> Clearing:
+        """Keep everybody from blocks that are not in the cache any more; commit their rows, then ``clear``.
+
+        ``whole_files``: of what is not used any more the file goes; its blocks must all have rows.
+        """
+        shelf = self._shelf
+        leaving = [inode for inode in emptied if whole_files and shelf.is_unused(inode)]
         for inode in leaving:
             del emptied[inode]
         ranges = {inode: _ranges(blocks, shelf.block_bytes(inode)) for inode, blocks in emptied.items()}
-        busy = self._occupy(leaving, emptied)
+        return Clearing(leaving, emptied, ranges, self._occupy(leaving, emptied))
+
+    async def clear(self, clearing: Clearing) -> None:
+        """Let the bytes go; not cancelled."""
         try:
             with trio.CancelScope(shield=True):
-                await self._in_thread(partial(self._clear, leaving, ranges))
+                await self._in_thread(partial(self._clear, clearing.leaving, clearing.ranges))
             reached("evicted")
         finally:
-            self._leave(leaving, emptied)
-            busy.done.set()
-        shelf.ledger.moved()
-        return freed
+            self._leave(clearing.leaving, clearing.emptied)
+            clearing.busy.done.set()
+        self._shelf.ledger.moved()
 
     def _still_clean(self, inode: InodeNumber, block: int | None) -> list[tuple[BlockNumber, int]]:
         file = self._shelf.ledger.open.get(inode)
@@ -223,7 +246,7 @@ class Evictor:
                 ledger.open[inode].file.close()  # its descriptor may be of the file that was deleted
         for inode, blocks in emptied.items():
             for block in blocks:
-                ledger.leave(inode, block)
+                self._shelf.leave(inode, block)
 
     def _clear(self, leaving: list[InodeNumber], ranges: dict[InodeNumber, list[tuple[int, int]]]) -> None:
         """In a thread: the disk may take its time."""

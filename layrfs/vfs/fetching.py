@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import trio
 
@@ -20,6 +20,7 @@ from layrfs.ids import BlockNumber
 from layrfs.model.shards import ShardRecord
 from layrfs.pipeline.transfers import Downloads, TargetPart
 from layrfs.storage.content import BlockPlace, Place
+from layrfs.storage.journal import BlockKey
 from layrfs.vfs.blocks import ABSENT, BlockMap, Busy
 from layrfs.vfs.eviction import Evictor
 from layrfs.vfs.shelf import Shelf
@@ -50,6 +51,8 @@ class Fetch(Busy):
         super().__init__()
         self.shard = shard
         self.urgent = urgent
+        self.spoiled = False
+        """The rows have changed since: nothing of it is used, and whoever waits begins again."""
         self.wanted: list[BlockPlace] = []
         self.places: list[BlockPlace] = []
 
@@ -76,6 +79,8 @@ class Fetcher:
         ledger = self._shelf.ledger
         if ledger.busy(file.inode, block) is not None or file.inode in ledger.leaving or ledger.room <= 0:
             return
+        if self._shelf.catalog.place(file.inode, BlockNumber(block)) is None:
+            return  # lost: whoever reads it is told, not who reads before it
         fetch = self._new(file, block, urgent=False)
         if fetch is None:
             return
@@ -88,6 +93,14 @@ class Fetcher:
         """Return when nobody fills or empties the block any more."""
         while (busy := self._shelf.ledger.busy(file.inode, block)) is not None:
             await busy.done.wait()
+
+    def spoil(self, blocks: Collection[BlockKey], contents: Collection[int], shards: Collection[int]) -> None:
+        """What is on its way for such blocks, as such contents or from such shards, is not what they hold any more."""
+        for fetch in self._by_shard.values():
+            fetch.spoiled = fetch.spoiled or fetch.shard in shards
+            for place in fetch.places:
+                if (place.inode, place.block) in blocks or place.content in contents:
+                    fetch.spoiled = True
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         async with trio.open_nursery() as nursery:
@@ -165,7 +178,7 @@ class Fetcher:
         place = self._shelf.catalog.place(file.inode, BlockNumber(block))
         if place is None:
             raise LocalError(
-                f"Block {block} of file {file.inode} is on no host: it was lost with the machine it was written on."
+                f"Block {block} of file {file.inode} is on no host: only the machine it was written on may have it."
             )
         return place
 
@@ -188,7 +201,7 @@ class Fetcher:
             self._shelf.catalog.trust(fetch.shard)
             await self._record(fetch)
         except LayrError as error:
-            fetch.error = error
+            fetch.error = None if fetch.spoiled else error  # whoever waits tries again with what is true now
             if isinstance(error, RemoteError):
                 self._note_failed(fetch.shard, error)
             logger.warning("shard %d could not be fetched: %s", fetch.shard, error)
@@ -237,7 +250,7 @@ class Fetcher:
         )
 
     async def _record(self, fetch: Fetch) -> None:
-        while fetch.places:
+        while fetch.places and not fetch.spoiled:
             self._shelf.filled(fetch.places[:SLICE])
             del fetch.places[:SLICE]
             if fetch.places:
@@ -248,7 +261,7 @@ class Fetcher:
         del self._by_shard[fetch.shard]
         try:
             for place in fetch.places:
-                self._shelf.ledger.leave(place.inode, place.block)
+                self._shelf.leave(place.inode, place.block)
             for place in fetch.places:
                 self._shelf.clear(place.inode, place.block)
         finally:

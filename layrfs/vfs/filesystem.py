@@ -84,7 +84,7 @@ class Filesystem:
         self._policies = Policies(tree, inodes)
         self._xattrs = ExtendedAttributes(tree, inodes, self._policies, virtual_attributes or {})
         self._resizing = Resizing(inodes, contents)
-        self._lifetimes = Lifetimes()
+        self.lifetimes = Lifetimes()
         self._open: dict[int, OpenFile] = {}
         self._next_handle = 1
         self._read_only = "The volume is mounted read-only." if read_only else None
@@ -105,7 +105,7 @@ class Filesystem:
 
     def close(self) -> None:
         """Drop what has no name and commit. The caller closes the database."""
-        for orphan in self._lifetimes.end():
+        for orphan in self.lifetimes.end():
             self._delete(orphan)
         self._database.commit()
 
@@ -115,13 +115,13 @@ class Filesystem:
         """The inode of a name, None when there is no such name. Counts as one reference, see ``forget``."""
         inode = self._directories.find(parent, name)
         if inode is not None:
-            self._lifetimes.refer(inode.number)
+            self.lifetimes.refer(inode.number)
         return inode
 
     def forget(self, references: Iterable[tuple[int, int]]) -> None:
         """The caller gives back references, as pairs of inode and count; what nobody can reach any more is deleted."""
         for number, count in references:
-            if self._lifetimes.forget(InodeNumber(number), count):
+            if self.lifetimes.forget(InodeNumber(number), count):
                 self._delete(InodeNumber(number))
 
     def make(
@@ -145,7 +145,7 @@ class Filesystem:
         self._policies.inherit(directory, inode)
         self._directories.add(directory, name, inode)
         self._pins.named(inode.number, parent)
-        self._lifetimes.refer(inode.number)
+        self.lifetimes.refer(inode.number)
         return inode
 
     def create(self, parent: InodeNumber, name: bytes, *, mode: int, owner: Owner) -> tuple[Inode, int]:
@@ -158,7 +158,7 @@ class Filesystem:
         self._check_room()
         inode = self._directories.link(number, parent, name)
         self._pins.named(number, parent)
-        self._lifetimes.refer(number)
+        self.lifetimes.refer(number)
         return inode
 
     def unlink(self, parent: InodeNumber, name: bytes) -> None:
@@ -210,7 +210,7 @@ class Filesystem:
 
     def refer(self, number: InodeNumber) -> None:
         """One more reference to an inode."""
-        self._lifetimes.refer(number)
+        self.lifetimes.refer(number)
 
     def path_of(self, number: InodeNumber) -> bytes | None:
         """One path of an inode from the root; None when it has no name."""
@@ -304,7 +304,8 @@ class Filesystem:
             return b""
         self._note_read(inode)
         data = file.content.read_now(offset, length)
-        return await file.content.read(offset, length) if data is None else data
+        data = await file.content.read(offset, length) if data is None else data
+        return data[: max(0, self._inodes.get(file.inode).size - offset)]  # it may have been cut meanwhile
 
     async def write(self, handle: int, offset: int, data: bytes, *, touch: bool = True) -> int:
         """Write all of ``data``; how much that is. Without ``touch`` the caller sets the times: when the write comes
@@ -348,7 +349,7 @@ class Filesystem:
         """Close a handle."""
         file = self._open.pop(handle)
         self._contents.release(file.content)
-        if self._lifetimes.close(file.inode):
+        if self.lifetimes.close(file.inode):
             self._delete(file.inode)
 
     # ---- inside
@@ -358,7 +359,7 @@ class Filesystem:
         handle = self._next_handle
         self._next_handle += 1
         self._open[handle] = OpenFile(number, content)
-        self._lifetimes.open(number)
+        self.lifetimes.open(number)
         return handle
 
     def _note_read(self, inode: Inode) -> None:
@@ -382,10 +383,14 @@ class Filesystem:
             self._pins.moved(inode.number, parent, None if replaced is None else replaced.number)
 
     def _lost_name(self, inode: Inode) -> None:
-        if not inode.nlink and self._lifetimes.lose_name(inode.number):
+        if not inode.nlink and self.lifetimes.lose_name(inode.number):
             self._delete(inode.number)
 
     def _delete(self, number: InodeNumber) -> None:
+        if self._inodes.drop_removed(number):
+            self._contents.remove_cached(number)
+        if self._read_only is not None:
+            return  # the next mount that may write drops what has no name
         inode = self._inodes.get(number)
         if inode.is_file:
             self._contents.remove(inode.number)

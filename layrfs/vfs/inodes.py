@@ -13,6 +13,7 @@ import stat
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 
 from layrfs.errors import NotFound
 from layrfs.ids import ROOT_INODE, InodeNumber
@@ -116,6 +117,8 @@ class Inodes:
         self._capacity = capacity
         self._cached: OrderedDict[int, Inode] = OrderedDict()
         self._changed: dict[int, Inode] = {}
+        self._removed: dict[InodeNumber, Inode] = {}
+        """Removed by another machine while they are open here: as they were last."""
         self.now_ns = now_ns
 
     def get(self, number: InodeNumber) -> Inode:
@@ -125,6 +128,8 @@ class Inodes:
             self._cached.move_to_end(number)
             return inode
         row = self._tree.load(number)
+        if row is None and number in self._removed:
+            return self._removed[number]
         if row is None:
             raise NotFound(f"There is no inode {number}.")
         return self._keep(Inode(row))
@@ -138,6 +143,30 @@ class Inodes:
         for row in rows:
             if row[0] not in self._cached:
                 self._keep(Inode(row))
+
+    def keep_removed(self, number: InodeNumber) -> None:
+        """The inode's row is about to go, and somebody still needs the inode: until ``drop_removed``."""
+        self._removed[number] = self.get(number)
+
+    def is_removed(self, number: InodeNumber) -> bool:
+        """Whether the inode is one of those."""
+        return number in self._removed
+
+    def drop_removed(self, number: InodeNumber) -> bool:
+        """Nobody needs the inode any more; whether it was one of those."""
+        return self._removed.pop(number, None) is not None
+
+    def refresh(self, numbers: AbstractSet[InodeNumber]) -> list[InodeNumber]:
+        """The rows of some inodes are those of another version now; those that had been removed and are back.
+
+        None may have been ``changed`` here.
+        """
+        for number in numbers:
+            self._cached.pop(number, None)
+        back = [number for number in self._removed.keys() & numbers if self._tree.load(number) is not None]
+        for number in back:
+            del self._removed[number]
+        return back
 
     def new(self, *, mode: int, uid: int, gid: int, rdev: int = 0, target: bytes | None = None) -> Inode:
         """A new inode without a name yet: link count 0, and not ``changed`` yet."""

@@ -80,6 +80,10 @@ class Lifetimes:
         del self._opens[number]
         return self._is_over(number)
 
+    def is_open(self, number: InodeNumber) -> bool:
+        """Whether there is an open that was not closed."""
+        return number in self._opens
+
     def lose_name(self, number: InodeNumber) -> bool:
         """The last name is gone."""
         self._nameless.add(number)

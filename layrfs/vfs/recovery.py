@@ -28,6 +28,9 @@ from layrfs.vfs.shelf import Shelf
 logger = logging.getLogger(__name__)
 
 RUNNING = "running"
+FOLLOWING = "following"
+"""The mark of a run that follows another machine: nothing in its cache is the only copy of anything."""
+
 WRITTEN = "written"
 
 CLOCK_SLACK_SECONDS = 2.0
@@ -49,12 +52,13 @@ def boot_id() -> str:
 class Recovery:
     """Brings ledger, rows and cache files together, once."""
 
-    def __init__(self, shelf: Shelf, boot: str, wall_clock: Callable[[], float]) -> None:
+    def __init__(self, shelf: Shelf, boot: str, wall_clock: Callable[[], float], *, follows: bool) -> None:
         """``wall_clock`` is what the kernel stamps cache files with, whoever sets it forward or back."""
         self._shelf = shelf
         self._wall_clock = wall_clock
         self._seen = 0.0
         self._boot = boot
+        self._follows = follows
 
     async def recover(self) -> None:
         """Before anything is opened."""
@@ -63,13 +67,15 @@ class Recovery:
         running = journal.mark(RUNNING)
         if running is not None:
             logger.info("the last run did not stop properly; looking through the cache")
-            journal.remove_orphans()
+            if not self._follows:
+                journal.remove_orphans()
             await self._look_through(power_cut=running != self._boot)
             reached("cache examined")
         ledger.clean_bytes = journal.clean_bytes()
         await self._count_dirty()
         await self._find_degraded()
         journal.set_mark(RUNNING, self._boot)
+        journal.set_mark(FOLLOWING, 1 if self._follows else None)
         journal.commit()
 
     def stopped(self) -> None:
@@ -143,6 +149,8 @@ class Recovery:
         await self.remove_strays()
         written = self._shelf.journal.mark(WRITTEN)
         since = float(written or 0) - (POWER_CUT_SECONDS if power_cut else CLOCK_SLACK_SECONDS)
+        if self._shelf.journal.mark(FOLLOWING):
+            since = 0.0  # what another version has replaced may still lie there, untouched for long
         files = self._shelf.files
         for group in files.groups():
             for inode in files.inodes(group):
@@ -171,12 +179,13 @@ class Recovery:
             block_bytes = shelf.block_bytes(inode)
             local, stored = dict(journal.blocks(inode)), set(shelf.catalog.block_numbers(inode))
             dirty: list[BlockKey] = []
+            only_copies = bool(journal.mark(FOLLOWING))
             for block in self._blocks_with_data(inode, block_bytes):
                 if block in local:
-                    if not local[block]:
+                    if not local[block] and not only_copies:
                         journal.add_use([Use(inode, -on_disk(journal.clean_length(inode, block)), 0)])
                         dirty.append((inode, block))
-                elif block in stored:
+                elif block in stored or only_copies:
                     shelf.files.punch(inode, [(block * block_bytes, block_bytes)])
                 else:
                     dirty.append((inode, block))

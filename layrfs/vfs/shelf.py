@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from layrfs.crashpoints import reached
+from layrfs.errors import NotFound
 from layrfs.ids import BlockNumber, InodeNumber
 from layrfs.model.sharding import MIN_BLOCK_BYTES
 from layrfs.pipeline.transfers import Duplicate, PartOutcome, SourcePart, Stored, Zero
@@ -76,6 +77,9 @@ class Shelf:
         local = self.journal.blocks(file.inode)
         file.absent = len(states.keys() - dict(local).keys()) if states else 0
         states.update((block, CLEAN) for block, _dirty in local)
+        for block in self.ledger.busy_blocks(file.inode) - states.keys():
+            states[block] = ABSENT  # a hole, when the bytes are gone that are in its place
+            file.absent += 1
         closed = self.ledger.reopened(file.inode)
         for block, dirty in local:
             if dirty:
@@ -145,7 +149,7 @@ class Shelf:
             )
             journal.forget_range(inode, BlockNumber(min(gone)), BlockNumber(max(gone) + 1))
             self.catalog.remove_blocks(inode, BlockNumber(min(gone)), BlockNumber(max(gone) + 1))
-            self._less_clean(inode, freed)
+            self.less_clean(inode, freed)
             for block in gone:
                 if file.states[block] >= DIRTY:
                     ledger.dirty_blocks -= 1
@@ -164,10 +168,11 @@ class Shelf:
             self.wrote_sending(file, block)
         elif state == CLEAN:
             before = self.journal.clean_length(file.inode, number)
-            self._less_clean(file.inode, on_disk(before) - on_disk(min(before, kept)))
+            self.less_clean(file.inode, on_disk(before) - on_disk(min(before, kept)))
         self.catalog.cut_block(file.inode, number, kept)
 
-    def _less_clean(self, inode: InodeNumber, freed: int) -> None:
+    def less_clean(self, inode: InodeNumber, freed: int) -> None:
+        """A file has so many bytes less in clean blocks."""
         if freed:
             self.journal.add_use([Use(inode, -freed, 0)])
             self.ledger.clean_bytes -= freed
@@ -183,7 +188,7 @@ class Shelf:
         good = []
         for place in places:
             held = self.catalog.place(place.inode, place.block)
-            ledger.leave(place.inode, place.block)
+            self.leave(place.inode, place.block)
             if held is not None and held.content == place.content:
                 good.append(place)
             else:
@@ -202,11 +207,22 @@ class Shelf:
         ledger.writing = True
         return good
 
+    def leave(self, inode: InodeNumber, block: int) -> None:
+        """Nobody fills or empties the block any more. If it has no row by now, it is a hole."""
+        self.ledger.leave(inode, block)
+        file = self.ledger.open.get(inode)
+        if file is not None and file.states.get(block) == ABSENT and not self.catalog.has_block(inode, block):
+            file.set_state(block, HOLE)
+
     def clear(self, inode: InodeNumber, block: int) -> None:
         """Make a block's place in the cache file zeros; a file that holds nothing goes away altogether."""
-        if not self.remove_if_empty(inode):
+        if self.remove_if_empty(inode):
+            return
+        try:
             block_bytes = self.block_bytes(inode)
-            self.files.punch(inode, [(block * block_bytes, block_bytes)])
+        except NotFound:
+            return  # it was deleted, and goes with the last of its blocks
+        self.files.punch(inode, [(block * block_bytes, block_bytes)])
 
     def remove_if_empty(self, inode: InodeNumber) -> bool:
         """Delete a cache file nobody uses and nothing is in; whether that was so."""
@@ -325,7 +341,7 @@ class Shelf:
         if file is not None:
             for block, _length in blocks:
                 file.set_state(block, ABSENT)
-        self._less_clean(inode, freed)
+        self.less_clean(inode, freed)
         self.ledger.writing = True
         return freed
 
@@ -353,45 +369,3 @@ class Shelf:
         self.ledger.reopened(inode)
         self.ledger.used.pop(inode, None)
         return True
-
-    # -------------------------------------------------------------- block size
-
-    def may_resize_blocks(self, inode: InodeNumber) -> bool:
-        """Whether nothing of a file was cut into blocks for hosts yet, but for a first block as small as any."""
-        last = self.catalog.last_block(inode)
-        if last is not None and (last > 0 or not self._small_first_block(inode)):
-            return False
-        keys = [(inode, block) for block, _dirty in self.journal.blocks(inode)]
-        return not self.ledger.has_busy(inode) and not any(key in self.ledger.sending for key in keys)
-
-    def _small_first_block(self, inode: InodeNumber) -> bool:
-        place = self.catalog.place(inode, BlockNumber(0))
-        local = self.journal.blocks(inode)
-        return place is not None and place.length <= MIN_BLOCK_BYTES and bool(local) and local[0][0] == 0
-
-    def resize_blocks(self, inode: InodeNumber, old_bytes: int, new_bytes: int) -> None:
-        """Cut a file into blocks of another size, where ``may_resize_blocks``: its dirty blocks are numbered anew."""
-        file, end = self.ledger.open.get(inode), self.end(inode)
-        local = self.journal.blocks(inode)
-        dirty = {
-            block
-            for old, is_dirty in local
-            if is_dirty
-            for block in range(old * old_bytes // new_bytes, -(-min((old + 1) * old_bytes, end) // new_bytes))
-        }
-        clean_first = any(not is_dirty for _block, is_dirty in local)
-        before = sum(on_disk(extent(end, old, old_bytes)) for old, is_dirty in local if is_dirty)
-        if clean_first and 0 in dirty:
-            self._less_clean(inode, on_disk(self.journal.clean_length(inode, BlockNumber(0))))
-        self.journal.forget((inode, old) for old, is_dirty in local if is_dirty)
-        self.journal.mark_all_dirty((inode, BlockNumber(block)) for block in sorted(dirty))
-        reached("blocks resized")
-        self.ledger.dirty_blocks += len(dirty) - sum(is_dirty for _block, is_dirty in local)
-        if file is None:
-            self.ledger.dirty_bytes += sum(on_disk(extent(end, new, new_bytes)) for new in dirty) - before
-            return
-        written = max(file.written.values(), default=0.0)
-        first = {0: CLEAN} if clean_first and 0 not in dirty else {}
-        file.block_bytes, file.written = new_bytes, dict.fromkeys(sorted(dirty), written)
-        file.states = first | dict.fromkeys(dirty, DIRTY)
-        self.ledger.settle(file)

@@ -27,6 +27,7 @@ from layrfs.pipeline.transfers import Transfers, Uploaded
 from layrfs.policy.packing import pack
 from layrfs.storage.journal import BlockKey
 from layrfs.vfs.eviction import Evictor
+from layrfs.vfs.recutting import may_recut, recut
 from layrfs.vfs.shelf import Part, Shelf
 
 logger = logging.getLogger(__name__)
@@ -241,12 +242,12 @@ class Writeback:
     def _settle_block_bytes(self, inode: InodeNumber) -> bool:
         """Before a file is first cut into blocks for hosts, have its block size decided; whether it is another now."""
         shelf = self._shelf
-        if shelf.end(inode) <= MIN_BLOCK_BYTES or not shelf.may_resize_blocks(inode):
+        if shelf.end(inode) <= MIN_BLOCK_BYTES or not may_recut(shelf, inode):
             return False
         old_bytes, new_bytes = shelf.block_bytes(inode), self._fix_block_bytes(inode)
         if old_bytes == new_bytes:
             return False
-        shelf.resize_blocks(inode, old_bytes, new_bytes)
+        recut(shelf, inode, old_bytes, new_bytes)
         return True
 
     async def _dispatch(self, queues: Queues, sweep: Sweep, *, everything: bool) -> None:
