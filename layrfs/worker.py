@@ -24,7 +24,7 @@ from layrfs.crypto.identity import NodeIdentity
 from layrfs.errors import BadMessage, LayrError
 from layrfs.model.records import HostAddress
 from layrfs.network.links import HostLinks
-from layrfs.pipeline.fetching import download
+from layrfs.pipeline.fetching import download, examine
 from layrfs.pipeline.jobs import (
     Answer,
     Attempt,
@@ -34,6 +34,7 @@ from layrfs.pipeline.jobs import (
     Discard,
     Done,
     Download,
+    Examine,
     Failed,
     FromWorker,
     Job,
@@ -167,7 +168,7 @@ class Worker:
 
     def _take(self, tools: Tools, message: ToWorker) -> None:
         match message:
-            case Upload() | Download() | TopUp() | Discard():
+            case Upload() | Download() | Examine() | TopUp() | Discard():
                 line = Line(message.job, self._send)
                 self._lines[message.job] = line
                 self._jobs.submit(self._work, tools, line, message)
@@ -210,6 +211,8 @@ def _do(tools: Tools, line: Line, job: Job, attempts: list[Attempt]) -> Done:
             return upload(tools, line, job)
         case Download():
             return download(tools, line, job, attempts)
+        case Examine():
+            return examine(tools, line, job, attempts)
         case TopUp():
             return top_up(tools, line, job, attempts)
         case Discard():

@@ -1,7 +1,8 @@
 """A volume brought back from the network with its 24 words.
 
-Owns the way from the newest root record to a database on this machine; contents follow when they are read. Must not
-know the command line. Invariant: the volume's database appears under its name complete and checked, or not at all.
+Owns being on the network for that, and the way from the newest root record to a database on this machine; contents
+follow when they are read. The way without any root record is ``layrfs.app.scanning``. Must not know the command line.
+Invariant: the volume's database appears under its name complete and checked, or not at all.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 import trio
@@ -17,12 +18,13 @@ import trio
 from layrfs.app.drive import has_entries, locked
 from layrfs.app.membership import Membership
 from layrfs.app.publishing import mark_prepared, mark_published
+from layrfs.app.rescuing import NOTHING_RESCUED, Rescued
 from layrfs.app.restoring import restore_segments
 from layrfs.app.roots import Roots
 from layrfs.config import MountOptions, Paths
 from layrfs.crypto.keys import VolumeKeys
 from layrfs.crypto.root_body import open_root_body
-from layrfs.errors import NotFound, Unavailable
+from layrfs.errors import BadMessage, CorruptFile, NotFound, Unavailable
 from layrfs.model.history import History
 from layrfs.model.root_record import RootRecord
 from layrfs.network.links import HostLinks
@@ -41,6 +43,8 @@ HOSTS_SECONDS = 30.0
 
 PAUSE_SECONDS = 0.5
 
+SCAN_HINT = "`layrfs recover --scan` looks for what is left of the volume piece by piece."
+
 Say = Callable[[str], None]
 
 
@@ -53,9 +57,45 @@ class Recovered(msgspec.Struct, frozen=True):
     files: int
     lost: int
     older: int
+    rescued: Rescued = NOTHING_RESCUED
 
 
-async def recover(paths: Paths, volume: str, keys: VolumeKeys, say: Say) -> Recovered:
+class Reach(msgspec.Struct, frozen=True):
+    """Where a volume is to be recovered, and what reaches its hosts."""
+
+    paths: Paths
+    volume: str
+    keys: VolumeKeys
+    membership: Membership
+    links: HostLinks
+    transfers: PooledTransfers
+    say: Say
+
+    @property
+    def roots(self) -> Roots:
+        """The volume's root records on the network."""
+        return Roots(self.links, self.membership, self.keys.volume_id)
+
+    @property
+    def directory(self) -> str:
+        """For what is only needed meanwhile."""
+        return os.path.join(self.paths.volume_dir(self.volume), "recovering")
+
+
+Way = Callable[[Reach], Awaitable[Recovered]]
+
+
+async def by_record(reach: Reach) -> Recovered:
+    """As the newest root record says."""
+    record = await _newest(reach.roots)
+    reach.say(f"version {record.version} of the volume was found")
+    try:
+        return await restore_record(reach.paths, reach.volume, reach.keys, reach.transfers, record)
+    except (Unavailable, CorruptFile, BadMessage) as error:
+        raise type(error)(f"{error} {SCAN_HINT}") from error
+
+
+async def recover(paths: Paths, volume: str, keys: VolumeKeys, say: Say, way: Way = by_record) -> Recovered:
     """Make the volume's database here; its key file is the caller's. The network is that of ``network.json``.
 
     What is there of the volume without its key is set aside first. Raises ``StateInUse``, ``NotFound`` (hosts
@@ -65,7 +105,7 @@ async def recover(paths: Paths, volume: str, keys: VolumeKeys, say: Say) -> Reco
     with locked(paths.volume_dir(volume)):
         if aside := _set_aside(paths, volume):
             say(f"what this machine had of the volume, without its key, is in {aside} now")
-        return await _recover(paths, volume, keys, say)
+        return await _recover(paths, volume, keys, say, way)
 
 
 def _set_aside(paths: Paths, volume: str) -> str | None:
@@ -85,7 +125,7 @@ def _set_aside(paths: Paths, volume: str) -> str | None:
     return aside
 
 
-async def _recover(paths: Paths, volume: str, keys: VolumeKeys, say: Say) -> Recovered:
+async def _recover(paths: Paths, volume: str, keys: VolumeKeys, say: Say, way: Way) -> Recovered:
     identity = load_or_create_identity(paths.node_key(volume))
     membership = Membership(paths, identity, MountOptions().listen, {})
     async with trio.open_nursery() as nursery:
@@ -104,9 +144,7 @@ async def _recover(paths: Paths, volume: str, keys: VolumeKeys, say: Say) -> Rec
         await nursery.start(transfers.run)
         links = HostLinks(identity, network_id)
         try:
-            record = await _newest(Roots(links, membership, keys.volume_id))
-            say(f"version {record.version} of the volume was found")
-            recovered = await restore_record(paths, volume, keys, transfers, record)
+            recovered = await way(Reach(paths, volume, keys, membership, links, transfers, say))
         finally:
             links.close()
         nursery.cancel_scope.cancel()
@@ -127,7 +165,7 @@ async def _newest(roots: Roots) -> RootRecord:
             if found is not None and found == before:
                 return found
             if found is None and trio.current_time() >= give_up:
-                raise NotFound("The hosts of this network know no volume of this phrase.")
+                raise NotFound(f"The hosts of this network know no volume of this phrase. {SCAN_HINT}")
             before = found
         await trio.sleep(PAUSE_SECONDS)
 

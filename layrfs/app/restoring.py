@@ -27,8 +27,18 @@ async def restore_segments(segments: Sequence[Segment], keys: VolumeKeys, transf
     Raises ``Unavailable``, ``CorruptFile``, ``BadMessage``, ``LocalError``; the directory is the caller's to remove.
     """
     for segment in segments:
-        blob = os.path.join(directory, str(segment.number))
+        blob = blob_path(directory, segment.number)
         await manifests.restore(segment.manifest(keys.volume_id), transfers, blob, lambda _done, _total: None)
+    return await build_database(segments, keys, directory)
+
+
+def blob_path(directory: str, number: int) -> str:
+    """Where a segment's blob has to be."""
+    return os.path.join(directory, str(number))
+
+
+async def build_database(segments: Sequence[Segment], keys: VolumeKeys, directory: str) -> str:
+    """Likewise, when the blobs are in the directory already. Raises ``CorruptFile``, ``BadMessage``, ``LocalError``."""
     path = os.path.join(directory, "metadata.db")
     await trio.to_thread.run_sync(partial(_build, directory, segments, path))
     with Database(path) as database:

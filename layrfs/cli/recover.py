@@ -1,4 +1,4 @@
-"""``layrfs recover [HOST:PORT…]``: a volume brought back on this machine with nothing but its recovery phrase."""
+"""``layrfs recover [--scan] [HOST:PORT…]``: a volume brought back on this machine with nothing but its phrase."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from layrfs import logs
 from layrfs.cli.arguments import add_passfile
 from layrfs.cli.init import check_network, prepare_volume
 from layrfs.cli.passphrase import new_passphrase
+from layrfs.cli.progress import ProgressBar
 from layrfs.cli.rendering import say, shown_count
 from layrfs.config import DEFAULT_VOLUME, Paths, valid_volume_name
 from layrfs.errors import LocalError, NoVolume, UsageError
+from layrfs.model.status import ProgressReport
 
 _PHRASE_LIMIT = 4096
 
@@ -21,6 +23,9 @@ _PHRASE_LIMIT = 4096
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments."""
     parser.add_argument("seeds", metavar="HOST:PORT", nargs="*", help="of any node of the network the volume is on")
+    parser.add_argument(
+        "--scan", action="store_true", help="when the ordinary way fails: ask every host for all it has of the volume"
+    )
     parser.add_argument("--volume", metavar="NAME", default=DEFAULT_VOLUME, help=f"its name here [{DEFAULT_VOLUME}]")
     parser.add_argument("--phrase-file", metavar="FILE", help="read the 24 words there instead of asking for them")
     parser.add_argument("--ask-passphrase", action="store_true", help="protect the key file with a passphrase")
@@ -31,7 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Nothing of a volume is left behind when that fails, and it can be tried again."""
     import trio
 
-    from layrfs.app.recovering import recover
+    from layrfs.app.recovering import by_record, recover
+    from layrfs.app.scanning import by_scan
     from layrfs.crypto.keys import VolumeKeys
     from layrfs.storage.keyring import save_volume_key
 
@@ -45,7 +51,9 @@ def run(arguments: argparse.Namespace) -> int:
     passphrase = new_passphrase(arguments.passfile, ask=arguments.ask_passphrase)
     prepare_volume(paths, volume, seeds)
     logs.configure(paths.log_file(volume), verbose=False)
-    recovered = trio.run(recover, paths, volume, keys, say)
+    with ProgressBar("scanning") as bar:
+        way = by_scan(lambda text: bar.show(ProgressReport(text=text))) if arguments.scan else by_record
+        recovered = trio.run(recover, paths, volume, keys, say, way)
     save_volume_key(paths.volume_key(volume), phrase, passphrase)
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(recovered.time_ms / 1000))
     say(f"{shown_count(recovered.files, 'file')} as of {when}, written by {recovered.device or 'another machine'}")
@@ -53,6 +61,11 @@ def run(arguments: argparse.Namespace) -> int:
         say(f'{shown_count(recovered.lost, "file")} had not reached the network: reading them fails, state "lost"')
     if recovered.older:
         say(f"{shown_count(recovered.older, 'file')} had newer changes there that are lost; the older bytes are here")
+    rescued = recovered.rescued
+    if rescued.files:
+        say(f"{shown_count(rescued.files, 'file')} without a name: see {rescued.directory}/ in the volume")
+    if rescued.lost_shards:
+        say(f"{shown_count(rescued.lost_shards, 'shard')} of contents could not be fetched; another scan may do better")
     say(f"Volume {volume} is ready: mount.layrfs {volume} MOUNTPOINT")
     return 0
 

@@ -8,6 +8,7 @@ Shape: trio's happy eyeballs, with threads.
 
 from __future__ import annotations
 
+import itertools
 import queue
 import time
 from collections.abc import Callable
@@ -17,14 +18,16 @@ from typing import Generic, TypeVar
 import msgspec
 
 from layrfs.crashpoints import reached
+from layrfs.crypto.digests import shard_id
 from layrfs.errors import MissingPiece, Refused, RemoteError, Unavailable, WrongBytes
+from layrfs.model.shard_format import Part
 from layrfs.model.shards import PieceRecord
 from layrfs.network.connections import Cancellation
 from layrfs.pipeline.coding import unmask
-from layrfs.pipeline.jobs import Attempt, Candidate, Done, Download, FetchPlan, Outcome
+from layrfs.pipeline.jobs import Attempt, Candidate, Done, Download, Examine, FetchPlan, Outcome
 from layrfs.pipeline.ports import Calls, Foreman, Tools
-from layrfs.pipeline.sealing import unseal, write_targets
-from layrfs.pipeline.transfers import Slot
+from layrfs.pipeline.sealing import unseal, unseal_with_table, write_targets
+from layrfs.pipeline.transfers import Examined, ExaminedPart, Slot, TargetPart
 
 T = TypeVar("T")
 Accept = Callable[[PieceRecord, bytearray], T]
@@ -44,6 +47,31 @@ def download(tools: Tools, foreman: Foreman, job: Download, attempts: list[Attem
     write_targets(payload, job.targets)
     reached("block fetched")
     return Done(job.job, attempts=tuple(attempts))
+
+
+def examine(tools: Tools, foreman: Foreman, job: Examine, attempts: list[Attempt]) -> Done:
+    """Fetch and open a shard of which only the salt is known; raises Unavailable, LocalError."""
+    salt = job.plan.shard.salt
+
+    def opened(piece: PieceRecord, data: bytearray) -> tuple[bytearray, tuple[Part, ...], memoryview]:
+        unmask(tools.mask, salt, Slot(piece.position, piece.generation), data)
+        return data, *unseal_with_table(tools.keys, salt, data)
+
+    sealed, parts, payload = fetch(tools, foreman.calls, job.plan, opened, attempts)
+    foreman.calls.check()
+    if job.target is not None:
+        write_targets(payload, [TargetPart(job.target.path, job.target.offset, 0, len(payload))])
+    examined = Examined(shard_id(sealed), len(payload), len(sealed), _described(tools, parts, payload))
+    return Done(job.job, examined=examined, attempts=tuple(attempts))
+
+
+def _described(tools: Tools, parts: tuple[Part, ...], payload: memoryview) -> tuple[ExaminedPart, ...]:
+    ends = list(itertools.accumulate((part.length for part in parts), initial=0))
+    digest = tools.keys.digester.digest
+    return tuple(
+        ExaminedPart(part.inode, part.block, part.block_bytes, digest(payload[start:end]), start, part.length)
+        for part, start, end in zip(parts, ends[:-1], ends[1:], strict=True)
+    )
 
 
 def fetch(tools: Tools, calls: Calls, plan: FetchPlan, accept: Accept[T], attempts: list[Attempt]) -> T:

@@ -28,7 +28,7 @@ from layrfs.model.notes import CONTENT, Purpose
 from layrfs.model.records import HostAddress
 from layrfs.model.redundancy import Redundancy
 from layrfs.model.shards import PieceRecord, ShardRecord
-from layrfs.pipeline.transfers import Slot, SourcePart, TargetPart, Uploaded
+from layrfs.pipeline.transfers import Examined, Slot, SourcePart, TargetPart, Uploaded
 from layrfs.wire.codec import decode_untrusted, encode
 
 MESSAGE_LIMIT_BYTES = 16 << 20
@@ -78,6 +78,13 @@ class FetchPlan(msgspec.Struct, frozen=True):
     deadline_seconds: float
 
 
+class TargetFile(msgspec.Struct, frozen=True):
+    """Where a whole payload goes."""
+
+    path: str
+    offset: int
+
+
 class Upload(msgspec.Struct, frozen=True, tag="upload"):
     """Seal these parts and place the pieces."""
 
@@ -93,6 +100,14 @@ class Download(msgspec.Struct, frozen=True, tag="download"):
     job: int
     plan: FetchPlan
     targets: tuple[TargetPart, ...]
+
+
+class Examine(msgspec.Struct, frozen=True, tag="examine"):
+    """Fetch a shard and tell what it says of itself; put its payload into a file, when there is one."""
+
+    job: int
+    plan: FetchPlan
+    target: TargetFile | None
 
 
 class TopUp(msgspec.Struct, frozen=True, tag="top up"):
@@ -169,10 +184,11 @@ class Attempt(msgspec.Struct, frozen=True):
 
 
 class Done(msgspec.Struct, frozen=True, tag="done"):
-    """The job's result: an upload answers `uploaded`, a top-up `pieces`; fetches tell their attempts."""
+    """The job's result: each kind of job fills in its own; fetches tell their attempts."""
 
     job: int
     uploaded: Uploaded | None = None
+    examined: Examined | None = None
     pieces: tuple[PieceRecord, ...] = ()
     attempts: tuple[Attempt, ...] = ()
 
@@ -190,10 +206,10 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
         return _ERRORS.get(self.kind, LocalError)(self.sentence)
 
 
-Job = Upload | Download | TopUp | Discard
+Job = Upload | Download | Examine | TopUp | Discard
 Question = ContentQuestion | PlacesQuestion
 Answer = ContentAnswer | PlacesAnswer
-ToWorker = Start | Upload | Download | TopUp | Discard | Cancel | ContentAnswer | PlacesAnswer
+ToWorker = Start | Upload | Download | Examine | TopUp | Discard | Cancel | ContentAnswer | PlacesAnswer
 FromWorker = ContentQuestion | PlacesQuestion | Done | Failed
 
 _ERRORS: dict[str, type[LayrError]] = {

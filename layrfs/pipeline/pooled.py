@@ -28,18 +28,20 @@ from layrfs.pipeline.jobs import (
     Discard,
     Done,
     Download,
+    Examine,
     Failed,
     FetchPlan,
     Job,
     PlacesAnswer,
     PlacesQuestion,
     Question,
+    TargetFile,
     TopUp,
     Upload,
 )
 from layrfs.pipeline.placing import Placement, Placer
 from layrfs.pipeline.pool import Lane, WorkerPool
-from layrfs.pipeline.transfers import FindContent, OnBadPiece, Slot, SourcePart, TargetPart, Uploaded
+from layrfs.pipeline.transfers import Examined, FindContent, OnBadPiece, Slot, SourcePart, TargetPart, Uploaded
 from layrfs.policy.backoff import NO_FAILURES
 from layrfs.policy.hedging import UNKNOWN, HostMemory, hedge_seconds, order
 
@@ -119,6 +121,18 @@ class PooledTransfers:
         lane = Lane.URGENT if urgent else Lane.AHEAD
         office = _Office(self._placer.begin(), self._find_content)
         await self._fetch(lane, shard, office, lambda job, plan: Download(job, plan, tuple(targets)))
+
+    async def examine(self, shard: ShardRecord, path: str | None = None, offset: int = 0) -> Examined:
+        """What a shard says of itself, of which the record knows only salt and pieces; its payload goes into a file.
+
+        Raises ``Unavailable``, ``LocalError``, ``WorkerLost``.
+        """
+        office = _Office(self._placer.begin(), self._find_content)
+        target = None if path is None else TargetFile(path, offset)
+        done = await self._fetch(Lane.AHEAD, shard, office, lambda job, plan: Examine(job, plan, target))
+        if done.examined is None:
+            raise AssertionError("an examination answers with what was found")
+        return done.examined
 
     async def top_up(
         self, shard: ShardRecord, slots: Sequence[Slot], purpose: Purpose = CONTENT

@@ -7,12 +7,13 @@ Invariant: every seal takes a fresh salt, so no key ever encrypts twice, also wh
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import os
 import secrets
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 
 import msgspec
@@ -172,13 +173,30 @@ def seal(keys: SealingKeys, plaintext: Buffer) -> Sealed:
 
 def unseal(keys: SealingKeys, salt: Salt, sealed: Buffer) -> memoryview:
     """The payload (without its table) of a sealed shard; WrongBytes when it is not the one with this salt."""
-    view = memoryview(sealed)
-    try:
-        header = decode_header_untrusted(view)
-        aad = associated_data(bytes(view[:HEADER_BYTES]), keys.volume)
-        body = open_sealed(keys.shard_key(salt), aad, view[HEADER_BYTES:])
-        plaintext = _expanded(body) if header.codec == CODEC_ZSTD else memoryview(body)
+    with _wrong_unless_ours():
+        plaintext = _opened(keys, salt, sealed)
         return plaintext[payload_offset_untrusted(plaintext) :]
+
+
+def unseal_with_table(keys: SealingKeys, salt: Salt, sealed: Buffer) -> tuple[tuple[Part, ...], memoryview]:
+    """What the shard says of its parts, and the payload they are in; WrongBytes likewise."""
+    with _wrong_unless_ours():
+        plaintext = _opened(keys, salt, sealed)
+        return decode_table_untrusted(plaintext), plaintext[payload_offset_untrusted(plaintext) :]
+
+
+def _opened(keys: SealingKeys, salt: Salt, sealed: Buffer) -> memoryview:
+    view = memoryview(sealed)
+    header = decode_header_untrusted(view)
+    aad = associated_data(bytes(view[:HEADER_BYTES]), keys.volume)
+    body = open_sealed(keys.shard_key(salt), aad, view[HEADER_BYTES:])
+    return _expanded(body) if header.codec == CODEC_ZSTD else memoryview(body)
+
+
+@contextlib.contextmanager
+def _wrong_unless_ours() -> Iterator[None]:
+    try:
+        yield
     except (BadMessage, zstandard.ZstdError) as error:
         raise WrongBytes(f"a shard of ours does not open: {error}") from None
 

@@ -89,6 +89,26 @@ class Slot(msgspec.Struct, frozen=True):
     generation: int
 
 
+class ExaminedPart(msgspec.Struct, frozen=True):
+    """One part of a shard, as the shard itself describes it; ``offset`` is its place in the payload."""
+
+    inode: int
+    block: int
+    block_bytes: int
+    digest: bytes
+    offset: int
+    length: int
+
+
+class Examined(msgspec.Struct, frozen=True):
+    """A shard of which only the salt and the pieces were known."""
+
+    id: ShardId
+    plain_bytes: int
+    sealed_bytes: int
+    parts: tuple[ExaminedPart, ...]
+
+
 class Downloads(Protocol):
     """The half that only reads."""
 

@@ -17,7 +17,7 @@ from layrfs.model.notes import NO_BLOB, PieceNote, Purpose, blob_tag
 
 
 class Found(msgspec.Struct, frozen=True, order=True):
-    """A whole segment: pieces of every shard were seen. `stored` is when its newest was, in Unix seconds."""
+    """A whole segment: pieces of every shard were seen. `stored`: when, in Unix seconds."""
 
     kind: Literal["checkpoint", "changes"]
     number: int
@@ -29,21 +29,26 @@ class Found(msgspec.Struct, frozen=True, order=True):
 
 def whole_segments(notes: Iterable[tuple[PieceNote, int]]) -> list[Found]:
     """The segments of which no shard is missing, from the notes of pieces and when those were stored."""
-    shards: dict[Purpose, dict[int, tuple[Salt, int]]] = {}
+    shards: dict[Purpose, dict[int, list[tuple[int, Salt]]]] = {}
     for note, stored in notes:
         purpose = note.purpose
         if purpose.role != "content":
             tag = purpose.blob if purpose.index else blob_tag(note.salt)
             segment = shards.setdefault(msgspec.structs.replace(purpose, index=0, blob=tag), {})
-            _, before = segment.get(purpose.index, (note.salt, 0))
-            segment[purpose.index] = (note.salt, max(stored, before))
+            segment.setdefault(purpose.index, []).append((stored, note.salt))
     found = []
     for purpose, places in shards.items():
         if purpose.role != "content" and sorted(places) == list(range(purpose.count)):
-            salts = tuple(places[index][0] for index in range(purpose.count))
-            newest = max(stored for _, stored in places.values())
-            found.append(Found(purpose.role, purpose.number, purpose.blob, purpose.previous, salts, newest))
+            salts = tuple(places[index][0][1] for index in range(purpose.count))
+            stored = max(middle_time(stored for stored, _ in pieces) for pieces in places.values())
+            found.append(Found(purpose.role, purpose.number, purpose.blob, purpose.previous, salts, stored))
     return found
+
+
+def middle_time(times: Iterable[int]) -> int:
+    """When a shard was stored, from what the hosts of its pieces say: one that lies does not move it far."""
+    ordered = sorted(times)
+    return ordered[(len(ordered) - 1) // 2]
 
 
 def chains(segments: Iterable[Found]) -> Iterator[tuple[Found, ...]]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from layrfs.ids import Salt
 from layrfs.model.notes import CONTENT, NO_BLOB, PieceNote, Purpose, blob_tag
 from layrfs.model.redundancy import Redundancy
-from layrfs.policy.chains import Found, chains, whole_segments
+from layrfs.policy.chains import Found, chains, middle_time, whole_segments
 
 COPIES = Redundancy(1, 2)
 
@@ -96,7 +96,8 @@ def test_of_two_that_are_the_same_version_the_later_stored_is_first() -> None:
     one, two = (Found("checkpoint", 3, bytes([n]) * 6, NO_BLOB, (Salt(bytes([n]) * 16),), 10 - n) for n in (1, 2))
     assert list(chains([two, one])) == [(one,), (two,)]
     times = [(note, 7 + number) for number, note in enumerate(notes_of(one))]
-    assert whole_segments(times)[0].stored == 8
+    assert whole_segments(times)[0].stored == 7
+    assert [middle_time(each) for each in ([5], [5, 9], [9, 2**62, 5], [0, 5, 9])] == [5, 5, 9, 5]
 
 
 def test_a_circle_is_no_chain() -> None:

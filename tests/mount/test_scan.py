@@ -1,0 +1,130 @@
+"""All that is left are pieces on hosts: no laptop, no root record, and in the end not even the metadata."""
+
+import os
+from pathlib import Path
+
+from layrfs.crypto.keys import VolumeKeys
+from layrfs.ids import PieceId
+from layrfs.model.notes import Purpose, opened_untrusted
+from layrfs.storage.piece_file import HEAD_BYTES, PieceHead
+from tests.drive import Drive, HostNetwork, differences, layrfs, piece_files, run
+from tests.trees import MIB, decorate_tree, source_tree, write_stream
+
+
+def purposes(hosts: HostNetwork, phrase: str) -> dict[str, Purpose]:
+    """Every piece file on every host's disk, and what its note says."""
+    mask = VolumeKeys.from_phrase(Path(phrase).read_text()).mask
+    found = {}
+    for home in hosts.homes:
+        for path in piece_files(home):
+            head = PieceHead.from_bytes(Path(path).read_bytes()[:HEAD_BYTES])
+            found[path] = opened_untrusted(mask, PieceId(bytes.fromhex(os.path.basename(path))), head.note).purpose
+    return found
+
+
+def forget_roots(hosts: HostNetwork) -> None:
+    """No host has any root record."""
+    records = [path for home in hosts.homes for path in Path(home).rglob("roots/*")]
+    assert records
+    for path in records:
+        path.unlink()
+
+
+def scanned(directory: Path, phrase: str, hosts: HostNetwork) -> tuple[Drive, str]:
+    """Another machine, with the words; what the scan said."""
+    drive = Drive(str(directory), seeds=hosts.seeds)
+    said = layrfs(drive.home, "recover", "--scan", "--phrase-file", phrase, *hosts.seeds)
+    return drive, said.stdout
+
+
+def test_without_any_root_record_the_volume_comes_back(hosts: HostNetwork, tmp_path: Path) -> None:
+    tree, phrase = str(tmp_path / "tree"), str(tmp_path / "first" / "phrase")
+    source_tree(tree, 200)
+    decorate_tree(tree)
+    write_stream(os.path.join(tree, "large"), 9 * MIB + 99)
+    with Drive(str(tmp_path / "first"), seeds=hosts.seeds) as drive:
+        run("rsync", "-aHAX", f"{tree}/", f"{drive.path}/tree/")
+        drive.sync()
+        for step in range(3):
+            for place in (tree, os.path.join(drive.path, "tree")):
+                Path(place, "changed").write_bytes(b"1" * step)
+                os.utime(os.path.join(place, "changed"), (1000, 2000 + step))
+                os.utime(place, (1000, 2000))
+            drive.sync()
+        before = drive.status()["published_version"]
+        drive.umount()
+    forget_roots(hosts)
+    refused = layrfs(str(tmp_path / "other"), "recover", "--phrase-file", phrase, *hosts.seeds, check=False)
+    assert refused.returncode != 0
+    assert "layrfs recover --scan" in refused.stderr
+    second, said = scanned(tmp_path / "second", phrase, hosts)
+    assert "lost+found" not in said
+    with second:
+        assert differences(tree, os.path.join(second.path, "tree")) == ""
+        Path(second.path, "new").write_text("written after")
+        second.sync()
+        assert second.status()["problems"] == []
+        assert second.status()["published_version"] > before
+        second.umount()
+    third = Drive(str(tmp_path / "third"), seeds=hosts.seeds)
+    layrfs(third.home, "recover", "--phrase-file", phrase, *hosts.seeds)
+    with third:
+        assert Path(third.path, "new").read_text() == "written after"
+
+
+def test_without_metadata_contents_come_back_without_names(hosts: HostNetwork, tmp_path: Path) -> None:
+    phrase = str(tmp_path / "first" / "phrase")
+    contents = {b"one": os.urandom(9 * MIB + 99), b"two": b"two " * 30_000, b"three": b"3"}
+    with Drive(str(tmp_path / "first"), seeds=hosts.seeds) as drive:
+        for name, data in contents.items():
+            Path(os.path.join(drive.path, os.fsdecode(name))).write_bytes(data)
+        drive.sync()
+        drive.umount()
+    forget_roots(hosts)
+    for path, purpose in purposes(hosts, phrase).items():
+        if purpose.role != "content":
+            os.unlink(path)
+    pieces = len(purposes(hosts, phrase))
+    second, said = scanned(tmp_path / "second", phrase, hosts)
+    assert "3 files without a name: see lost+found/" in said
+    with second:
+        found = Path(second.path, "lost+found")
+        assert sorted(path.read_bytes() for path in found.iterdir()) == sorted(contents.values())
+        assert {second.state(str(path)) for path in found.iterdir()} == {"safe"}
+        second.sync()
+        assert second.status()["problems"] == []
+        roles = [purpose.role for purpose in purposes(hosts, phrase).values()]
+        assert roles.count("content") == pieces, "nothing was uploaded again"
+        second.umount()
+    third = Drive(str(tmp_path / "third"), seeds=hosts.seeds)
+    layrfs(third.home, "recover", "--phrase-file", phrase, *hosts.seeds)
+    with third:
+        found = Path(third.path, "lost+found")
+        assert sorted(path.read_bytes() for path in found.iterdir()) == sorted(contents.values())
+
+
+def test_of_metadata_whose_newest_part_is_gone_the_rest_is_used(hosts: HostNetwork, tmp_path: Path) -> None:
+    phrase = str(tmp_path / "first" / "phrase")
+    with Drive(str(tmp_path / "first"), seeds=hosts.seeds) as drive:
+        Path(drive.path, "large").write_bytes(os.urandom(2 * MIB))
+        for number in range(60):
+            Path(drive.path, f"old{number}").write_text("old")
+        drive.sync()
+        before = set(purposes(hosts, phrase))
+        while drive.status()["published_version"] < 1:
+            drive.sync()
+        Path(drive.path, "new").write_bytes(b"newer than the list of files")
+        drive.sync()
+        drive.umount()
+    forget_roots(hosts)
+    last = max(purpose.number for purpose in purposes(hosts, phrase).values())
+    for path, purpose in purposes(hosts, phrase).items():
+        if purpose.number == last and path not in before:
+            os.unlink(path)
+    second, said = scanned(tmp_path / "second", phrase, hosts)
+    with second:
+        assert os.path.getsize(os.path.join(second.path, "large")) == 2 * MIB
+        assert not os.path.exists(os.path.join(second.path, "new"))
+        (lost,) = Path(second.path, "lost+found").iterdir()
+        assert lost.read_bytes() == b"newer than the list of files"
+        assert "1 file without a name" in said
