@@ -9,7 +9,6 @@ and a directory written by a newer LayrFS is left untouched.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import errno
 import ipaddress
@@ -18,13 +17,12 @@ import os
 import pwd
 import re
 import stat
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, NoReturn
+from typing import ClassVar
 
-from layrfs.crashpoints import reached
-from layrfs.errors import CorruptFile, LocalError, NewerFormat, NoSpace, UsageError
+from layrfs.durable import make_directory, raise_unusable, write_atomically
+from layrfs.errors import CorruptFile, NewerFormat, UsageError
 
 LAYOUT_VERSION = 1
 DEFAULT_VOLUME = "default"
@@ -113,7 +111,7 @@ class Paths:
             if not os.path.exists(marker):
                 write_atomically(marker, f"{LAYOUT_VERSION}\n".encode())
             elif not os.access(directory, os.W_OK):
-                _raise_unusable(directory, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+                raise_unusable(directory, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
         _make_private(os.path.join(self.data, "volumes"))
         if volume is not None:
             _make_private(self.volume_dir(volume))
@@ -125,27 +123,6 @@ def valid_volume_name(name: str) -> str:
     if not _VOLUME_NAME.fullmatch(name):
         raise UsageError(f"{name!r} is no volume name: letters, digits, dots, dashes and underscores, at most 64")
     return name
-
-
-def write_atomically(path: str, data: bytes) -> None:
-    """Replace ``path`` (0600) so that a crash leaves the old or the new bytes, durably."""
-    directory = os.path.dirname(path)
-    try:
-        descriptor, temporary = tempfile.mkstemp(prefix=".new-", dir=directory)
-    except OSError as error:
-        _raise_unusable(directory, error)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        reached("new file written")
-        os.replace(temporary, path)
-        reached("new file named")
-        _sync_directory(directory)
-    except OSError as error:
-        _remove_quietly(temporary)
-        _raise_unusable(directory, error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,7 +332,7 @@ def _check_layout(marker: str) -> None:
     except ValueError as error:
         raise CorruptFile(f"{marker} should hold one number; is this directory LayrFS's?") from error
     except OSError as error:
-        _raise_unusable(os.path.dirname(marker), error)
+        raise_unusable(os.path.dirname(marker), error)
     if version > LAYOUT_VERSION:
         raise NewerFormat(
             f"{os.path.dirname(marker)} was written by a newer LayrFS; update this one, nothing was touched"
@@ -364,28 +341,9 @@ def _check_layout(marker: str) -> None:
 
 def _make_private(directory: str) -> None:
     try:
-        os.makedirs(directory, mode=0o700, exist_ok=True)
+        make_directory(directory)
     except OSError as error:
-        _raise_unusable(directory, error)
-
-
-def _sync_directory(directory: str) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _remove_quietly(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
-
-
-def _raise_unusable(directory: str, error: OSError) -> NoReturn:
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        raise NoSpace(f"no space left for LayrFS's state in {directory}") from error
-    raise LocalError(f"the state directory {directory} cannot be used: {error.strerror}") from error
+        raise_unusable(directory, error)
 
 
 def is_private(path: str) -> bool:

@@ -46,11 +46,15 @@ def environment(home: str) -> dict[str, str]:
 
 
 def layrfs(
-    home: str, *arguments: str, check: bool = True, seconds: float = COMMAND_SECONDS
+    home: str,
+    *arguments: str,
+    check: bool = True,
+    seconds: float = COMMAND_SECONDS,
+    variables: Mapping[str, str] = MappingProxyType({}),
 ) -> subprocess.CompletedProcess[str]:
-    """Run one `layrfs` command to its end."""
+    """Run one `layrfs` command to its end. `variables` are added to its environment."""
     command = [sys.executable, "-m", "layrfs.cli.main", *arguments]
-    done = finished(command, environment(home), "/", seconds)
+    done = finished(command, {**environment(home), **variables}, "/", seconds)
     if check and done.returncode:
         raise Failed(f"layrfs {' '.join(arguments)}: exit {done.returncode}\n{said(done)}")
     return done
@@ -161,6 +165,8 @@ class Drive:
         self.output = os.path.join(directory, "mount.out")
         self.options = list(options)
         self.seeds = list(seeds)
+        self.variables: dict[str, str] = {}
+        """Added to the environment of the mount and its children."""
         self.process: subprocess.Popen[bytes] | None = None
         os.makedirs(self.path, exist_ok=True)
         os.makedirs(self.home, exist_ok=True)
@@ -187,8 +193,9 @@ class Drive:
         command = [sys.executable, "-m", "layrfs.cli.mount", self.path, "-f", *options]
         with open(self.output, "ab") as output:
             self.process = subprocess.Popen(
-                command, env=environment(self.home), cwd="/", stdin=subprocess.DEVNULL, stdout=output, stderr=output
-            )
+                command, env=environment(self.home) | self.variables, cwd="/",
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            )  # fmt: skip
         try:
             wait_for(self._mounted_or_over, lambda: f"mounted at {self.path}\n{tail(self.output)}", START_SECONDS)
             os.stat(self.path)

@@ -20,7 +20,7 @@ import trio
 
 from layrfs import logs
 from layrfs.app.serving import HostPlan, HostStarted, ServingHost
-from layrfs.config import write_atomically
+from layrfs.durable import make_directory, write_atomically
 from layrfs.errors import LayrError, StateInUse, innermost
 from layrfs.host.directory import HostDirectory, HostSettings
 from layrfs.network.addresses import format_address
@@ -149,7 +149,7 @@ def main(arguments: list[str]) -> int:
         return 2
     os.nice(NICENESS)
     try:
-        os.makedirs(arguments[0], mode=0o700, exist_ok=True)
+        make_directory(arguments[0])
         logs.configure(os.path.join(arguments[0], "log"), verbose=False)
     except OSError as error:
         sys.stderr.write(f"the directory {arguments[0]} cannot be used: {error.strerror}\n")

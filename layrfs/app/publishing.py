@@ -26,6 +26,7 @@ from layrfs.app.roots import Kept
 from layrfs.crashpoints import reached
 from layrfs.crypto.keys import VolumeKeys
 from layrfs.crypto.root_body import seal_root_body
+from layrfs.durable import make_directory
 from layrfs.errors import LayrError, LocalError, OwnerError, RemoteError, Unavailable
 from layrfs.ids import NodeId, PieceId
 from layrfs.model.history import METADATA_INODE, History, Kind, Moment, Segment
@@ -132,7 +133,7 @@ class Publisher:
         self.problem: str | None = None
         """Why the network does not learn of changes, in a sentence."""
         try:
-            os.makedirs(directory, mode=0o700, exist_ok=True)
+            make_directory(directory)
         except OSError as error:
             raise failed(error, directory) from error
 

@@ -13,7 +13,7 @@ import sys
 
 from layrfs.cli.rendering import say
 from layrfs.cli.systemd_unit import UNIT, system_unit, user_unit
-from layrfs.config import write_atomically
+from layrfs.durable import write_atomically
 from layrfs.errors import LocalError, NotFound
 
 _HELPERS = ("mount.layrfs", "mount.fuse.layrfs")

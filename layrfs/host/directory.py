@@ -12,8 +12,8 @@ import os
 
 import msgspec
 
-from layrfs.config import write_atomically
 from layrfs.crypto.identity import NodeIdentity
+from layrfs.durable import make_directory, write_atomically
 from layrfs.errors import CorruptFile, LocalError, NewerFormat, NotRunning, StateInUse
 from layrfs.policy.leases import DAY_SECONDS, DEFAULT_GRACE_SECONDS
 from layrfs.storage.keyring import load_or_create_identity
@@ -49,7 +49,7 @@ class HostDirectory:
     def try_lock(self) -> bool:
         """The same, but False when another process has it. The lock ends with the process, however that ends."""
         try:
-            os.makedirs(self.path, mode=0o700, exist_ok=True)
+            make_directory(self.path)
             descriptor = os.open(os.path.join(self.path, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise self._unusable(error) from error

@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable
 
-from layrfs.config import write_atomically
+from layrfs.durable import write_atomically
 from layrfs.errors import LocalError
 
 _READ_BYTES = 32

@@ -14,6 +14,7 @@ import errno
 import os
 from collections.abc import Callable, Iterable, Iterator
 
+from layrfs.durable import make_directory
 from layrfs.errors import FileTooLarge, LayrError, LocalError, NoSpace
 from layrfs.ids import InodeNumber
 
@@ -117,7 +118,7 @@ class CacheFiles:
         self._new_names: set[str] = set()
         """Directories with names that may not be on the disk yet."""
         try:
-            os.makedirs(directory, mode=0o700, exist_ok=True)
+            make_directory(directory)
         except OSError as error:
             raise failed(error, directory) from error
 

@@ -30,6 +30,7 @@ import apsw
 import trio
 
 from layrfs.crashpoints import reached
+from layrfs.durable import sync_directory
 from layrfs.errors import CorruptFile, LayrError, LocalError, NewerFormat, NoSpace
 from layrfs.storage import soundness
 from layrfs.storage.schema import APPLICATION_ID, INDEXES, SCHEMA_VERSION, TABLES, VOLUME_TABLES
@@ -333,7 +334,7 @@ def _open(path: str) -> apsw.Connection:
         raise soundness.noted(path, str(error)) from error
     except apsw.Error as error:
         raise LocalError(f"The database {path} cannot be opened: {error}") from error
-    _sync_directory(os.path.dirname(path) or ".")
+    sync_directory(os.path.dirname(path))  # the names of the database and its log must survive a power cut as well
     return connection
 
 
@@ -363,15 +364,6 @@ def _checkpoint(path: str) -> None:
         pass  # somebody else is at it
     finally:
         connection.close()
-
-
-def _sync_directory(path: str) -> None:
-    """The names of the database and its log must survive a power cut as well."""
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _set_aside(path: str) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from layrfs.crypto import keybox, keys
 from layrfs.crypto.identity import NodeIdentity
+from layrfs.durable import sync_directory
 from layrfs.errors import AlreadyExists, CorruptFile, LocalError
 
 _READ_LIMIT_BYTES = 16 * 1024
@@ -94,7 +95,7 @@ def _write(path: str, blob: bytes, publish: Callable[[str, str], None]) -> None:
         finally:
             if os.path.lexists(temporary):
                 os.unlink(temporary)
-        _sync_directory(os.path.dirname(path) or ".")
+        sync_directory(os.path.dirname(path))
     except FileExistsError:
         raise AlreadyExists(f"there is a key file already: {path}") from None
     except OSError as error:
@@ -107,11 +108,3 @@ def _write_private(path: str, blob: bytes) -> None:
         file.write(blob)
         file.flush()
         os.fsync(descriptor)
-
-
-def _sync_directory(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

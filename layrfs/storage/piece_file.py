@@ -126,15 +126,6 @@ def read_head(descriptor: int) -> PieceHead:
     return head
 
 
-def sync_directory(path: str) -> None:
-    """Make names given and taken in a directory durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _past_the_cache(descriptor: int, transfer: Callable[[], T]) -> T:
     """Do it with O_DIRECT, or without on a file system or device that cannot."""
     with contextlib.suppress(_NotDirect):

@@ -9,10 +9,9 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from layrfs.config import write_atomically
+from layrfs.durable import make_directory, sync_directory, write_atomically
 from layrfs.errors import CorruptFile, NewerFormat
 from layrfs.ids import PIECE_ID_BYTES, PieceId
-from layrfs.storage.piece_file import sync_directory
 
 FORMAT_VERSION = 1
 QUARANTINE_FILES = 64
@@ -72,7 +71,7 @@ class PieceFolders:
     def _prepare(self, directory: str) -> None:
         _check_format(os.path.join(directory, "format"))
         for path in (self.root, self._incoming, self._quarantine):
-            os.makedirs(path, mode=0o700, exist_ok=True)
+            make_directory(path)
         for number in range(256):
             with contextlib.suppress(FileExistsError):
                 os.mkdir(os.path.join(self.root, f"{number:02x}"), 0o700)

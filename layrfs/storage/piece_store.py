@@ -24,6 +24,7 @@ import msgspec
 from layrfs.crashpoints import reached
 from layrfs.crypto import merkle
 from layrfs.crypto.digests import Buffer
+from layrfs.durable import sync_directory
 from layrfs.errors import CorruptFile, LocalError, NewerFormat, NoSpace, NotPermitted, WrongBytes
 from layrfs.ids import PieceId
 from layrfs.storage.piece_file import (
@@ -33,7 +34,6 @@ from layrfs.storage.piece_file import (
     file_bytes,
     read_head,
     read_whole,
-    sync_directory,
     write_new,
 )
 from layrfs.storage.piece_folders import PieceFolders

@@ -13,8 +13,8 @@ import os
 import re
 import threading
 
-from layrfs.config import write_atomically
 from layrfs.crashpoints import reached
+from layrfs.durable import make_directory, write_atomically
 from layrfs.errors import BadMessage, CorruptFile, LocalError, NoSpace
 from layrfs.model.root_record import RootRecord, verified_untrusted
 from layrfs.wire.messages import ROOT_LIMIT_BYTES
@@ -38,7 +38,7 @@ class RootStore:
         self._most = most
         self._lock = threading.Lock()
         try:
-            os.makedirs(self._directory, mode=0o700, exist_ok=True)
+            make_directory(self._directory)
             names = os.listdir(self._directory)
             for name in names:
                 if name.startswith(_UNFINISHED):

@@ -19,7 +19,7 @@ import apsw
 import msgspec
 from blake3 import blake3
 
-from layrfs.config import write_atomically
+from layrfs.durable import write_atomically
 from layrfs.errors import CorruptFile
 from layrfs.storage.cache_files import failed, sync_path
 

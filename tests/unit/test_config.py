@@ -19,8 +19,8 @@ from layrfs.config import (
     parse_address,
     parse_size,
     valid_volume_name,
-    write_atomically,
 )
+from layrfs.durable import write_atomically
 from layrfs.errors import CorruptFile, LayrError, LocalError, NewerFormat, UsageError
 
 

@@ -297,6 +297,26 @@ async def test_removed_file_goes_when_released(directory: str, autojump_clock: t
         assert not os.path.exists(cache.path(FILE))
 
 
+async def test_file_opened_again_while_its_first_close_waited_is_closed_once(
+    directory: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with running(directory) as cache, trio.open_nursery() as nursery:
+        await put_away(cache)
+        file = cache.contents.open(FILE)
+        cache.transfers.hold()
+        nursery.start_soon(read, file, BLOCK, 10)
+        await trio.testing.wait_all_tasks_blocked()
+        await write(file, 4 * BLOCK, b"x")
+        cache.contents.release(file)  # waits: a block is on its way into its cache file
+        again = cache.contents.open(FILE)
+        assert again is file
+        cache.transfers.release()
+        await trio.testing.wait_all_tasks_blocked()
+        cache.contents.release(again)
+        await trio.sleep(2)  # the housekeeper comes by
+        assert await cache.get(FILE, 4 * BLOCK, 1) == b"x"
+
+
 async def test_huge_file_is_removed_in_steps(directory: str, autojump_clock: trio.testing.MockClock) -> None:
     async with running(directory) as cache:
         cache.database.write_many("INSERT INTO block VALUES(7, ?, 1, 5)", [(block,) for block in range(5000)])

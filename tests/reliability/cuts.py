@@ -1,0 +1,141 @@
+"""The power goes: a recorded drive is put together again as its disk may have been at many moments, and mounted.
+
+    python -m tests.reliability.cuts --count 300 --seed 1 [--directory DIR]
+
+Everything of one drive is recorded (mount, workers, its five hosts on the same disk) while a workload writes and
+somebody syncs, empties the cache and reads. Then for each cut a disk is made (``tests.reliability.disk``), the drive
+mounted on it as after a start of the machine, and what is there compared with what had been promised at that moment;
+then all is synced, the cache emptied, everything read again from hosts, and the volume's invariants are checked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from layrfs.config import DEFAULT_VOLUME, Paths
+from layrfs.control import commands
+from layrfs.control.client import ControlClient
+from layrfs.errors import LayrError
+from tests.drive import REPOSITORY, Drive, Failed, layrfs
+from tests.reliability.disk import NOTE, Disk, Severity, compiled, recording, records
+from tests.reliability.invariants import violations
+from tests.reliability.promises import Promises
+
+WORKING = "work"
+SEVERITIES = tuple(Severity(*one) for one in ((0, 0), (1, 1), (0.5, 0.5), (0, 1), (1, 0), (0.5, 1), (0.9, 0)))
+
+
+class Cut(NamedTuple):
+    """When (number of a record), how bad, with which dice."""
+
+    at: int
+    severity: Severity
+    seed: int
+
+
+def record(directory: str, seed: int, steps: int, library: str) -> str:
+    """Run a drive for a while; the path of the recording."""
+    log = os.path.join(directory, "recording")
+    drive = Drive(directory, options=["upload_after=0"])
+    variables = recording(library, drive.home, log)
+    layrfs(drive.home, "init", "--phrase-file", os.path.join(directory, "phrase"), variables=variables)
+    drive.variables = variables
+    with drive:
+        root = os.path.join(drive.path, WORKING)
+        os.mkdir(root)
+        command = [sys.executable, "-m", "tests.reliability.workload", root, str(seed), log, "--recording"]
+        with subprocess.Popen([*command, "--steps", str(steps)], cwd=REPOSITORY, stdout=subprocess.DEVNULL) as workload:
+            while workload.poll() is None:
+                _use(drive, root)
+        drive.crash()
+    return log
+
+
+def _use(drive: Drive, root: str) -> None:
+    """What moves bytes to hosts and back."""
+    client = ControlClient(Paths.under(drive.home).control_socket(DEFAULT_VOLUME))
+    client.call(commands.SYNC, commands.AtPath(b"/"))
+    client.call(commands.CACHE_DROP, commands.Nothing())
+    for name in os.listdir(root):
+        if os.path.isfile(os.path.join(root, name)):
+            with open(os.path.join(root, name), "rb") as file:
+                file.read(100_000)
+
+
+def cuts(log: str, count: int, seed: int) -> list[Cut]:
+    """Moments after the first promise, in order."""
+    kinds = [record.kind for record in records(log)]
+    first, dice = kinds.index(NOTE), random.Random(seed)
+    moments = sorted(dice.randrange(first, len(kinds)) for _ in range(count))
+    return [Cut(at, dice.choice(SEVERITIES), seed * 100_000 + number) for number, at in enumerate(moments)]
+
+
+def states(root: str, log: str, wanted: list[Cut], target: str) -> Iterator[tuple[Cut, Promises]]:
+    """Each cut with what was promised by then; the disk is in ``target`` meanwhile."""
+    disk, promises, waiting = Disk(root), Promises(), list(wanted)
+    for number, one in enumerate(records(log)):
+        while waiting and waiting[0].at == number:
+            cut = waiting.pop(0)
+            shutil.rmtree(target, ignore_errors=True)
+            disk.leave(target, cut.severity, random.Random(cut.seed))
+            yield cut, copy.deepcopy(promises)
+        disk.take(one)
+        if one.kind == NOTE:
+            promises.take(json.loads(one.data))
+
+
+def broken_after(directory: str, promises: Promises, seed: int) -> list[str]:
+    """Mount what is in ``directory/home``; every promise it does not keep."""
+    drive = Drive(directory, options=["upload_after=0"])
+    drive.variables = {"LAYRFS_BOOT_ID": f"after cut {seed}"}
+    root, paths = os.path.join(drive.path, WORKING), Paths.under(drive.home)
+    try:
+        with drive:
+            broken = promises.check(root)
+            if os.path.isdir(root):
+                promises.adopt(root)
+            _use(drive, root) if os.path.isdir(root) else None
+            broken += [f"from hosts: {one}" for one in promises.check(root)]
+            drive.umount()
+        return broken + violations(paths.database(DEFAULT_VOLUME), paths.cache_dir(DEFAULT_VOLUME))
+    except (Failed, LayrError, OSError) as error:
+        return [str(error)]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--count", type=int, default=30)
+    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--directory")
+    parser.add_argument("--only", type=int, help="the seed of one cut")
+    asked = parser.parse_args()
+    started, bad, done = time.monotonic(), 0, 0
+    place = tempfile.TemporaryDirectory(dir=asked.directory, ignore_cleanup_errors=True)
+    with place as directory:
+        log = record(os.path.join(directory, "recorded"), asked.seed, asked.steps, compiled(directory))
+        wanted = [cut for cut in cuts(log, asked.count, asked.seed) if asked.only in {None, cut.seed}]
+        home = os.path.join(directory, "recorded", "home")
+        for cut, promises in states(home, log, wanted, os.path.join(directory, "cut", "home")):
+            done += 1
+            fsynced = promises.fsynced
+            if broken := broken_after(os.path.join(directory, "cut"), promises, cut.seed):
+                bad += 1
+                print(f"{cut}, {fsynced} fsyncs: ", *broken, sep="\n  ", flush=True)
+    print(f"{done} cuts, {bad} bad, {time.monotonic() - started:.0f} s")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
