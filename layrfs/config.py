@@ -74,6 +74,10 @@ class Paths:
     def history_dir(self, volume: str) -> str:
         return os.path.join(self.volume_dir(volume), "history")
 
+    def snapshots_dir(self, volume: str) -> str:
+        """Where past versions are while they are looked at."""
+        return os.path.join(self.volume_dir(volume), "snapshots")
+
     def control_socket(self, volume: str) -> str:
         return os.path.join(self.volume_dir(volume), "control.sock")
 

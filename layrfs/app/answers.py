@@ -19,6 +19,7 @@ from layrfs.app.losses import Losses
 from layrfs.app.membership import Membership, choose_network
 from layrfs.app.pinning import Pinning
 from layrfs.app.publishing import Publisher
+from layrfs.app.snapshot_commands import SnapshotCommands
 from layrfs.app.syncing import Syncer
 from layrfs.config import MountOptions
 from layrfs.control import commands
@@ -79,6 +80,7 @@ class Answers:
         publisher: Publisher,
         syncer: Syncer,
         losses: Losses,
+        snapshots: SnapshotCommands,
     ) -> None:
         self._volume = volume
         self._keys = keys
@@ -95,6 +97,7 @@ class Answers:
         self._syncer = syncer
         self._losses = losses
         self._pinning = Pinning(contents, filesystem)
+        self._snapshots = snapshots
         self._started = time.monotonic()
         self.stopping = trio.Event()
         """Set by the command ``stop``; whoever runs the drive waits for it."""
@@ -125,6 +128,7 @@ class Answers:
             commands.NET_JOIN.bind(self.net_join),
             commands.NET_LEAVE.bind(self.net_leave),
             commands.STOP.bind(self.stop),
+            *self._snapshots.table(),
         ]
 
     def _status(self, mountpoint: str) -> VolumeStatus:

@@ -14,8 +14,8 @@ from collections.abc import Callable
 import trio
 
 from layrfs.control.commands import Progress
-from layrfs.errors import AccessDenied, AlreadyExists, IsADirectory, LocalError, NotFound, Unavailable
-from layrfs.ids import InodeNumber, VolumeId
+from layrfs.errors import AccessDenied, AlreadyExists, IsADirectory, LocalError, NotFound, ReadOnly, Unavailable
+from layrfs.ids import ROOT_INODE, InodeNumber, VolumeId
 from layrfs.model.manifest import Manifest
 from layrfs.model.status import ProgressReport
 from layrfs.pipeline.manifests import check_volume, restore
@@ -24,6 +24,7 @@ from layrfs.storage.content import Catalog
 from layrfs.vfs.attributes import Owner
 from layrfs.vfs.contents import Contents
 from layrfs.vfs.filesystem import Filesystem
+from layrfs.vfs.namespace import NAME as SNAPSHOTS_NAME
 
 COPY_BYTES = 1 << 20
 
@@ -93,6 +94,8 @@ class Classic:
     def _check_target(self, parent: InodeNumber, name: bytes, *, replace: bool) -> None:
         if not name:
             raise IsADirectory("The target needs a name.")
+        if parent == ROOT_INODE and name == SNAPSHOTS_NAME:
+            raise ReadOnly("This name is taken by the volume's snapshots.")
         there = self._filesystem.lookup(parent, name)
         if there is None:
             return

@@ -25,6 +25,8 @@ from layrfs.app.losses import Losses
 from layrfs.app.membership import Membership
 from layrfs.app.publishing import Publisher
 from layrfs.app.roots import Roots
+from layrfs.app.snapshot_commands import SnapshotCommands
+from layrfs.app.snapshots import Snapshots
 from layrfs.app.syncing import Syncer
 from layrfs.config import MountOptions, Paths
 from layrfs.control.server import ControlServer
@@ -46,8 +48,10 @@ from layrfs.storage.tree import Tree
 from layrfs.vfs.contents import Contents
 from layrfs.vfs.filesystem import Filesystem
 from layrfs.vfs.inodes import Inodes
+from layrfs.vfs.namespace import Namespace
 from layrfs.vfs.policies import Policies
 from layrfs.vfs.statfs import Space
+from layrfs.vfs.xattrs import VirtualAttributes
 from layrfs.wire.codec import decode_untrusted
 
 _log = logging.getLogger(__name__)
@@ -118,6 +122,18 @@ class _Parts:
             own_node=identity.node_id,
         )
         self.links = HostLinks(identity, worker_keys.network_id)
+        cache_bytes = options.cache_bytes or default_cache_bytes(paths.cache_dir(volume))
+        socket = paths.control_socket(volume)
+        control: VirtualAttributes = {b"user.layrfs.control": lambda _inode: os.fsencode(socket)}
+        self.snapshots = Snapshots(
+            database=database,
+            catalog=catalog,
+            transfers=self.transfers,
+            keys=keys,
+            directory=paths.snapshots_dir(volume),
+            cache_bytes=cache_bytes,
+            virtual_attributes=control,
+        )
         self.publisher = Publisher(
             database=database,
             transfers=self.transfers,
@@ -125,6 +141,7 @@ class _Parts:
             keys=keys,
             directory=paths.history_dir(volume),
             device=os.uname().nodename,
+            in_use=self.snapshots.in_use,
         )
         tree = Tree(database)
         inodes = Inodes(tree)
@@ -138,10 +155,9 @@ class _Parts:
             fix_block_bytes=policies.fix_block_bytes,
             redundancy_of=policies.redundancy_of,
             closed_seconds=options.upload_after_seconds,
-            cache_bytes=options.cache_bytes or default_cache_bytes(paths.cache_dir(volume)),
+            cache_bytes=cache_bytes,
         )
         space = _SpaceGauge(database, membership, paths.cache_dir(volume))
-        socket = paths.control_socket(volume)
         syncer = Syncer(database=database, contents=self.contents, membership=membership, publisher=self.publisher)
         self.filesystem = Filesystem(
             database,
@@ -153,10 +169,11 @@ class _Parts:
                 b"user.layrfs.state": lambda inode: self.contents.state(inode).encode(),
                 b"user.layrfs.pinned": lambda inode: b"yes" if self.contents.pins.is_pinned(inode) else b"no",
                 b"user.layrfs.manifest": self._manifest_attribute,
-                b"user.layrfs.control": lambda _inode: os.fsencode(socket),
+                **control,
             },
             fsync_further=syncer.fsync if options.fsync_network else None,
         )
+        self.namespace = Namespace(self.filesystem, self.snapshots)
         self.classic = Classic(
             volume=keys.volume_id,
             catalog=catalog,
@@ -179,6 +196,9 @@ class _Parts:
             publisher=self.publisher,
             syncer=syncer,
             losses=self.losses,
+            snapshots=SnapshotCommands(
+                database=database, publisher=self.publisher, syncer=syncer, read_only=options.read_only
+            ),
         )
         self.socket = socket
 
@@ -218,6 +238,7 @@ async def _run(parts: _Parts, mountpoint: str | None, ready: Callable[[], None])
             lose_unsent(parts.database)
             parts.filesystem.remove_orphans()
             nursery.start_soon(parts.database.run)
+            await nursery.start(parts.snapshots.run)
             nursery.start_soon(parts.publisher.run)
             nursery.start_soon(watch.run)
             nursery.start_soon(_heed_signals, parts.answers.stopping)
@@ -265,7 +286,7 @@ async def _serve(parts: _Parts, mountpoint: str | None, ready: Callable[[], None
 
         async def answer_kernel(*, task_status: trio.TaskStatus[None]) -> None:
             source = f"layrfs:{parts.volume}"
-            operations = Operations(parts.filesystem, writeback_cache=parts.options.writeback_cache)
+            operations = Operations(parts.namespace, writeback_cache=parts.options.writeback_cache)
             await serve(operations, mountpoint, parts.options, source=source, task_status=task_status)
             nursery.cancel_scope.cancel()
 

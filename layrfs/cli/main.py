@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "pin": ("layrfs.cli.pin", "keep files or directories on this machine"),
     "unpin": ("layrfs.cli.unpin", "let them leave the cache again"),
     "set": ("layrfs.cli.set", "how many copies, how large the shards: policy of a directory"),
+    "snapshot": ("layrfs.cli.snapshot", "keep the volume as it is now; list or delete what is kept of its past"),
     "upload": ("layrfs.cli.upload", "put one file into the volume, mounted or not"),
     "list": ("layrfs.cli.list", "what is in the volume, mounted or not"),
     "manifest": ("layrfs.cli.manifest", "print a file's manifest: its shards and their hosts"),

@@ -35,6 +35,10 @@ net_show        Nothing          NetworkStatus     at once
 net_join        JoinNetwork      NetworkStatus     moves to the network of these seeds, saves network.json and uploads
                                                    everything anew; Unreachable when no seed answers
 net_leave       Nothing          NetworkStatus     back to the embedded network, the same way
+snapshot_create CreateSnapshot   Snapshot          returns when all that was written is on hosts, and the version is
+                                                   kept; AlreadyExists, InvalidArgument
+snapshot_list   Nothing          SnapshotList      at once, newest first
+snapshot_delete DeleteSnapshot   Done              NotFound; its pieces leave hosts later, unless another needs them
 stop            Nothing          Done              answered at once, then the drive unmounts and ends in order
 ==============  ===============  ================  ===================================================================
 """
@@ -57,6 +61,8 @@ from layrfs.model.status import (
     PathStatus,
     PinReport,
     ProgressReport,
+    Snapshot,
+    SnapshotList,
     Stored,
     SyncReport,
     VolumeStatus,
@@ -94,6 +100,18 @@ class Upload(msgspec.Struct, frozen=True):
     source: bytes
     target: bytes
     replace: bool = False
+
+
+class CreateSnapshot(msgspec.Struct, frozen=True):
+    """Of the volume as it is now; without a name it is called by its time."""
+
+    name: str | None = None
+
+
+class DeleteSnapshot(msgspec.Struct, frozen=True):
+    """By its name or time, as the list shows it."""
+
+    name: str
 
 
 class Download(msgspec.Struct, frozen=True):
@@ -150,6 +168,9 @@ DOWNLOAD = Command("download", Download, Fetched)
 NET_SHOW = Command("net_show", Nothing, NetworkStatus)
 NET_JOIN = Command("net_join", JoinNetwork, NetworkStatus)
 NET_LEAVE = Command("net_leave", Nothing, NetworkStatus)
+SNAPSHOT_CREATE = Command("snapshot_create", CreateSnapshot, Snapshot)
+SNAPSHOT_LIST = Command("snapshot_list", Nothing, SnapshotList)
+SNAPSHOT_DELETE = Command("snapshot_delete", DeleteSnapshot, Done)
 STOP = Command("stop", Nothing, Done)
 
 

@@ -1,7 +1,7 @@
 """The kernel's structures, filled from ours.
 
 Owns the timeouts that tell the kernel how long it may answer by itself: an hour, when everything that changes the
-volume goes through this kernel; a moment, when another machine changes it.
+volume goes through this kernel; a moment, when another machine changes it, and for snapshots, which go by themselves.
 """
 
 from __future__ import annotations

@@ -39,11 +39,12 @@ from layrfs.fuse.attributes import (
     statvfs_data,
 )
 from layrfs.fuse.errnos import answered, fuse_error
-from layrfs.ids import InodeNumber
+from layrfs.ids import ROOT_INODE, InodeNumber
 from layrfs.vfs.attributes import Changes, Owner
 from layrfs.vfs.directories import DOT_DOT_COOKIE
-from layrfs.vfs.filesystem import SYMLINK_MODE, Filesystem
+from layrfs.vfs.filesystem import SYMLINK_MODE
 from layrfs.vfs.inodes import Inode
+from layrfs.vfs.namespace import Namespace, is_passing
 
 
 class Operations(pyfuse3.Operations):
@@ -52,13 +53,15 @@ class Operations(pyfuse3.Operations):
     supports_dot_lookup = True
     enable_acl = False
 
-    def __init__(self, filesystem: Filesystem, *, writeback_cache: bool = True, follows: bool = False) -> None:
+    def __init__(self, namespace: Namespace, *, writeback_cache: bool = True, follows: bool = False) -> None:
         """With ``writeback_cache`` the kernel collects small writes, and tells us the times it keeps meanwhile.
 
         ``follows``: the file system changes without the kernel's doing, which therefore remembers nothing for long.
         """
         super().__init__()
-        self._filesystem = filesystem
+        self._namespace = namespace
+        self._live = namespace.live
+        self._volume = namespace.live(ROOT_INODE)
         self.enable_writeback_cache = writeback_cache and not follows
         self._keep_cache = not follows
         self._timeout_seconds = FOLLOWING_TIMEOUT_SECONDS if follows else TIMEOUT_SECONDS
@@ -68,12 +71,12 @@ class Operations(pyfuse3.Operations):
 
     @answered
     async def lookup(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> EntryAttributes:
-        inode = self._filesystem.lookup(InodeNumber(parent_inode), name)
+        inode = await self._namespace.lookup(InodeNumber(parent_inode), name)
         return self._no_entry if inode is None else self._entry(inode)
 
     async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
         try:
-            self._filesystem.forget(inode_list)
+            self._namespace.forget(inode_list)
         except Exception as error:  # noqa: BLE001 - there is nobody to tell, and the mount must go on
             fuse_error(error)
 
@@ -82,37 +85,41 @@ class Operations(pyfuse3.Operations):
         self, parent_inode: InodeT, name: FileNameT, mode: ModeT, rdev: int, ctx: RequestContext
     ) -> EntryAttributes:
         parent, owner = InodeNumber(parent_inode), Owner(ctx.uid, ctx.gid)
-        return self._entry(self._filesystem.make(parent, name, mode=mode, owner=owner, rdev=rdev))
+        return self._entry(self._live(parent, name).make(parent, name, mode=mode, owner=owner, rdev=rdev))
 
     @answered
     async def mkdir(self, parent_inode: InodeT, name: FileNameT, mode: ModeT, ctx: RequestContext) -> EntryAttributes:
         parent, owner = InodeNumber(parent_inode), Owner(ctx.uid, ctx.gid)
-        return self._entry(self._filesystem.make(parent, name, mode=mode, owner=owner))
+        return self._entry(self._live(parent, name).make(parent, name, mode=mode, owner=owner))
 
     @answered
     async def symlink(
         self, parent_inode: InodeT, name: FileNameT, target: FileNameT, ctx: RequestContext
     ) -> EntryAttributes:
         parent, owner = InodeNumber(parent_inode), Owner(ctx.uid, ctx.gid)
-        return self._entry(self._filesystem.make(parent, name, mode=SYMLINK_MODE, owner=owner, target=target))
+        return self._entry(self._live(parent, name).make(parent, name, mode=SYMLINK_MODE, owner=owner, target=target))
 
     @answered
     async def link(
         self, inode: InodeT, new_parent_inode: InodeT, new_name: FileNameT, ctx: RequestContext
     ) -> EntryAttributes:
-        return self._entry(self._filesystem.link(InodeNumber(inode), InodeNumber(new_parent_inode), new_name))
+        number, parent = InodeNumber(inode), InodeNumber(new_parent_inode)
+        self._live(number)
+        return self._entry(self._live(parent, new_name).link(number, parent, new_name))
 
     @answered
     async def readlink(self, inode: InodeT, ctx: RequestContext) -> FileNameT:
-        return self._filesystem.readlink(InodeNumber(inode))
+        return await self._namespace.readlink(InodeNumber(inode))
 
     @answered
     async def unlink(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:
-        self._filesystem.unlink(InodeNumber(parent_inode), name)
+        parent = InodeNumber(parent_inode)
+        self._live(parent, name).unlink(parent, name)
 
     @answered
     async def rmdir(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:
-        self._filesystem.rmdir(InodeNumber(parent_inode), name)
+        parent = InodeNumber(parent_inode)
+        self._live(parent, name).rmdir(parent, name)
 
     @answered
     async def rename(
@@ -125,10 +132,12 @@ class Operations(pyfuse3.Operations):
         ctx: RequestContext,
     ) -> None:
         names = InodeNumber(parent_inode_old), name_old, InodeNumber(parent_inode_new), name_new
+        self._live(*names[:2])
+        filesystem = self._live(*names[2:])
         if flags == pyfuse3.RENAME_EXCHANGE:
-            self._filesystem.exchange(*names)
+            filesystem.exchange(*names)
         elif flags in {0, pyfuse3.RENAME_NOREPLACE}:
-            self._filesystem.rename(*names, replace=not flags)
+            filesystem.rename(*names, replace=not flags)
         else:
             raise FUSEError(errno.EINVAL)
 
@@ -140,12 +149,12 @@ class Operations(pyfuse3.Operations):
 
     @answered
     async def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:
-        filesystem = self._filesystem
-        for name, inode, position in filesystem.listing(InodeNumber(fh), start_id):
+        namespace = self._namespace
+        for name, inode, position in await namespace.listing(InodeNumber(fh), start_id):
             if not pyfuse3.readdir_reply(token, FileNameT(name), self._listed(inode), position):
                 return
             if position > DOT_DOT_COOKIE:
-                filesystem.refer(inode.number)
+                namespace.refer(inode.number)
 
     @answered
     async def releasedir(self, fh: FileHandleT) -> None:
@@ -153,13 +162,13 @@ class Operations(pyfuse3.Operations):
 
     @answered
     async def fsyncdir(self, fh: FileHandleT, datasync: bool) -> None:
-        await self._filesystem.fsyncdir()
+        await self._volume.fsyncdir()
 
     # ---- attributes
 
     @answered
     async def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
-        return self._entry(self._filesystem.getattr(InodeNumber(inode)))
+        return self._entry(await self._namespace.getattr(InodeNumber(inode)))
 
     @answered
     async def setattr(
@@ -170,6 +179,7 @@ class Operations(pyfuse3.Operations):
         fh: FileHandleT | None,
         ctx: RequestContext,
     ) -> EntryAttributes:
+        number = InodeNumber(inode)
         changes = Changes(
             mode=attr.st_mode if fields.update_mode else None,
             uid=attr.st_uid if fields.update_uid else None,
@@ -179,7 +189,7 @@ class Operations(pyfuse3.Operations):
             mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
             ctime_ns=attr.st_ctime_ns if fields.update_ctime else None,
         )
-        return self._entry(await self._filesystem.setattr(InodeNumber(inode), changes))
+        return self._entry(await self._live(number).setattr(number, changes))
 
     @answered
     async def access(self, inode: InodeT, mode: ModeT, ctx: RequestContext) -> bool:
@@ -187,23 +197,23 @@ class Operations(pyfuse3.Operations):
 
     @answered
     async def statfs(self, ctx: RequestContext) -> StatvfsData:
-        return statvfs_data(self._filesystem.statfs())
+        return statvfs_data(self._volume.statfs())
 
     @answered
     async def getxattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> bytes:
-        return self._filesystem.getxattr(InodeNumber(inode), name)
+        return await self._namespace.getxattr(InodeNumber(inode), name)
 
     @answered
     async def setxattr(self, inode: InodeT, name: XAttrNameT, value: bytes, ctx: RequestContext) -> None:
-        self._filesystem.setxattr(InodeNumber(inode), name, value)
+        self._live(InodeNumber(inode)).setxattr(InodeNumber(inode), name, value)
 
     @answered
     async def removexattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> None:
-        self._filesystem.removexattr(InodeNumber(inode), name)
+        self._live(InodeNumber(inode)).removexattr(InodeNumber(inode), name)
 
     @answered
     async def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[bytes]:
-        return self._filesystem.listxattr(InodeNumber(inode), privileged=ctx.uid == 0)
+        return await self._namespace.listxattr(InodeNumber(inode), privileged=ctx.uid == 0)
 
     # ---- bytes
 
@@ -211,37 +221,37 @@ class Operations(pyfuse3.Operations):
     async def create(
         self, parent_inode: InodeT, name: FileNameT, mode: ModeT, flags: FlagT, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
-        inode, handle = self._filesystem.create(
-            InodeNumber(parent_inode), name, mode=mode, owner=Owner(ctx.uid, ctx.gid)
-        )
+        parent, owner = InodeNumber(parent_inode), Owner(ctx.uid, ctx.gid)
+        inode, handle = self._live(parent, name).create(parent, name, mode=mode, owner=owner)
         return FileInfo(fh=FileHandleT(handle), keep_cache=self._keep_cache), self._entry(inode)
 
     @answered
     async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
-        handle = await self._filesystem.open(
+        handle = await self._namespace.open(
             InodeNumber(inode), truncate=bool(flags & os.O_TRUNC), writing=flags & os.O_ACCMODE != os.O_RDONLY
         )
         return FileInfo(fh=FileHandleT(handle), keep_cache=self._keep_cache)
 
     @answered
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
-        return await self._filesystem.read(fh, off, size)
+        return await self._namespace.read(fh, off, size)
 
     @answered
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
-        return await self._filesystem.write(fh, off, buf, touch=not self.enable_writeback_cache)
+        return await self._volume.write(fh, off, buf, touch=not self.enable_writeback_cache)
 
     @answered
     async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
-        await self._filesystem.fsync(fh)
+        await self._namespace.fsync(fh)
 
     @answered
     async def release(self, fh: FileHandleT) -> None:
-        self._filesystem.release(fh)
+        self._namespace.release(fh)
 
     def _entry(self, inode: Inode) -> EntryAttributes:
         if not isinstance(shown := inode.shown, EntryAttributes):
-            shown = inode.shown = entry_attributes(inode, self._filesystem.stored_bytes(inode), self._timeout_seconds)
+            timeout_seconds = FOLLOWING_TIMEOUT_SECONDS if is_passing(inode.number) else self._timeout_seconds
+            shown = inode.shown = entry_attributes(inode, self._namespace.stored_bytes(inode), timeout_seconds)
         return shown
 
     def _listed(self, inode: Inode) -> EntryAttributes:

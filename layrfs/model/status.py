@@ -170,5 +170,23 @@ class ManifestText(msgspec.Struct, frozen=True):
     text: str
 
 
+class Snapshot(msgspec.Struct, frozen=True):
+    """A past version that can be looked at under its `name`, and what of it cannot be read."""
+
+    name: str
+    version: int
+    time_ms: int
+    unsent_blocks: int
+    """Blocks that were on no host when it was made."""
+    kept: bool
+    """Until somebody deletes it; the others go by the schedule."""
+
+
+class SnapshotList(msgspec.Struct, frozen=True):
+    """All of them, newest first."""
+
+    snapshots: tuple[Snapshot, ...]
+
+
 class Done(msgspec.Struct, frozen=True):
     """Nothing more to say."""

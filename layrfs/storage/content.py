@@ -225,6 +225,11 @@ class Catalog:
         self._database.write("DELETE FROM piece WHERE shard = ? AND id = ?", (row[0], piece))
         return int(row[0])
 
+    def find_shard(self, shard: ShardId) -> ShardRecord | None:
+        """A shard by its id, as it is today."""
+        number = self._database.value("SELECT number FROM shard WHERE id = ?", (shard,))
+        return None if number is None else self.shard(number)
+
     def shard(self, number: int) -> ShardRecord:
         """A shard with its pieces. Raises ``KeyError`` when there is no such number."""
         row = self._database.row(

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from layrfs.errors import CorruptFile
 from layrfs.ids import ShardId
 from layrfs.model.history import Segment
 from layrfs.model.shards import ShardRecord
@@ -83,8 +84,10 @@ class Versions:
         return (_segment(row) for row in rows)
 
     def segments_of(self, version: Version) -> tuple[Segment, ...]:
-        """What a version is made of, in order."""
+        """What a version is made of, in order. Raises ``CorruptFile``."""
         found = {segment.number: segment for segment in self.segments()}
+        if not found.keys() >= set(version.segments):
+            raise CorruptFile(f"A part of version {version.number} is not in the database: it is damaged.")
         return tuple(found[number] for number in version.segments)
 
     def shards(self) -> set[ShardId]:

@@ -23,8 +23,10 @@ from layrfs.storage.tree import Tree
 from layrfs.vfs.contents import Contents
 from layrfs.vfs.filesystem import Filesystem
 from layrfs.vfs.inodes import Inodes
+from layrfs.vfs.namespace import Namespace
 from layrfs.vfs.policies import Policies
 from layrfs.vfs.statfs import Space
+from tests.fakes.snapshots import FakeSnapshots
 from tests.fakes.transfers import FakeTransfers
 
 
@@ -51,7 +53,7 @@ async def drive(state: str, mountpoint: str, options: MountOptions, hosts: int) 
         answers = {b"user.layrfs.state": lambda inode: contents.state(inode).encode()}
         space = lambda: space_of(state)  # noqa: E731 - a closure with a name reads better below
         filesystem = Filesystem(database, tree, inodes, contents, space=space, virtual_attributes=answers)
-        operations = Operations(filesystem, writeback_cache=options.writeback_cache)
+        operations = Operations(Namespace(filesystem, FakeSnapshots()), writeback_cache=options.writeback_cache)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_stop_on_signal, nursery.cancel_scope)
             await nursery.start(database.run)
