@@ -14,7 +14,6 @@ import itertools
 import logging
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 
 import trio
@@ -27,6 +26,7 @@ from layrfs.app.publishing import Publisher
 from layrfs.app.roots import Roots
 from layrfs.app.snapshot_commands import SnapshotCommands
 from layrfs.app.snapshots import Snapshots
+from layrfs.app.space import SpaceGauge, default_cache_bytes
 from layrfs.app.syncing import Syncer
 from layrfs.config import MountOptions, Paths
 from layrfs.control.server import ControlServer
@@ -50,22 +50,17 @@ from layrfs.vfs.filesystem import Filesystem
 from layrfs.vfs.inodes import Inodes
 from layrfs.vfs.namespace import Namespace
 from layrfs.vfs.policies import Policies
-from layrfs.vfs.statfs import Space
 from layrfs.vfs.xattrs import VirtualAttributes
 from layrfs.wire.codec import decode_untrusted
 
 _log = logging.getLogger(__name__)
 
-CACHE_SHARE = 0.1
-LARGEST_DEFAULT_CACHE_BYTES = 20 << 30
-SMALLEST_DEFAULT_CACHE_BYTES = 256 << 20
 HOSTS_SECONDS = 1.0
 """How often we look whether hosts have come."""
 
 EXPLORE_TICKS = 3
 """Every so many looks the network is searched, while shards have too few copies."""
 
-SPACE_SECONDS = 5.0
 NETWORK_SECONDS = 40.0
 """For the embedded network's first start, or a seed's first answer."""
 
@@ -157,7 +152,7 @@ class _Parts:
             closed_seconds=options.upload_after_seconds,
             cache_bytes=cache_bytes,
         )
-        space = _SpaceGauge(database, membership, paths.cache_dir(volume))
+        space = SpaceGauge(database, membership, paths.cache_dir(volume))
         syncer = Syncer(database=database, contents=self.contents, membership=membership, publisher=self.publisher)
         self.filesystem = Filesystem(
             database,
@@ -353,41 +348,6 @@ def _remembered_hosts(catalog: Catalog) -> dict[NodeId, NodeRecord]:
         node: decode_untrusted(NodeRecord, record, limit=RECORD_LIMIT_BYTES)
         for node, record in catalog.host_records().items()
     }
-
-
-class _SpaceGauge:
-    """What ``df`` shows: what hosts hold for us and still offer, counted in bytes of the owner's data."""
-
-    def __init__(self, database: Database, membership: Membership, directory: str) -> None:
-        self._database = database
-        self._membership = membership
-        self._directory = directory
-        self._measured = -SPACE_SECONDS
-        self._space = Space(0, 0)
-
-    def measure(self) -> Space:
-        now = time.monotonic()
-        if now - self._measured > SPACE_SECONDS:
-            used = self._database.value("SELECT coalesce(sum(plain_bytes), 0) FROM shard")
-            free = self._free_bytes()
-            self._space = Space(used + free, free)
-            self._measured = now
-        return self._space
-
-    def _free_bytes(self) -> int:
-        """A third of what hosts offer (three copies); without hosts, what fits onto this disk."""
-        offered = sum(record.free_bytes for record in self._membership.known_hosts())
-        if offered:
-            return offered // 3
-        disk = os.statvfs(self._directory)
-        return disk.f_bavail * disk.f_frsize
-
-
-def default_cache_bytes(directory: str) -> int:
-    """A tenth of the free disk, at most 20 GiB."""
-    disk = os.statvfs(directory)
-    tenth = int(disk.f_bavail * disk.f_frsize * CACHE_SHARE)
-    return max(SMALLEST_DEFAULT_CACHE_BYTES, min(tenth, LARGEST_DEFAULT_CACHE_BYTES))
 
 
 @contextlib.contextmanager

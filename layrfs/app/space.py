@@ -1,0 +1,54 @@
+"""How much room there is: what ``df`` shows of hosts, and how much of this disk the cache takes.
+
+Must not know who asks. Numbers are of a few seconds ago at most.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from layrfs.app.membership import Membership
+from layrfs.storage.database import Database
+from layrfs.vfs.statfs import Space
+
+CACHE_SHARE = 0.1
+LARGEST_DEFAULT_CACHE_BYTES = 20 << 30
+SMALLEST_DEFAULT_CACHE_BYTES = 256 << 20
+SPACE_SECONDS = 5.0
+
+
+class SpaceGauge:
+    """What ``df`` shows: what hosts hold for us and still offer, counted in bytes of the owner's data."""
+
+    def __init__(self, database: Database, membership: Membership, directory: str) -> None:
+        self._database = database
+        self._membership = membership
+        self._directory = directory
+        self._measured = -SPACE_SECONDS
+        self._space = Space(0, 0)
+
+    def measure(self) -> Space:
+        """At once; asks at most every few seconds."""
+        now = time.monotonic()
+        if now - self._measured > SPACE_SECONDS:
+            used = self._database.value("SELECT coalesce(sum(plain_bytes), 0) FROM shard")
+            free = self._free_bytes()
+            self._space = Space(used + free, free)
+            self._measured = now
+        return self._space
+
+    def _free_bytes(self) -> int:
+        """A third of what hosts offer (three copies); without hosts, what fits onto this disk."""
+        offered = sum(record.free_bytes for record in self._membership.known_hosts())
+        if offered:
+            return offered // 3
+        disk = os.statvfs(self._directory)
+        return disk.f_bavail * disk.f_frsize
+
+
+def default_cache_bytes(directory: str) -> int:
+    """A tenth of the free disk, at most 20 GiB."""
+    disk = os.statvfs(directory)
+    tenth = int(disk.f_bavail * disk.f_frsize * CACHE_SHARE)
+    return max(SMALLEST_DEFAULT_CACHE_BYTES, min(tenth, LARGEST_DEFAULT_CACHE_BYTES))
