@@ -22,7 +22,6 @@ from layrfs.errors import FileError, LayrError, LocalError, NotFound, RemoteErro
 from layrfs.pipeline.read_only import ReadOnlyTransfers
 from layrfs.pipeline.transfers import Downloads
 from layrfs.storage.cache_files import failed
-from layrfs.storage.changes import hide_unsent
 from layrfs.storage.content import Catalog
 from layrfs.storage.database import Database
 from layrfs.storage.tree import Tree
@@ -177,7 +176,6 @@ class Snapshots:
         segments = self._versions.segments_of(place.version)
         path = await restore_segments(segments, self._keys, self._transfers, place.directory)
         with Database(path) as database:
-            hide_unsent(database)
             tree = Tree(database)
             inodes = Inodes(tree, capacity=INODES_IN_MEMORY)
             contents = self._contents(database, inodes, os.path.join(place.directory, "cache"))
@@ -195,11 +193,12 @@ class Snapshots:
     def _contents(self, database: Database, inodes: Inodes, directory: str) -> Contents:
         return Contents(
             database=database,
-            catalog=Catalog(database),
+            catalog=Catalog(database, unsent_elsewhere=True),
             cache_directory=directory,
             transfers=self._transfers,
             block_bytes_of=inodes.block_bytes_of,
             cache_bytes=self._cache_bytes,
+            follows=True,
         )
 
     def _filesystem(self, database: Database, tree: Tree, inodes: Inodes, contents: Contents) -> Filesystem:

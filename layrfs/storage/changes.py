@@ -270,15 +270,3 @@ def lose_unsent(database: Database) -> None:
         "DELETE FROM unsent WHERE NOT EXISTS"
         " (SELECT 1 FROM local l WHERE l.inode = unsent.inode AND l.block = unsent.block AND l.dirty = 1)"
     )
-
-
-def hide_unsent(database: Database) -> None:
-    """In a database that is only looked at: blocks that were on no host then cannot be read.
-
-    What hosts have of them is older than the rest of the file.
-    """
-    database.write(
-        "INSERT OR REPLACE INTO block(inode, number, content, length) SELECT u.inode, u.block, 0, 0 FROM unsent u"
-        " JOIN inode i ON i.number = u.inode"
-    )
-    database.write("DELETE FROM unsent")
