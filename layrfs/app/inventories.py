@@ -75,8 +75,9 @@ async def take_inventories(
     mask: bytes,
     sightings: Sightings,
     progress: Callable[[str], None],
+    pause_seconds: float = PAUSE_SECONDS,
 ) -> Taken:
-    """Every host's list into the sightings; a host that fails half-way has told what it told."""
+    """Every host's list into the sightings; one that fails half-way has told what it told."""
     broken_off: list[NodeId] = []
     places, threads = trio.CapacityLimiter(HOSTS_AT_ONCE), trio.CapacityLimiter(HOSTS_AT_ONCE)
     pieces, done = 0, 0
@@ -88,7 +89,7 @@ async def take_inventories(
             with trio.move_on_after(HOST_SECONDS):
                 after: PieceId | None = PieceId(bytes(PIECE_ID_BYTES))
                 while after is not None:
-                    page = await _page(host, links, mask, after, threads)
+                    page = await _page(host, links, mask, after, threads, pause_seconds)
                     if page is None:
                         break
                     found, after = page
@@ -110,12 +111,17 @@ Found = list[tuple[PieceId, int, PieceNote]]
 
 
 async def _page(
-    host: NodeRecord, links: Inventories, mask: bytes, after: PieceId, threads: trio.CapacityLimiter
+    host: NodeRecord,
+    links: Inventories,
+    mask: bytes,
+    after: PieceId,
+    threads: trio.CapacityLimiter,
+    pause_seconds: float,
 ) -> tuple[Found, PieceId | None] | None:
     """The next pieces that are ours, and where to go on; None when the host does not tell."""
     for tried in range(TRIES):
         if tried:
-            await trio.sleep(PAUSE_SECONDS * 2**tried)
+            await trio.sleep(pause_seconds * 2**tried)
         try:
             return await trio.to_thread.run_sync(
                 partial(_asked, host.address, links, mask, after), abandon_on_cancel=True, limiter=threads

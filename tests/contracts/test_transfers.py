@@ -8,17 +8,21 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 
 from layrfs.errors import LocalError, Unavailable
+from layrfs.ids import ShardId
 from layrfs.model.redundancy import Redundancy
+from layrfs.model.shards import ShardRecord
+from layrfs.pipeline.pooled import PooledTransfers
 from layrfs.pipeline.transfers import (
     Duplicate,
     SourcePart,
     Stored,
+    StoredPart,
     TargetPart,
-    Transfers,
     Uploaded,
     Zero,
     missing_slots,
@@ -33,7 +37,7 @@ THREE = Redundancy(1, 3)
 class World:
     """A `Transfers`, what it is told, and a switch for how many hosts there are."""
 
-    transfers: Transfers
+    transfers: FakeTransfers | PooledTransfers
     use_hosts: Callable[[int], None]
     known: dict[bytes, tuple[int, int]]
 
@@ -129,6 +133,26 @@ async def test_zeros_are_holes_and_equal_parts_share_a_place(make_world: WorldMa
         assert tail.part.length == len(b"end in zeros")
         assert uploaded.shard is not None
         assert uploaded.shard.plain_bytes == len(b"twice") + len(b"end in zeros")
+
+
+async def test_a_shard_tells_what_it_is_when_only_its_salt_is_known(make_world: WorldMaker, directory: Path) -> None:
+    contents = [b"one" * 100, b"two" * 200, b"one" * 100, bytes(10)]
+    target = directory / "target"
+    target.write_bytes(b"0123456789")
+    async with make_world() as world:
+        parts = write_parts(directory, *contents)
+        parts[1] = msgspec.structs.replace(parts[1], block=7, block_bytes=65536)
+        uploaded = await world.transfers.upload(parts, THREE)
+        shard = uploaded.shard
+        assert shard is not None
+        bare = ShardRecord(ShardId(bytes(32)), shard.salt, 0, 4 << 20, THREE, shard.pieces)
+        found = await world.transfers.examine(bare, str(target), 5)
+        assert (found.id, found.plain_bytes, found.sealed_bytes) == (shard.id, shard.plain_bytes, shard.sealed_bytes)
+        places = [outcome.part for outcome in uploaded.outcomes[:2] if isinstance(outcome, Stored)]
+        assert [StoredPart(part.digest, part.offset, part.length) for part in found.parts] == places
+        assert [(part.inode, part.block, part.block_bytes) for part in found.parts] == [(2, 0, 4 << 20), (3, 7, 65536)]
+        assert await world.transfers.examine(bare) == found
+    assert target.read_bytes() == b"01234" + contents[0] + contents[1]
 
 
 async def test_a_source_that_ends_early_reads_as_zeros(make_world: WorldMaker, directory: Path) -> None:

@@ -25,6 +25,8 @@ from layrfs.model.redundancy import Redundancy
 from layrfs.model.shards import PieceRecord, ShardRecord
 from layrfs.pipeline.transfers import (
     Duplicate,
+    Examined,
+    ExaminedPart,
     FindContent,
     PartOutcome,
     Slot,
@@ -50,6 +52,7 @@ class FakeTransfers:
     delay_seconds: float = 0.0
     lost: set[bytes] = field(default_factory=set)
     payloads: dict[bytes, bytes] = field(default_factory=dict)
+    shards: dict[Salt, tuple[ShardRecord, tuple[ExaminedPart, ...]]] = field(default_factory=dict)
     uploads: list[tuple[SourcePart, ...]] = field(default_factory=list)
     purposes: dict[Salt, Purpose] = field(default_factory=dict)
     downloads: list[tuple[ShardId, bool]] = field(default_factory=list)
@@ -77,6 +80,7 @@ class FakeTransfers:
             return Uploaded(tuple(outcomes), None)
         shard = self._keep(payload, redundancy)
         self.purposes[shard.salt] = purpose
+        self.shards[shard.salt] = (shard, _described(parts, outcomes))
         return Uploaded(tuple(outcomes), shard)
 
     async def download(self, shard: ShardRecord, targets: Sequence[TargetPart], *, urgent: bool) -> None:
@@ -85,6 +89,14 @@ class FakeTransfers:
         payload = self._payload(shard)
         for target in targets:
             _write(target, payload[target.shard_offset : target.shard_offset + target.length])
+
+    async def examine(self, shard: ShardRecord, path: str | None = None, offset: int = 0) -> Examined:
+        await self._pass()
+        known, parts = self.shards[shard.salt]
+        payload = self._payload(known)
+        if path is not None:
+            _write(TargetPart(path, offset, 0, len(payload)), payload)
+        return Examined(known.id, known.plain_bytes, known.sealed_bytes, parts)
 
     async def top_up(
         self,
@@ -178,6 +190,18 @@ def _arrange(data: list[bytes], known: Mapping[bytes, tuple[int, int]]) -> tuple
                 payload += piece
             outcomes.append(Stored(placed[digest]))
     return bytes(payload), outcomes
+
+
+def _described(parts: Sequence[SourcePart], outcomes: Sequence[PartOutcome]) -> tuple[ExaminedPart, ...]:
+    """What a real shard's table says: of equal parts the first."""
+    table: dict[StoredPart, SourcePart] = {}
+    for part, outcome in zip(parts, outcomes, strict=True):
+        if isinstance(outcome, Stored):
+            table.setdefault(outcome.part, part)
+    return tuple(
+        ExaminedPart(part.inode, part.block, part.block_bytes, stored.digest, stored.offset, stored.length)
+        for stored, part in table.items()
+    )
 
 
 def _write(target: TargetPart, data: bytes) -> None:
