@@ -182,6 +182,8 @@ class MountOptions:
     """What ``-o`` says. ``kernel`` holds the words handed to the kernel unchanged (``nosuid``, ``noatime``...)."""
 
     read_only: bool = False
+    take_over: bool = False
+    """Become the writer also when another machine is."""
     allow_other: bool = False
     writeback_cache: bool = True
     nonempty: bool = False
@@ -208,6 +210,7 @@ class MountOptions:
 _SWITCHES: dict[str, tuple[str, bool]] = {
     "ro": ("read_only", True),
     "rw": ("read_only", False),
+    "take_over": ("take_over", True),
     "allow_other": ("allow_other", True),
     "writeback": ("writeback_cache", True),
     "nowriteback": ("writeback_cache", False),

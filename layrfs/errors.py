@@ -47,6 +47,14 @@ class StateInUse(OwnerError):
     """Another process holds this volume, host directory or port."""
 
 
+class VolumeHeld(OwnerError):
+    """Another machine writes to the volume."""
+
+
+class Superseded(OwnerError):
+    """Another machine has written to the volume since: what this one would publish must not replace that."""
+
+
 class NotRunning(OwnerError):
     """Needs a running drive, and none answers."""
 

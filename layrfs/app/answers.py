@@ -163,7 +163,7 @@ class Answers:
             version=layrfs.__version__,
             pid=os.getpid(),
             uptime_seconds=int(time.monotonic() - self._started),
-            read_only=self._options.read_only,
+            read_only=self._filesystem.is_read_only,
             files=self._tree.inode_count - 1,
             file_bytes=self._database.value("SELECT coalesce(sum(plain_bytes), 0) FROM shard") + stats.dirty_bytes,
             cached_bytes=stats.cached_bytes,

@@ -9,32 +9,39 @@ and database closed. What is not on hosts by then is uploaded after the next mou
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import itertools
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Set
 
 import trio
 
 from layrfs.app.answers import Answers
+from layrfs.app.arriving import PATIENCE_SECONDS, Arrival, last_writer_is
 from layrfs.app.classic import Classic, NameChanged
+from layrfs.app.handing_over import claim, release
+from layrfs.app.host_watch import HostWatch, remembered_hosts
+from layrfs.app.leasing import Conduct, Tenure
 from layrfs.app.losses import Losses
 from layrfs.app.membership import Membership
 from layrfs.app.publishing import Publisher
+from layrfs.app.restoring import restore_segments, transfers_alone
 from layrfs.app.roots import Roots
 from layrfs.app.snapshot_commands import SnapshotCommands
 from layrfs.app.snapshots import Snapshots
 from layrfs.app.space import SpaceGauge, default_cache_bytes
+from layrfs.app.state_directory import check_database_is_there, check_volume, locked
 from layrfs.app.syncing import Syncer
 from layrfs.config import MountOptions, Paths
 from layrfs.control.server import ControlServer
 from layrfs.crypto.identity import NodeIdentity
 from layrfs.crypto.keys import VolumeKeys
-from layrfs.errors import CorruptFile, FileTooLarge, LayrError, StateInUse, Unreachable
+from layrfs.errors import (
+    FileTooLarge,
+    Unreachable,
+)
 from layrfs.ids import InodeNumber, NodeId, PieceId, ShardId
-from layrfs.model.records import RECORD_LIMIT_BYTES, NodeRecord
+from layrfs.model.history import History
 from layrfs.network.links import HostLinks
 from layrfs.pipeline.jobs import WorkerKeys
 from layrfs.pipeline.pool import WorkerPool
@@ -43,7 +50,6 @@ from layrfs.storage.changes import lose_unsent
 from layrfs.storage.content import Catalog
 from layrfs.storage.database import Database
 from layrfs.storage.keyring import load_or_create_identity
-from layrfs.storage.soundness import damaged
 from layrfs.storage.tree import Tree
 from layrfs.vfs.contents import Contents
 from layrfs.vfs.filesystem import Filesystem
@@ -51,15 +57,8 @@ from layrfs.vfs.inodes import Inodes
 from layrfs.vfs.namespace import Namespace
 from layrfs.vfs.policies import Policies
 from layrfs.vfs.xattrs import VirtualAttributes
-from layrfs.wire.codec import decode_untrusted
 
 _log = logging.getLogger(__name__)
-
-HOSTS_SECONDS = 1.0
-"""How often we look whether hosts have come."""
-
-EXPLORE_TICKS = 3
-"""Every so many looks the network is searched, while shards have too few copies."""
 
 NETWORK_SECONDS = 40.0
 """For the embedded network's first start, or a seed's first answer."""
@@ -70,16 +69,20 @@ LARGEST_ATTRIBUTE_BYTES = 65536
 class Drive:
     """One volume in use; ``run`` once."""
 
-    def __init__(self, *, paths: Paths, volume: str, keys: VolumeKeys, options: MountOptions) -> None:
+    def __init__(
+        self, *, paths: Paths, volume: str, keys: VolumeKeys, options: MountOptions, say: Callable[[str], None]
+    ) -> None:
+        """``say`` tells the person who mounts, in a sentence, what was done without being asked for."""
         self.paths = paths
         self.volume = volume
         self.keys = keys
         self.options = options
+        self._say = say
 
     async def run(self, mountpoint: str | None, ready: Callable[[], None]) -> None:
         """Until unmounted, told to stop, or SIGTERM or SIGINT; without a mountpoint only the control socket answers.
 
-        Raises ``StateInUse``, ``CorruptFile``, ``NewerFormat``, ``LocalError``.
+        Raises ``StateInUse``, ``VolumeHeld``, ``Unavailable``, ``CorruptFile``, ``NewerFormat``, ``LocalError``.
         """
         paths, volume = self.paths, self.volume
         with locked(paths.volume_dir(volume)):
@@ -88,21 +91,58 @@ class Drive:
             with Database(paths.database(volume)) as database:
                 check_volume(database, self.keys, paths.database(volume))
                 catalog = Catalog(database)
-                membership = Membership(paths, identity, self.options.listen, _remembered_hosts(catalog))
+                membership = Membership(paths, identity, self.options.listen, remembered_hosts(catalog))
                 async with trio.open_nursery() as nursery:
                     await nursery.start(membership.run)
                     network_id = await _network_id(membership)
                     keys = WorkerKeys.of(self.keys, identity.private, network_id)
-                    parts = _Parts(self, keys, membership, database, catalog)
-                    await _run(parts, mountpoint, ready)
+                    with contextlib.closing(HostLinks(identity, network_id)) as links:
+                        roots = Roots(links, membership, self.keys.volume_id)
+                        conduct, must_claim = await self._begin(keys, membership, database, roots)
+                        parts = _Parts(self, keys, membership, database, catalog, roots, conduct)
+                        if must_claim:
+                            await claim(parts.publisher, volume)
+                        await _run(parts, mountpoint, ready)
                     nursery.cancel_scope.cancel()
+
+    async def _begin(
+        self, worker_keys: WorkerKeys, membership: Membership, database: Database, roots: Roots
+    ) -> tuple[Conduct, bool]:
+        """What this mount may do, when what is here is the newest version; and whether it has to be claimed."""
+        device = NodeIdentity.from_private(worker_keys.node_private).node_id
+        if self.options.read_only:
+            return ("finish" if last_writer_is(device, database) else "watch"), False
+
+        async def restore(history: History, directory: str) -> str:
+            async with transfers_alone(worker_keys, membership, workers=self.options.workers) as transfers:
+                return await restore_segments(history.segments, self.keys, transfers, directory)
+
+        arrival = Arrival(
+            paths=self.paths,
+            volume=self.volume,
+            keys=self.keys,
+            device=device,
+            database=database,
+            roots=roots,
+            restore=restore,
+            say=self._say,
+        )
+        patience = 0.0 if membership.is_embedded else PATIENCE_SECONDS
+        return "write", await arrival.arrive(take_over=self.options.take_over, patience_seconds=patience)
 
 
 class _Parts:
     """Every long-lived object of a drive, built in order; each gets what it needs and nothing is attached later."""
 
     def __init__(
-        self, drive: Drive, worker_keys: WorkerKeys, membership: Membership, database: Database, catalog: Catalog
+        self,
+        drive: Drive,
+        worker_keys: WorkerKeys,
+        membership: Membership,
+        database: Database,
+        catalog: Catalog,
+        roots: Roots,
+        conduct: Conduct,
     ) -> None:
         paths, volume, options, keys = drive.paths, drive.volume, drive.options, drive.keys
         self.volume, self.options, self.membership = volume, options, membership
@@ -116,7 +156,6 @@ class _Parts:
             on_bad_piece=self._bad_piece,
             own_node=identity.node_id,
         )
-        self.links = HostLinks(identity, worker_keys.network_id)
         cache_bytes = options.cache_bytes or default_cache_bytes(paths.cache_dir(volume))
         socket = paths.control_socket(volume)
         control: VirtualAttributes = {b"user.layrfs.control": lambda _inode: os.fsencode(socket)}
@@ -129,13 +168,16 @@ class _Parts:
             cache_bytes=cache_bytes,
             virtual_attributes=control,
         )
+        tenure = Tenure(device=identity.node_id, name=os.uname().nodename, keys=keys, roots=roots, conduct=conduct)
+        self.superseded = trio.Event()
         self.publisher = Publisher(
             database=database,
             transfers=self.transfers,
-            roots=Roots(self.links, membership, keys.volume_id),
+            roots=roots,
             keys=keys,
             directory=paths.history_dir(volume),
-            device=os.uname().nodename,
+            tenure=tenure,
+            on_superseded=self._superseded,
             in_use=self.snapshots.in_use,
         )
         tree = Tree(database)
@@ -166,6 +208,7 @@ class _Parts:
                 b"user.layrfs.manifest": self._manifest_attribute,
                 **control,
             },
+            read_only=options.read_only,
             fsync_further=syncer.fsync if options.fsync_network else None,
         )
         self.namespace = Namespace(self.filesystem, self.snapshots)
@@ -195,7 +238,24 @@ class _Parts:
                 database=database, publisher=self.publisher, syncer=syncer, read_only=options.read_only
             ),
         )
+        self.watch = HostWatch(
+            catalog,
+            membership,
+            remember=tenure.publishes,
+            appeared=self._hosts_appeared,
+            needs_more=lambda: self.contents.stats().degraded_shards > 0,
+        )
         self.socket = socket
+
+    def _hosts_appeared(self, hosts: Set[NodeId]) -> None:
+        self.transfers.forgive(hosts)
+        self.contents.hosts_appeared()
+        self.publisher.hosts_appeared()
+
+    def _superseded(self, reason: str) -> None:
+        """Another machine writes: what is only here stays here."""
+        self.contents.stop_uploads(reason)
+        self.superseded.set()
 
     def _bad_piece(self, shard: ShardId, piece: PieceId, host: NodeId, kind: str) -> None:
         """A host did not deliver. Silence may pass; what is wrong or gone is gone, and gets replaced."""
@@ -225,17 +285,18 @@ async def _network_id(membership: Membership) -> bytes:
 
 
 async def _run(parts: _Parts, mountpoint: str | None, ready: Callable[[], None]) -> None:
-    watch = _HostWatch(parts)
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(parts.transfers.run)
             await nursery.start(parts.contents.run)
-            lose_unsent(parts.database)
+            if not parts.options.read_only:
+                lose_unsent(parts.database)
             parts.filesystem.remove_orphans()
             nursery.start_soon(parts.database.run)
             await nursery.start(parts.snapshots.run)
             nursery.start_soon(parts.publisher.run)
-            nursery.start_soon(watch.run)
+            nursery.start_soon(parts.watch.run)
+            nursery.start_soon(_turn_read_only, parts, mountpoint)
             nursery.start_soon(_heed_signals, parts.answers.stopping)
             await nursery.start(
                 ControlServer(parts.socket, parts.answers.table(mountpoint or "", _forget_name(mountpoint))).run
@@ -244,24 +305,34 @@ async def _run(parts: _Parts, mountpoint: str | None, ready: Callable[[], None])
                 await _serve(parts, mountpoint, ready)
             finally:
                 with trio.CancelScope(shield=True):
-                    await _put_to_disk(parts, watch)
+                    await _put_to_disk(parts)
+                    await release(parts.publisher, parts.contents)
                 nursery.cancel_scope.cancel()
     finally:
-        try:
-            parts.contents.close()
-        finally:
-            parts.links.close()
+        parts.contents.close()
     _log.info("volume %s has ended in order", parts.volume)
 
 
-async def _put_to_disk(parts: _Parts, watch: _HostWatch) -> None:
+async def _put_to_disk(parts: _Parts) -> None:
     """Bytes and metadata; the bytes also when the metadata cannot be written: a repair finds them there."""
-    watch.look()
+    parts.watch.look()
     try:
         parts.filesystem.close()
     finally:
         await parts.contents.sync(None)
     await parts.database.sync()
+
+
+async def _turn_read_only(parts: _Parts, mountpoint: str | None) -> None:
+    """When another machine has taken over; what the kernel still holds comes here first, to be set aside, too."""
+    await parts.superseded.wait()
+    if mountpoint:
+        from layrfs.fuse.mounting import write_back
+
+        await write_back(mountpoint)
+    parts.filesystem.turn_read_only(parts.publisher.problem or "")
+    stats = parts.contents.stats()
+    _log.error("read-only now; %d blocks, %d bytes are on no host", stats.dirty_blocks, stats.dirty_bytes)
 
 
 async def _serve(parts: _Parts, mountpoint: str | None, ready: Callable[[], None]) -> None:
@@ -305,84 +376,3 @@ async def _heed_signals(stopping: trio.Event) -> None:
         async for number in signals:
             _log.info("%s: unmounting", signal.Signals(number).name)
             stopping.set()
-
-
-class _HostWatch:
-    """Who is there: remembered for the next run, and told to those who wait for hosts."""
-
-    def __init__(self, parts: _Parts) -> None:
-        self._parts = parts
-        self._known: set[NodeId] = set()
-        self._remembered = {node: _where(record) for node, record in _remembered_hosts(parts.catalog).items()}
-
-    def look(self) -> None:
-        """Plain code, at once."""
-        parts = self._parts
-        hosts = {record.node_id: record for record in parts.membership.known_hosts()}
-        for node, record in hosts.items():
-            if self._remembered.get(node) != _where(record):
-                self._remembered[node] = _where(record)
-                with contextlib.suppress(LayrError):  # what keeps the database from writing is said elsewhere
-                    parts.catalog.put_host_record(node, record.to_bytes())
-        if appeared := hosts.keys() - self._known:
-            parts.transfers.forgive(appeared)
-            parts.contents.hosts_appeared()
-        self._known = set(hosts)
-
-    async def run(self) -> None:
-        """Look every second; search the network while shards wait for copies."""
-        for ticks in itertools.count():
-            self.look()
-            if ticks % EXPLORE_TICKS == 0 and self._parts.contents.stats().degraded_shards:
-                await self._parts.membership.explore()
-            await trio.sleep(HOSTS_SECONDS)
-
-
-def _where(record: NodeRecord) -> tuple[str, int, int]:
-    return record.host, record.udp_port, record.tcp_port
-
-
-def _remembered_hosts(catalog: Catalog) -> dict[NodeId, NodeRecord]:
-    """Records from earlier runs, expired or not."""
-    return {
-        node: decode_untrusted(NodeRecord, record, limit=RECORD_LIMIT_BYTES)
-        for node, record in catalog.host_records().items()
-    }
-
-
-@contextlib.contextmanager
-def locked(directory: str) -> Iterator[None]:
-    """One process for a volume; the lock goes with the process, however that ends."""
-    descriptor = os.open(os.path.join(directory, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise StateInUse(f"another process is using the volume in {directory}") from None
-    finally:
-        os.close(descriptor)
-
-
-def check_database_is_there(paths: Paths, volume: str) -> None:
-    """A new volume has no database yet; one that has left anything else here has lost it. Raises ``CorruptFile``."""
-    path = paths.database(volume)
-    if os.path.exists(path):
-        return
-    left = [name for name in os.listdir(paths.volume_dir(volume)) if name.startswith(os.path.basename(path))]
-    kept = [name for name in (paths.cache_dir(volume), paths.history_dir(volume)) if has_entries(name)]
-    if left or kept:
-        raise damaged(path, "it is missing")
-
-
-def has_entries(directory: str) -> bool:
-    """Whether there is anything in a directory."""
-    return os.path.isdir(directory) and bool(os.listdir(directory))
-
-
-def check_volume(database: Database, keys: VolumeKeys, path: str) -> None:
-    """The database is this volume's. Raises ``CorruptFile``."""
-    found = database.value("SELECT value FROM volume WHERE name = 'id'")
-    if found is None:
-        database.write("INSERT INTO volume VALUES('id', ?)", (keys.volume_id,))
-    elif found != keys.volume_id:
-        raise CorruptFile(f"{path} belongs to another volume than the key beside it")

@@ -100,6 +100,11 @@ class Membership:
             await self._node.look_up(secrets.token_bytes(NODE_ID_BYTES))
 
     @property
+    def is_embedded(self) -> bool:
+        """Whether the hosts are those that this drive runs itself."""
+        return self._config.embedded
+
+    @property
     def problem(self) -> str | None:
         """Why no host is reached, in a sentence."""
         return None if self._node is None else self._node.problem

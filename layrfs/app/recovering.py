@@ -7,6 +7,7 @@ Invariant: the volume's database appears under its name complete and checked, or
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
@@ -15,23 +16,25 @@ from collections.abc import Awaitable, Callable
 import msgspec
 import trio
 
-from layrfs.app.drive import has_entries, locked
+from layrfs.app.arriving import observed_seconds
+from layrfs.app.leasing import history_of
 from layrfs.app.membership import Membership
 from layrfs.app.publishing import mark_prepared, mark_published
 from layrfs.app.rescuing import NOTHING_RESCUED, Rescued
-from layrfs.app.restoring import restore_segments
+from layrfs.app.restoring import restore_segments, transfers_alone
 from layrfs.app.roots import Roots
+from layrfs.app.state_directory import has_entries, locked
 from layrfs.config import MountOptions, Paths
 from layrfs.crypto.keys import VolumeKeys
-from layrfs.crypto.root_body import open_root_body
 from layrfs.errors import BadMessage, CorruptFile, NotFound, Unavailable
+from layrfs.ids import NodeId
 from layrfs.model.history import History
 from layrfs.model.root_record import RootRecord
 from layrfs.network.links import HostLinks
 from layrfs.pipeline.jobs import WorkerKeys
-from layrfs.pipeline.pool import WorkerPool
 from layrfs.pipeline.pooled import PooledTransfers
 from layrfs.pipeline.transfers import Transfers
+from layrfs.policy.leasing import held_until_ms
 from layrfs.storage.cache_files import failed
 from layrfs.storage.changes import count_unsent, settle
 from layrfs.storage.database import Database
@@ -49,7 +52,10 @@ Say = Callable[[str], None]
 
 
 class Recovered(msgspec.Struct, frozen=True):
-    """What came back. ``lost`` files have parts that never reached a host, ``older`` ones are as they were before."""
+    """What came back. ``lost`` files have parts that never reached a host, ``older`` ones are as they were before.
+
+    ``held_until_ms``: until when, by our clock, the machine that wrote it may still be writing; 0: it has stopped.
+    """
 
     version: int
     device: str
@@ -58,6 +64,7 @@ class Recovered(msgspec.Struct, frozen=True):
     lost: int
     older: int
     rescued: Rescued = NOTHING_RESCUED
+    held_until_ms: int = 0
 
 
 class Reach(msgspec.Struct, frozen=True):
@@ -66,6 +73,7 @@ class Reach(msgspec.Struct, frozen=True):
     paths: Paths
     volume: str
     keys: VolumeKeys
+    device: NodeId
     membership: Membership
     links: HostLinks
     transfers: PooledTransfers
@@ -90,9 +98,11 @@ async def by_record(reach: Reach) -> Recovered:
     record = await _newest(reach.roots)
     reach.say(f"version {record.version} of the volume was found")
     try:
-        return await restore_record(reach.paths, reach.volume, reach.keys, reach.transfers, record)
+        recovered = await restore_record(reach.paths, reach.volume, reach.keys, reach.transfers, record)
     except (Unavailable, CorruptFile, BadMessage) as error:
         raise type(error)(f"{error} {SCAN_HINT}") from error
+    until_ms = held_until_ms(history_of(record, reach.keys).lease, reach.device, int(time.time() * 1000))
+    return msgspec.structs.replace(recovered, held_until_ms=until_ms or 0)
 
 
 async def recover(paths: Paths, volume: str, keys: VolumeKeys, say: Say, way: Way = by_record) -> Recovered:
@@ -134,19 +144,12 @@ async def _recover(paths: Paths, volume: str, keys: VolumeKeys, say: Say, way: W
             network_id = await membership.network_id()
         if patience.cancelled_caught:
             raise Unavailable("The network cannot be reached; check the seeds.")
-        transfers = PooledTransfers(
-            WorkerPool(WorkerKeys.of(keys, identity.private, network_id), workers=MountOptions().workers),
-            membership,
-            find_content=lambda _digests: {},
-            on_bad_piece=lambda *_what: None,
-            own_node=identity.node_id,
-        )
-        await nursery.start(transfers.run)
+        worker_keys = WorkerKeys.of(keys, identity.private, network_id)
         links = HostLinks(identity, network_id)
-        try:
-            recovered = await way(Reach(paths, volume, keys, membership, links, transfers, say))
-        finally:
-            links.close()
+        with contextlib.closing(links):
+            async with transfers_alone(worker_keys, membership, workers=MountOptions().workers) as transfers:
+                reach = Reach(paths, volume, keys, identity.node_id, membership, links, transfers, say)
+                recovered = await way(reach)
         nursery.cancel_scope.cancel()
     return recovered
 
@@ -174,7 +177,7 @@ async def restore_record(
     paths: Paths, volume: str, keys: VolumeKeys, transfers: Transfers, record: RootRecord
 ) -> Recovered:
     """The volume as of one record. Raises what `recover` does."""
-    history = History.from_bytes(open_root_body(keys.content, keys.volume_id, record.version, record.body))
+    history = history_of(record, keys)
     directory = os.path.join(paths.volume_dir(volume), "recovering")
     shutil.rmtree(directory, ignore_errors=True)
     os.makedirs(directory, mode=0o700)
@@ -193,5 +196,6 @@ def _settled(path: str, history: History, record: RootRecord) -> Recovered:
         marks = Journal(database)
         mark_prepared(marks, history, record)
         mark_published(marks, record)
+        observed_seconds(marks, record)  # from now on we see whether its writer lives
         files: int = database.value("SELECT count(*) FROM inode WHERE nlink > 0 AND number > 1")
     return Recovered(record.version, history.device, history.time_ms, files, lost, older)

@@ -7,18 +7,40 @@ snapshot is looked at and thrown away. Invariant: the file appears complete and 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 
 import trio
 
+from layrfs.crypto.identity import NodeIdentity
 from layrfs.crypto.keys import VolumeKeys
 from layrfs.errors import CorruptFile
 from layrfs.model.history import Segment
 from layrfs.pipeline import manifests
+from layrfs.pipeline.finding import HostFinder
+from layrfs.pipeline.jobs import WorkerKeys
+from layrfs.pipeline.pool import WorkerPool
+from layrfs.pipeline.pooled import PooledTransfers
 from layrfs.pipeline.transfers import Downloads
 from layrfs.storage.changes import read_blob, restore
 from layrfs.storage.database import Database
+
+
+@asynccontextmanager
+async def transfers_alone(keys: WorkerKeys, finder: HostFinder, *, workers: int) -> AsyncIterator[PooledTransfers]:
+    """Workers for as long as the block lasts, for who has no volume to use them with yet."""
+    transfers = PooledTransfers(
+        WorkerPool(keys, workers=workers),
+        finder,
+        find_content=lambda _digests: {},
+        on_bad_piece=lambda *_what: None,
+        own_node=NodeIdentity.from_private(keys.node_private).node_id,
+    )
+    async with trio.open_nursery() as nursery:
+        await nursery.start(transfers.run)
+        yield transfers
+        nursery.cancel_scope.cancel()
 
 
 async def restore_segments(segments: Sequence[Segment], keys: VolumeKeys, transfers: Downloads, directory: str) -> str:

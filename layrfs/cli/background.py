@@ -43,6 +43,10 @@ class ReadyChannel:
             raise LocalError("nobody is there to give the passphrase")
         return str(json.loads(answer))
 
+    def say(self, sentence: str) -> None:
+        """Something the person who mounts has to know; it is in the log as well."""
+        self._send({"say": sentence})
+
     def ready(self) -> None:
         """All is up; the parent may go."""
         self._send({"ready": True})
@@ -128,6 +132,8 @@ def _await_ready(channel: socket.socket, ask: Callable[[], str], log: _LogSince)
         match message:
             case {"ready": True}:
                 return
+            case {"say": str(sentence)}:
+                sys.stderr.write(f"layrfs: {printable(sentence)}\n")
             case {"ask": "passphrase"}:
                 channel.sendall(json.dumps(ask()).encode() + b"\n")
             case {"error": {"kind": str(kind), "message": str(text)}}:

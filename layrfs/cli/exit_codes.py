@@ -17,6 +17,7 @@ code  meaning
   11  too few hosts can be reached, or they failed us; trying again later may help
   12  no such file, or it exists already, or it may not be touched
   13  a requirement is missing and was not installed (``mount.py``)
+  14  another machine writes to the volume, or has taken it over
   70  an error inside LayrFS, please report it (``LAYRFS_DEBUG=1`` shows where)
  130  interrupted with Ctrl-C
  141  whoever read our output went away
@@ -41,6 +42,7 @@ NO_SPACE = 10
 NETWORK = 11
 FILE = 12
 REQUIREMENT = 13
+HELD = 14
 INTERNAL = 70
 INTERRUPTED = 130
 BROKEN_PIPE = 141
@@ -58,6 +60,8 @@ _OF_ERROR: dict[type[errors.LayrError], int] = {
     errors.NewerFormat: UNREADABLE,
     errors.BadMessage: UNREADABLE,
     errors.StateInUse: IN_USE,
+    errors.VolumeHeld: HELD,
+    errors.Superseded: HELD,
     errors.NoSpace: NO_SPACE,
     errors.RemoteError: NETWORK,
     errors.FileError: FILE,

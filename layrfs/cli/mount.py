@@ -29,6 +29,7 @@ options (-o, comma-separated):
   workers=2             processes that compress, encrypt and talk to hosts
   listen=0.0.0.0:0      address other nodes reach this one at [any port]
   ro                    read only
+  take_over             write here although another machine does; it turns read-only
   allow_other           other users of this machine may look in (their permission bits count)
   nowriteback, nonempty
   home=DIR              state directory, for fstab [$LAYRFS_HOME, or the XDG directories]
@@ -52,6 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-f", "--foreground", action="store_true", help="stay in the foreground, log to the terminal")
     parser.add_argument("-r", "--read-only", action="store_true", help="the same as -o ro")
     parser.add_argument("-w", "--read-write", action="store_true", help="the same as -o rw")
+    parser.add_argument("--take-over", action="store_true", help="the same as -o take_over")
     parser.add_argument("-v", "--verbose", action="store_true", help="say where it is mounted even without a terminal")
     parser.add_argument("-s", "--sloppy", action="store_true", help="ignore unknown options")
     parser.add_argument("-n", "--no-mtab", action="store_true", help="accepted; there is no mtab any more")
@@ -78,13 +80,14 @@ def request_from(found: argparse.Namespace) -> MountRequest:
         raise UsageError(f"too many arguments: {' '.join(places[most:])} (mount.layrfs --help explains)")
     mountpoint = None if found.no_mount else places[-1]
     device = places[0] if len(places) > 1 or found.no_mount else None
-    text = ",".join([*found.options, *(["ro"] if found.read_only else []), *(["rw"] if found.read_write else [])])
+    switches = {"ro": found.read_only, "rw": found.read_write, "take_over": found.take_over}
+    text = ",".join([*found.options, *(name for name, chosen in switches.items() if chosen)])
     named = (None if device in _NO_DEVICE else device) or option_value(text, "volume")
     return MountRequest(
         volume=valid_volume_name(named or os.environ.get("LAYRFS_VOLUME") or DEFAULT_VOLUME),
         volume_named=named is not None,
         mountpoint=mountpoint,
-        options=_options(text, sloppy=found.sloppy),
+        options=_checked(_options(text, sloppy=found.sloppy)),
         option_text=text,
         passfile=_absolute(found.passfile or option_value(text, "passfile")),
         home=option_value(text, "home"),
@@ -218,6 +221,12 @@ def _options(text: str, *, sloppy: bool) -> MountOptions:
             continue
         known.append(word)
     return MountOptions.parse(",".join(known))
+
+
+def _checked(options: MountOptions) -> MountOptions:
+    if options.read_only and options.take_over:
+        raise UsageError("ro and take_over contradict each other: a read-only mount takes nothing over")
+    return options
 
 
 def _agrees(question: str) -> bool:

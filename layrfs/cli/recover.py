@@ -66,6 +66,10 @@ def run(arguments: argparse.Namespace) -> int:
         say(f"{shown_count(rescued.files, 'file')} without a name: see {rescued.directory}/ in the volume")
     if rescued.lost_shards:
         say(f"{shown_count(rescued.lost_shards, 'shard')} of contents could not be fetched; another scan may do better")
+    if recovered.held_until_ms:
+        free_at = time.strftime("%H:%M", time.localtime(recovered.held_until_ms / 1000 + 60))
+        writer = recovered.device or "Another machine"
+        say(f"{writer} may still write to it: mount with -o ro, with --take-over, or after {free_at} if it has ended")
     say(f"Volume {volume} is ready: mount.layrfs {volume} MOUNTPOINT")
     return 0
 

@@ -32,7 +32,8 @@ def serve(request: MountRequest) -> int:
     ready = _ready_in_terminal(request) if channel is None else channel.ready
     try:
         keys = keyring.load_volume_key(paths.volume_key(request.volume), ask)
-        drive = Drive(paths=paths, volume=request.volume, keys=keys, options=request.options)
+        say = _say_nothing_more if channel is None else channel.say
+        drive = Drive(paths=paths, volume=request.volume, keys=keys, options=request.options, say=say)
         trio.run(drive.run, request.mountpoint, ready)
     except (Exception, KeyboardInterrupt) as error:
         reason = _as_layr_error(innermost(error))
@@ -40,6 +41,10 @@ def serve(request: MountRequest) -> int:
             channel.failed(reason)
         raise reason from error
     return 0
+
+
+def _say_nothing_more(_sentence: str) -> None:
+    """In a terminal the log is read at once."""
 
 
 def _ready_in_terminal(request: MountRequest) -> Callable[[], None]:

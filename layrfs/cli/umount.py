@@ -12,7 +12,7 @@ from layrfs.cli.mountpoint import is_stale, mount_at, unmount, users_of
 from layrfs.cli.rendering import say
 from layrfs.cli.sync import flush_kernel, sync_all
 from layrfs.control.client import ControlClient
-from layrfs.errors import BadMountpoint, LocalError, NotRunning, RemoteError, Unavailable
+from layrfs.errors import BadMountpoint, LocalError, NotRunning, RemoteError, Superseded, Unavailable
 
 _MOST_NAMED = 5
 
@@ -60,6 +60,8 @@ def _upload_everything(client: ControlClient, directory: str) -> bool:
         sys.stderr.write(f"layrfs umount: {error}\n")  # staying mounted would not bring it back
     try:
         sync_all(client, "uploading")
+    except Superseded as error:
+        sys.stderr.write(f"layrfs umount: {error}\n")  # staying mounted would not bring it there
     except RemoteError as error:
         raise Unavailable(
             f"{directory} stays mounted: not everything is on hosts yet ({error}); it is safe on this disk, and "

@@ -39,6 +39,7 @@ ERRNOS: dict[type[errors.LayrError], int] = {
     errors.ReadOnly: errno.EROFS,
     errors.NoSpace: errno.ENOSPC,
     errors.CorruptFile: errno.EIO,
+    errors.Superseded: errno.EROFS,
     errors.OwnerError: errno.EINVAL,
     errors.LocalError: errno.EIO,
     errors.RemoteError: errno.EIO,

@@ -134,11 +134,16 @@ async def _stop(mountpoint: str, answering: trio.CancelScope, ended: trio.Event)
     """Have the kernel write back what it holds, stop accepting requests, give those in flight a last chance."""
     if ended.is_set():
         return
-    with trio.move_on_after(STOP_SECONDS):
-        await trio.run_process(["sync", "-f", "--", mountpoint], check=False, capture_stderr=True)
+    await write_back(mountpoint)
     pyfuse3.terminate()
     answering.deadline = trio.current_time() + STOP_SECONDS
     await ended.wait()
+
+
+async def write_back(mountpoint: str) -> None:
+    """Have the kernel hand over what was written and it still holds, while requests are answered."""
+    with trio.move_on_after(STOP_SECONDS):
+        await trio.run_process(["sync", "-f", "--", mountpoint], check=False, capture_stderr=True)
 
 
 def _device_of(mountpoint: str) -> str | None:

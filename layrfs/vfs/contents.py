@@ -231,6 +231,10 @@ class Contents:
         self._fetcher.hosts_appeared()
         self.pins.look_again()
 
+    def stop_uploads(self, reason: str) -> None:
+        """What is on no host stays here from now on: nobody would learn where it is. ``reason`` is a sentence."""
+        self._writeback.stop(reason)
+
     def piece_lost(self, shard: ShardId, piece: PieceId) -> None:
         """A host has proven not to have a piece any more: another will get it."""
         number = None if self._follows else self._shelf.catalog.drop_piece(shard, piece)

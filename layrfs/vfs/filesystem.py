@@ -99,6 +99,11 @@ class Filesystem:
             for orphan in self._tree.orphans():
                 self._delete(orphan)
 
+    @property
+    def is_read_only(self) -> bool:
+        """Whether nothing can be changed any more, from the beginning or since ``turn_read_only``."""
+        return self._read_only is not None
+
     def turn_read_only(self, reason: str) -> None:
         """From now on whatever would change the volume raises ``ReadOnly`` with this sentence; reads go on."""
         self._read_only = reason

@@ -19,7 +19,7 @@ from contextlib import aclosing
 import trio
 
 from layrfs.crashpoints import reached
-from layrfs.errors import CorruptFile, LayrError, LocalError
+from layrfs.errors import CorruptFile, LayrError, LocalError, Superseded
 from layrfs.ids import BlockNumber, InodeNumber
 from layrfs.model.redundancy import Redundancy
 from layrfs.model.sharding import MIN_BLOCK_BYTES
@@ -111,6 +111,7 @@ class Writeback:
         self._resumed = trio.Event()
         self._held: dict[InodeNumber, tuple[float, float]] = {}
         """Files that cannot be read: until when they are left alone, and for how long next time."""
+        self._stopped: str | None = None
         self.problem: str | None = None
         """Why nothing goes out at the moment, in a sentence."""
 
@@ -122,7 +123,7 @@ class Writeback:
             while True:
                 await self._until_resumed()
                 sweep = Sweep()
-                if self._shelf.ledger.dirty_blocks:
+                if self._shelf.ledger.dirty_blocks and self._stopped is None:
                     try:
                         await self._sweep(self._all_dirty(), sweep, hurry=False)
                     except CorruptFile as error:  # nothing can be sent any more; what is open can still be read
@@ -131,9 +132,14 @@ class Writeback:
                     await trio.sleep(SWEEP_SECONDS)  # what is closed meanwhile travels together
 
     async def flush(self, inodes: Sequence[InodeNumber] | None, progress: Progress | None) -> None:
-        """Return when every block that is dirty now (of some files, or all) is on hosts; tries for ever."""
+        """Return when every block that is dirty now (of some files, or all) is on hosts; tries for ever.
+
+        Raises ``Superseded`` when nothing goes out any more and something would have to.
+        """
         self.resume()
         while True:
+            if self._stopped is not None and self._shelf.ledger.dirty_blocks:
+                raise Superseded(self._stopped)
             await self._until_resumed()
             sweep = Sweep(progress)
             await self._sweep(self._all_dirty() if inodes is None else self._dirty_of(inodes), sweep, hurry=True)
@@ -150,6 +156,11 @@ class Writeback:
     def _tell(self, sweep: Sweep) -> None:
         if sweep.progress is not None:
             sweep.progress(sweep.sent_bytes, self._shelf.ledger.dirty_bytes)
+
+    def stop(self, reason: str) -> None:
+        """From now on what is dirty stays here, for the reason that this sentence says."""
+        self._stopped = reason
+        self.resume()
 
     def resume(self) -> None:
         """Something changed (hosts appeared, somebody waits): try at once."""

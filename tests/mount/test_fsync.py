@@ -68,7 +68,7 @@ def test_with_fsync_network_the_machine_may_burn_when_it_returns(
             assert first.state(path) == "safe", f"{name} has returned, its bytes are not on hosts"
         first.crash()
         shutil.rmtree(first.home)
-    second = Drive(str(tmp_path / "second"), seeds=hosts.seeds)
+    second = Drive(str(tmp_path / "second"), seeds=hosts.seeds, options=["take_over"])
     layrfs(second.home, "recover", "--phrase-file", str(tmp_path / "first" / "phrase"), *hosts.seeds)
     with second:
         for name in WAYS:

@@ -12,14 +12,15 @@ import pytest
 import trio
 
 from layrfs.app import publishing as publishing_module
-from layrfs.app.publishing import REPEAT_SECONDS, RETENTION_SECONDS, Publisher, Superseded
+from layrfs.app.leasing import Tenure
+from layrfs.app.publishing import REPEAT_SECONDS, RETENTION_SECONDS, Publisher
 from layrfs.app.recovering import restore_record
 from layrfs.app.restoring import restore_segments
 from layrfs.app.roots import Kept
 from layrfs.config import Paths
 from layrfs.crypto.keys import VolumeKeys
 from layrfs.crypto.root_body import open_root_body
-from layrfs.errors import AlreadyExists, LayrError, Unavailable, Unreachable
+from layrfs.errors import AlreadyExists, LayrError, Superseded, Unavailable, Unreachable
 from layrfs.ids import NodeId, PieceId, ShardId
 from layrfs.model.history import History
 from layrfs.model.notes import PieceNote
@@ -56,6 +57,11 @@ class Roots:
             raise Unreachable("no answer")
         return Kept(self.hosts, stale=False)
 
+    async def fetch(self) -> RootRecord | None:
+        if not self.hosts:
+            raise Unavailable("nobody answers")
+        return self.kept
+
 
 class Moves(FakeTransfers):
     """Remembers what was dropped, and has it no more."""
@@ -84,8 +90,9 @@ def publisher(
     database: Database, transfers: Moves, roots: Roots, directory: Path, now: Callable[[], float] = time.time
 ) -> Publisher:
     """One that has just started."""
+    tenure = Tenure(device=NodeId(bytes(20)), name="test", keys=KEYS, roots=roots, now=now)
     return Publisher(
-        database=database, transfers=transfers, roots=roots, keys=KEYS, directory=str(directory), device="test", now=now
+        database=database, transfers=transfers, roots=roots, keys=KEYS, directory=str(directory), tenure=tenure, now=now
     )
 
 

@@ -1,0 +1,41 @@
+"""The right to write changes hands: claimed at the start of a mount, given back at its end.
+
+Owns how much trouble each may make. Must not know records.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import trio
+
+from layrfs.app.publishing import Publisher
+from layrfs.errors import LayrError, RemoteError, Superseded, VolumeHeld
+from layrfs.vfs.contents import Contents
+
+_log = logging.getLogger(__name__)
+
+RELEASE_SECONDS = 2.0
+"""How long the end of a drive may take for telling hosts that another machine may write."""
+
+
+async def claim(publisher: Publisher, volume: str) -> None:
+    """Raises ``VolumeHeld`` when another machine was faster; hosts that are gone again are asked later."""
+    try:
+        await publisher.claim()
+    except Superseded as error:
+        sentence = f"another machine began to write to volume {volume} at the same moment; try again"
+        raise VolumeHeld(sentence) from error
+    except RemoteError as error:
+        _log.warning("hosts do not know yet that this machine writes: %s", error)
+
+
+async def release(publisher: Publisher, contents: Contents) -> None:
+    """Another machine may write from now on, unless something is only here: it would be set aside then."""
+    if contents.stats().dirty_blocks:
+        return
+    with trio.move_on_after(RELEASE_SECONDS):
+        try:
+            await publisher.release()
+        except LayrError as error:
+            _log.warning("hosts do not know that this machine has stopped writing: %s", error)

@@ -1,0 +1,121 @@
+"""Segments of the volume's history: pending changes, or all of the volume, made into a blob and sent to hosts.
+
+Owns the directory with the changesets of published segments, which the next ones are merged with; it may be emptied.
+Must not know root records. Invariant: a segment is answered only when all its shards are on hosts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+
+import trio
+
+from layrfs.durable import make_directory
+from layrfs.errors import LocalError
+from layrfs.model.history import METADATA_INODE, Kind, Segment
+from layrfs.model.notes import NO_BLOB, Purpose, blob_tag
+from layrfs.model.redundancy import Redundancy
+from layrfs.model.shard_format import MAX_PAYLOAD_BYTES
+from layrfs.model.shards import ShardRecord
+from layrfs.pipeline.transfers import SourcePart, Stored, Transfers
+from layrfs.policy.history import first_merged
+from layrfs.storage.cache_files import failed
+from layrfs.storage.changes import ChangeLog, Cut, combined, write_blob, write_checkpoint
+from layrfs.storage.database import Database
+
+METADATA_REDUNDANCY = Redundancy(1, 5)
+"""Small, and everything depends on it."""
+
+
+class SegmentMaker:
+    """Of one volume. Whoever calls sees to it that one segment is made at a time."""
+
+    def __init__(self, database: Database, transfers: Transfers, directory: str) -> None:
+        """Make the directory when it is missing. Raises ``LocalError``."""
+        self._database = database
+        self._changes = ChangeLog(database)
+        self._transfers = transfers
+        self._directory = directory
+        try:
+            make_directory(directory)
+        except OSError as error:
+            raise failed(error, directory) from error
+
+    async def checkpoint(self, version: int) -> tuple[Cut, Segment]:
+        """All of the volume as it was last committed; what was true then. Raises what uploading raises."""
+        copy, path = self._path("checkpoint"), self._path("blob")
+        try:
+            cut = await trio.to_thread.run_sync(write_checkpoint, self._database.path, copy)
+            return cut, await self._upload("checkpoint", version, path, copy, NO_BLOB)
+        finally:
+            for name in (copy, path):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(name)
+
+    async def merge(self, version: int, segments: Sequence[Segment]) -> tuple[Cut, Segment, list[Segment]]:
+        """The pending changes, with those of the last segments when these are not much larger.
+
+        What was true then, the segment, and the older ones it does not replace.
+        """
+        cut, (_last, changes) = self._changes.cut(), self._changes.pending()
+        start = next((at for at, one in enumerate(segments) if one.kind == "changes"), len(segments))
+        sizes = [self._size(segment.number) for segment in segments[start:]]
+        missing = max((at + 1 for at, size in enumerate(sizes) if size is None), default=0)
+        first = start + missing + first_merged([size or 0 for size in sizes[missing:]], len(changes))
+        merged = segments[first:]
+        own, path = self._path(str(version)), self._path("blob")
+        changes = await trio.to_thread.run_sync(self._combine, own, merged, changes)
+        try:
+            previous = segments[first - 1].tag if first else NO_BLOB
+            return cut, await self._upload("changes", version, path, changes, previous), list(segments[:first])
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+    def _combine(self, path: str, merged: Sequence[Segment], changes: bytes) -> bytes:
+        """One changeset of all, kept as a file for the next merge."""
+        try:
+            older = []
+            for segment in merged:
+                with open(self._path(str(segment.number)), "rb") as file:
+                    older.append(file.read())
+            together = combined([*older, changes])
+            with open(path, "wb") as file:
+                file.write(together)
+        except OSError as error:
+            raise failed(error, path) from error
+        return together
+
+    async def _upload(self, kind: Kind, number: int, path: str, source: str | bytes, previous: bytes) -> Segment:
+        """``previous``: the tag of the segment whose state the changes follow."""
+        blob_bytes = await trio.to_thread.run_sync(write_blob, path, kind, source)
+        shards: list[ShardRecord] = []
+        offsets = range(0, blob_bytes, MAX_PAYLOAD_BYTES)
+        for block, offset in enumerate(offsets):
+            length = min(MAX_PAYLOAD_BYTES, blob_bytes - offset)
+            part = SourcePart(METADATA_INODE, block, path, offset, length)
+            blob = blob_tag(shards[0].salt) if shards else NO_BLOB
+            purpose = Purpose(kind, number, block, len(offsets), blob, previous)
+            uploaded = await self._transfers.upload([part], METADATA_REDUNDANCY, purpose)
+            if uploaded.shard is None or not isinstance(uploaded.outcomes[0], Stored):
+                raise LocalError("A segment of metadata was taken for something else.")
+            shards.append(uploaded.shard)
+        return Segment(kind, number, blob_bytes, tuple(shards))
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self._directory, name)
+
+    def _size(self, number: int) -> int | None:
+        """Of the changeset kept for a segment; None when it is not here (the volume was recovered)."""
+        try:
+            return os.stat(self._path(str(number))).st_size
+        except FileNotFoundError:
+            return None
+
+    def forget(self, numbers: set[int]) -> None:
+        """Drop the changesets of segments that were merged into others. Blocks."""
+        for number in numbers:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path(str(number)))
