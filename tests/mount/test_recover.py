@@ -94,7 +94,10 @@ def test_what_a_volume_without_its_key_left_is_set_aside(hosts: HostNetwork, tmp
 
 def test_words_that_are_no_phrase_here_are_told_so(hosts: HostNetwork, tmp_path: Path) -> None:
     home, phrase = str(tmp_path / "home"), str(tmp_path / "phrase")
-    for words, sentence in (("abandon " * 23 + "art", "know no volume"), ("abandon " * 24, "do not fit together")):
+    for words, sentence in (
+        ("abandon " * 23 + "art", "recover --scan"),
+        ("abandon " * 24, "do not fit together"),
+    ):
         Path(phrase).write_text(words)
         said = layrfs(home, "recover", "--phrase-file", phrase, *hosts.seeds, check=False)
         assert said.returncode != 0

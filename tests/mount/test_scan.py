@@ -1,13 +1,25 @@
 """All that is left are pieces on hosts: no laptop, no root record, and in the end not even the metadata."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 from layrfs.crypto.keys import VolumeKeys
 from layrfs.ids import PieceId
 from layrfs.model.notes import Purpose, opened_untrusted
 from layrfs.storage.piece_file import HEAD_BYTES, PieceHead
-from tests.drive import Drive, HostNetwork, differences, layrfs, piece_files, run
+from tests.drive import (
+    Drive,
+    HostNetwork,
+    differences,
+    environment,
+    layrfs,
+    piece_files,
+    processes_of,
+    run,
+    wait_for,
+)
 from tests.trees import MIB, decorate_tree, source_tree, write_stream
 
 
@@ -28,6 +40,25 @@ def forget_roots(hosts: HostNetwork) -> None:
     assert records
     for path in records:
         path.unlink()
+
+
+def damage(hosts: HostNetwork, number: int) -> None:
+    """Every piece on a host's disk gets a wrong bit; their heads stay good."""
+    for path in piece_files(hosts.homes[number]):
+        data = bytearray(Path(path).read_bytes())
+        data[HEAD_BYTES + (len(data) - HEAD_BYTES) // 2] ^= 1
+        Path(path).write_bytes(data)
+
+
+def cut_short(directory: Path, phrase: str, hosts: HostNetwork) -> None:
+    """A scan that is killed as soon as it is at work."""
+    home = directory / "home"
+    command = [sys.executable, "-m", "layrfs.cli.main", "recover", "--scan", "--phrase-file", phrase, *hosts.seeds]
+    scan = subprocess.Popen(command, env=environment(str(home)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(lambda: bool(list(home.rglob("sightings.db"))), "the scan has begun", 60)
+    scan.kill()
+    scan.wait()
+    wait_for(lambda: not processes_of(str(home)), "its workers ended with it")
 
 
 def scanned(directory: Path, phrase: str, hosts: HostNetwork) -> tuple[Drive, str]:
@@ -54,16 +85,16 @@ def test_without_any_root_record_the_volume_comes_back(hosts: HostNetwork, tmp_p
         before = drive.status()["published_version"]
         drive.umount()
     forget_roots(hosts)
-    refused = layrfs(str(tmp_path / "other"), "recover", "--phrase-file", phrase, *hosts.seeds, check=False)
-    assert refused.returncode != 0
-    assert "layrfs recover --scan" in refused.stderr
+    damage(hosts, 2)
+    hosts.kill(3)
+    cut_short(tmp_path / "second", phrase, hosts)
     second, said = scanned(tmp_path / "second", phrase, hosts)
     assert "lost+found" not in said
     with second:
         assert differences(tree, os.path.join(second.path, "tree")) == ""
         Path(second.path, "new").write_text("written after")
         second.sync()
-        assert second.status()["problems"] == []
+        assert not [problem for problem in second.status()["problems"] if "pieces were wrong" not in problem]
         assert second.status()["published_version"] > before
         second.umount()
     third = Drive(str(tmp_path / "third"), seeds=hosts.seeds)
@@ -111,16 +142,16 @@ def test_of_metadata_whose_newest_part_is_gone_the_rest_is_used(hosts: HostNetwo
             Path(drive.path, f"old{number}").write_text("old")
         drive.sync()
         before = set(purposes(hosts, phrase))
-        while drive.status()["published_version"] < 1:
-            drive.sync()
         Path(drive.path, "new").write_bytes(b"newer than the list of files")
         drive.sync()
         drive.umount()
-    forget_roots(hosts)
     last = max(purpose.number for purpose in purposes(hosts, phrase).values())
     for path, purpose in purposes(hosts, phrase).items():
         if purpose.number == last and path not in before:
             os.unlink(path)
+    refused = layrfs(str(tmp_path / "other"), "recover", "--phrase-file", phrase, *hosts.seeds, check=False)
+    assert refused.returncode != 0
+    assert "layrfs recover --scan" in refused.stderr
     second, said = scanned(tmp_path / "second", phrase, hosts)
     with second:
         assert os.path.getsize(os.path.join(second.path, "large")) == 2 * MIB
@@ -128,3 +159,6 @@ def test_of_metadata_whose_newest_part_is_gone_the_rest_is_used(hosts: HostNetwo
         (lost,) = Path(second.path, "lost+found").iterdir()
         assert lost.read_bytes() == b"newer than the list of files"
         assert "1 file without a name" in said
+        second.sync()
+        assert second.status()["published_version"] > last + 1, "above the record whose segment is gone"
+        assert second.status()["problems"] == []
