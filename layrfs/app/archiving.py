@@ -1,7 +1,7 @@
 """What stays of the volume's past: versions are retained, pruned by the schedule, and what none needs goes from hosts.
 
-Owns when a shard of metadata is needed by nobody. Must not know how versions are made or looked at. Invariant: a shard
-that the newest version or any retained one needs is never retired.
+Owns when a segment is needed by nobody. Must not know how versions are made or looked at. Invariant: a segment that
+the newest version or any retained one needs is never retired.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class Archive:
 
     def retire(self, segments: Iterable[Segment], newest: History) -> None:
         """Have the pieces of segments dropped from hosts later, but for those that are still needed."""
-        needed = self._versions.shards() | {shard.id for segment in newest.segments for shard in segment.shards}
-        shards = [shard for segment in segments for shard in segment.shards if shard.id not in needed]
+        needed = self._versions.segment_numbers() | {segment.number for segment in newest.segments}
+        shards = [shard for segment in segments if segment.number not in needed for shard in segment.shards]
         self._changes.retire(((piece.id, piece.host) for shard in shards for piece in shard.pieces), int(self._now()))
 
 

@@ -6,13 +6,12 @@ segment has a row only while some version needs it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
 
 from layrfs.errors import CorruptFile
-from layrfs.ids import ShardId
 from layrfs.model.history import Segment
 from layrfs.model.shards import ShardRecord
 from layrfs.model.snapshot_names import time_name
@@ -74,33 +73,31 @@ class Versions:
             return []
         self._database.write_many("DELETE FROM version WHERE number = ?", ((number,) for number in numbers))
         needed = {segment for version in self.all() for segment in version.segments}
-        unneeded = [segment for segment in self.segments() if segment.number not in needed]
+        unneeded = [self._segment(number) for number in sorted(self.segment_numbers() - needed)]
         self._database.write_many("DELETE FROM segment WHERE number = ?", ((one.number,) for one in unneeded))
         return unneeded
 
-    def segments(self) -> Iterator[Segment]:
-        """Every segment that a retained version needs. Do not await while iterating."""
-        rows = self._database.rows("SELECT number, kind, blob_bytes, shards FROM segment ORDER BY number")
-        return (_segment(row) for row in rows)
+    def segment_numbers(self) -> set[int]:
+        """Which segments retained versions need."""
+        return {row[0] for row in self._database.rows("SELECT number FROM segment")}
+
+    def segments(self) -> list[Segment]:
+        """Every segment that a retained version needs."""
+        return [self._segment(number) for number in sorted(self.segment_numbers())]
 
     def segments_of(self, version: Version) -> tuple[Segment, ...]:
         """What a version is made of, in order. Raises ``CorruptFile``."""
-        found = {segment.number: segment for segment in self.segments()}
-        if not found.keys() >= set(version.segments):
-            raise CorruptFile(f"A part of version {version.number} is not in the database: it is damaged.")
-        return tuple(found[number] for number in version.segments)
+        return tuple(self._segment(number) for number in version.segments)
 
-    def shards(self) -> set[ShardId]:
-        """The shards of metadata that retained versions need."""
-        return {shard.id for segment in self.segments() for shard in segment.shards}
+    def _segment(self, number: int) -> Segment:
+        row = self._database.row("SELECT kind, number, blob_bytes, shards FROM segment WHERE number = ?", (number,))
+        if row is None:
+            raise CorruptFile(f"Segment {number} of the volume's past is not in the database: it is damaged.")
+        kind, number, blob_bytes, shards = row
+        return Segment(kind, number, blob_bytes, msgspec.msgpack.decode(shards, type=tuple[ShardRecord, ...]))
 
 
 def _version(row: Row) -> Version:
     number, time_ms, last_shard, unsent, name, segments = row
     decoded = msgspec.msgpack.decode(segments, type=tuple[int, ...])
     return Version(number, time_ms, last_shard, unsent, name, decoded)
-
-
-def _segment(row: Row) -> Segment:
-    number, kind, blob_bytes, shards = row
-    return Segment(kind, number, blob_bytes, msgspec.msgpack.decode(shards, type=tuple[ShardRecord, ...]))

@@ -31,6 +31,8 @@ from layrfs.model.status import (
     PathStatus,
     PinReport,
     ProgressReport,
+    Snapshot,
+    SnapshotList,
     Stored,
     SyncReport,
     VolumeStatus,
@@ -68,6 +70,9 @@ class FakeDrive:
             commands.NET_SHOW.bind(self.net_show),
             commands.NET_JOIN.bind(self.net_join),
             commands.NET_LEAVE.bind(self.net_show),
+            commands.SNAPSHOT_CREATE.bind(self.snapshot_create),
+            commands.SNAPSHOT_LIST.bind(self.snapshot_list),
+            commands.SNAPSHOT_DELETE.bind(self.snapshot_delete),
             commands.STOP.bind(self.stop),
         ]
 
@@ -112,6 +117,17 @@ class FakeDrive:
 
     async def pins(self, _request: Nothing, _progress: Progress) -> PinReport:
         return PinReport((b"/docs", b"/a\x1b[31m.txt"), 3 << 20, 1 << 20, 20 << 30)
+
+    async def snapshot_create(self, request: commands.CreateSnapshot, _progress: Progress) -> Snapshot:
+        """Two blocks were written meanwhile."""
+        return Snapshot(request.name or "2023-11-14T22-13-20Z", 7, 1_700_000_000_000, 2, kept=True)
+
+    async def snapshot_list(self, _request: Nothing, _progress: Progress) -> SnapshotList:
+        kept = Snapshot("a\x1b[31m name", 7, 1_700_000_000_000, 0, kept=True)
+        return SnapshotList((kept, Snapshot("2023-11-14T22-13-10Z", 6, 1_699_999_990_000, 1, kept=False)))
+
+    async def snapshot_delete(self, request: commands.DeleteSnapshot, _progress: Progress) -> Done:
+        raise NotFound(f"There is no snapshot {request.name}; `layrfs snapshot list` shows them.")
 
     async def list(self, request: commands.ListDirectory, _progress: Progress) -> ListPage:
         """One entry a page, so that paging is seen to work."""

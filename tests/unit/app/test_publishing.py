@@ -285,7 +285,7 @@ async def test_every_retained_version_can_be_restored_from_what_hosts_keep(
         restored = await restored_version(version, versions, transfers, tmp_path / "restored")
         assert restored in states
     assert await kept_by_hosts(roots, transfers, tmp_path / "other") == rows_of(database)
-    assert len(transfers.payloads) <= len(versions.shards()) + 10, "what nobody needs is not kept"
+    assert len(transfers.payloads) <= len(versions.segments()) + 10, "what nobody needs is not kept"
     database.close()
 
 

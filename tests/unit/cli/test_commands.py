@@ -65,6 +65,8 @@ def test_help_lists_every_command_and_each_explains_itself(shell: Shell) -> None
         ("needs the HOST:PORT", ["net", "join"]),
         ("only join", ["net", "show", "h:1"]),
         ("is no address", ["net", "join", "nonsense"]),
+        ("needs the name", ["snapshot", "delete"]),
+        ("takes no name", ["snapshot", "list", "x"]),
         ("is not a port", ["init", "--seed", "h:p"]),
         ("is no volume name", ["init", "--volume", "../x"]),
         ("is no policy", ["set", "/", "colour=blue"]),
@@ -247,6 +249,20 @@ def test_pin_lists_warns_of_what_is_larger_than_the_cache_and_waits(drive: Shell
     assert drive.succeeds("pin", "--list") == "/docs\n/a\\x1b[31m.txt\n3.0 MiB here, 1.0 MiB on the way\n"
     assert json.loads(drive.succeeds("pin", "--wait", "--json"))["missing_bytes"] == 1 << 20
     drive.succeeds("unpin", "/docs", "/other")
+
+
+def test_snapshots(drive: Shell) -> None:
+    assert drive.succeeds("snapshot", "create", "before") == (
+        ".snapshots/before\n2 blocks written meanwhile cannot be read in it\n"
+    )
+    whole, partly = drive.succeeds("snapshot", "list").splitlines()
+    assert whole.split()[-2:] == ["whole", "kept"]
+    assert "\x1b" not in whole
+    assert "1 block not on hosts then" in partly
+    assert [one["unsent_blocks"] for one in json.loads(drive.succeeds("snapshot", "list", "--json"))] == [0, 1]
+    missing = drive.run("snapshot", "delete", "never")
+    assert missing.returncode != 0
+    assert missing.stderr == "layrfs: There is no snapshot never; `layrfs snapshot list` shows them.\n"
 
 
 def test_list_goes_through_every_page_and_hides_nothing(drive: Shell) -> None:

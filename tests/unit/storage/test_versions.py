@@ -33,7 +33,8 @@ def test_versions_and_their_segments_come_back(tmp_path: Path) -> None:
         assert versions.find(3) == version(3, (1, 3))
         assert versions.find(4) is None
         assert versions.segments_of(version(3, (1, 3))) == (segment(1), segment(3))
-        assert versions.shards() == {segment(number).shards[0].id for number in (1, 2, 3)}
+        assert versions.segments() == [segment(1), segment(2), segment(3)]
+        assert versions.segment_numbers() == {1, 2, 3}
 
 
 def test_a_segment_goes_with_the_last_version_that_needs_it(tmp_path: Path) -> None:
@@ -44,7 +45,7 @@ def test_a_segment_goes_with_the_last_version_that_needs_it(tmp_path: Path) -> N
         assert versions.remove([]) == []
         assert versions.remove([2]) == [segment(2)]
         assert versions.remove([3, 9]) == [segment(1), segment(3)]
-        assert (versions.all(), list(versions.segments())) == ([], [])
+        assert (versions.all(), versions.segments()) == ([], [])
 
 
 def test_retaining_again_changes_nothing_but_a_name(tmp_path: Path) -> None:
