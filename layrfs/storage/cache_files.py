@@ -13,6 +13,7 @@ import ctypes
 import errno
 import os
 from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 from layrfs.durable import make_directory
 from layrfs.errors import FileTooLarge, LayrError, LocalError, NoSpace
@@ -30,6 +31,8 @@ _ZEROS = bytes(256 * 1024)
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 _libc.syncfs.argtypes = (ctypes.c_int,)
+
+_HEX_DIGITS = frozenset("0123456789abcdef")
 
 
 class CacheFile:
@@ -105,6 +108,13 @@ class CacheFile:
 
     def close(self) -> None:
         self._files.close(self)
+
+
+class FileFacts(NamedTuple):
+    """Where a cache file ends, and when it was last written (seconds)."""
+
+    size: int
+    changed: float
 
 
 class CacheFiles:
@@ -241,6 +251,12 @@ class CacheFiles:
         """The inodes with a file in a group."""
         return sorted(InodeNumber(int(name, 16)) for name in os.listdir(f"{self.directory}/{group:x}") if _is_hex(name))
 
+    def facts(self, group: int) -> dict[InodeNumber, FileFacts]:
+        """Of every file in a group; one look at the directory, where a question for each file would cost more."""
+        with os.scandir(f"{self.directory}/{group:x}") as entries:
+            found = ((entry.name, entry.stat(follow_symlinks=False)) for entry in entries if _is_hex(entry.name))
+            return {InodeNumber(int(name, 16)): FileFacts(fact.st_size, fact.st_mtime) for name, fact in found}
+
     def changed_seconds(self, inode: InodeNumber) -> float | None:
         """When an inode's file was last written; None when there is none."""
         try:
@@ -294,4 +310,4 @@ def sync_path(path: str, flush: Callable[[int], None]) -> None:
 
 
 def _is_hex(name: str) -> bool:
-    return name != "" and set(name) <= set("0123456789abcdef")
+    return name != "" and _HEX_DIGITS.issuperset(name)

@@ -179,9 +179,10 @@ class Journal:
         size: int | None = self._database.value("SELECT size FROM inode WHERE number = ?", (inode,))
         return size or 0
 
-    def cached_inodes(self) -> Iterator[InodeNumber]:
-        """Files with at least one block in the cache, ascending. Do not write while iterating."""
-        return (row[0] for row in self._database.rows("SELECT DISTINCT inode FROM local ORDER BY inode"))
+    def cached_inodes(self, first: InodeNumber, end: InodeNumber) -> Iterator[InodeNumber]:
+        """Files with a block in the cache, from ``first`` to before ``end``. Do not write while iterating."""
+        query = "SELECT DISTINCT inode FROM local WHERE inode >= ? AND inode < ? ORDER BY inode"
+        return (row[0] for row in self._database.rows(query, (first, end)))
 
     def remove_orphans(self) -> None:
         """Drop rows of files that do not exist: a removal in several steps was interrupted."""

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import trio
 
 from layrfs.crashpoints import reached
 from layrfs.errors import LayrError
 from layrfs.ids import BlockNumber, InodeNumber
-from layrfs.storage.cache_files import INODES_PER_DIRECTORY
+from layrfs.storage.cache_files import INODES_PER_DIRECTORY, FileFacts
 from layrfs.storage.journal import BlockKey, Use
 from layrfs.vfs.blocks import on_disk
 from layrfs.vfs.shelf import Shelf
@@ -39,6 +39,7 @@ POWER_CUT_SECONDS = 600.0
 """What was written longer ago than this before the last commit is on the disk."""
 
 SLICE = 256
+LAST = InodeNumber(1 << 62)
 
 
 def boot_id() -> str:
@@ -74,8 +75,9 @@ class Recovery:
                 journal.remove_orphans()
             await self._look_through(power_cut=running != self._boot)
             reached("cache examined")
+        else:
+            await self._count_dirty(InodeNumber(0), LAST, {})
         ledger.clean_bytes = journal.clean_bytes()
-        await self._count_dirty()
         await self._find_degraded()
         journal.set_mark(RUNNING, self._boot)
         journal.set_mark(FOLLOWING, 1 if self._follows else None)
@@ -105,28 +107,32 @@ class Recovery:
 
     async def remove_strays(self) -> None:
         """Delete cache files of inodes that do not exist; may run while the volume is in use."""
-        files, journal = self._shelf.files, self._shelf.journal
+        files = self._shelf.files
         for group in files.groups():
             await trio.lowlevel.checkpoint()
             present = files.inodes(group)
-            journal.commit()  # whoever keeps new inodes in memory writes them now
-            first = group * INODES_PER_DIRECTORY
-            known = journal.inodes_between(InodeNumber(first), InodeNumber(first + INODES_PER_DIRECTORY))
-            for inode in present:
-                if inode not in known and inode not in self._shelf.ledger.open:
-                    files.remove(inode)
+            self._shelf.journal.commit()  # whoever keeps new inodes in memory writes them now
+            for inode in self._strays(group, present):
+                files.remove(inode)
+
+    def _strays(self, group: int, present: Iterable[InodeNumber]) -> list[InodeNumber]:
+        known = self._shelf.journal.inodes_between(*_inodes_of(group))
+        return [inode for inode in present if inode not in known and inode not in self._shelf.ledger.open]
 
     # ---------------------------------------------------------------- counting
 
-    async def _count_dirty(self) -> None:
+    async def _count_dirty(self, first: InodeNumber, last: InodeNumber, facts: Mapping[InodeNumber, FileFacts]) -> None:
+        """Of the files from ``first`` to before ``last``; ``facts`` are those known already."""
         ledger, journal = self._shelf.ledger, self._shelf.journal
-        after: BlockKey = (InodeNumber(0), BlockNumber(-1))
-        while keys := journal.dirty_after(after, SLICE):
+        after: BlockKey = (first, BlockNumber(-1))
+        while keys := [key for key in journal.dirty_after(after, SLICE) if key[0] < last]:
             lost = []
             end, inode = 0, InodeNumber(0)
             for key in keys:
                 if key[0] != inode:
-                    inode, end = key[0], self._shelf.files.size(key[0])
+                    inode = key[0]
+                    fact = facts.get(inode)
+                    end = self._shelf.files.size(inode) if fact is None else fact.size
                 charge = self._shelf.charge(inode, key[1], end)
                 if charge:
                     ledger.dirty_blocks += 1
@@ -149,29 +155,34 @@ class Recovery:
     # ---------------------------------------------------- after an unclean stop
 
     async def _look_through(self, *, power_cut: bool) -> None:
-        await self.remove_strays()
+        """Directory by directory; each file is asked about once."""
         written = self._shelf.journal.mark(WRITTEN)
         since = float(written or 0) - (POWER_CUT_SECONDS if power_cut else CLOCK_SLACK_SECONDS)
         if self._shelf.journal.mark(FOLLOWING):
             since = 0.0  # what another version has replaced may still lie there, untouched for long
-        files = self._shelf.files
-        for group in files.groups():
-            for inode in files.inodes(group):
-                changed = files.changed_seconds(inode)
-                if changed is not None and changed >= since:
-                    self._examine(inode, power_cut=power_cut)
-                    await trio.lowlevel.checkpoint()
+        done = InodeNumber(0)
+        for group in self._shelf.files.groups():
+            first, end = _inodes_of(group)
+            await self._compare(done, first, {})
+            facts = self._shelf.files.facts(group)
+            for inode in self._strays(group, facts):
+                self._shelf.files.remove(inode)
+                del facts[inode]
             await trio.lowlevel.checkpoint()
-        await self._forget_missing()
-
-    async def _forget_missing(self) -> None:
-        """Rows of files that are not in the cache directory."""
-        journal = self._shelf.journal
-        for number, inode in enumerate(list(journal.cached_inodes())):
-            if self._shelf.files.changed_seconds(inode) is None:
-                self._drop_clean(inode)
-            if number % SLICE == 0:
+            for inode in [inode for inode, fact in facts.items() if fact.changed >= since]:
+                self._examine(inode, power_cut=power_cut)
+                facts[inode] = FileFacts(self._shelf.files.size(inode), 0.0)
                 await trio.lowlevel.checkpoint()
+            await self._compare(first, end, facts)
+            done = end
+        await self._compare(done, LAST, {})
+
+    async def _compare(self, first: InodeNumber, end: InodeNumber, facts: Mapping[InodeNumber, FileFacts]) -> None:
+        """Rows of a range of inodes with their files, of which there are no others than these."""
+        for inode in [inode for inode in self._shelf.journal.cached_inodes(first, end) if inode not in facts]:
+            self._drop_clean(inode)
+        await trio.lowlevel.checkpoint()
+        await self._count_dirty(first, end, facts)
 
     def _examine(self, inode: InodeNumber, *, power_cut: bool) -> None:
         shelf, journal = self._shelf, self._shelf.journal
@@ -210,3 +221,9 @@ class Recovery:
                     last = block
         finally:
             handle.close()
+
+
+def _inodes_of(group: int) -> tuple[InodeNumber, InodeNumber]:
+    """The first inode of a directory of the cache, and the first that is not in it."""
+    first = group * INODES_PER_DIRECTORY
+    return InodeNumber(first), InodeNumber(first + INODES_PER_DIRECTORY)

@@ -115,3 +115,15 @@ def test_full_disk_is_no_space_and_the_rest_local(files: CacheFiles) -> None:
     Path(f"{files.directory}/1").write_text("in the way")
     with pytest.raises(LocalError):
         files.file(ONE).write(b"x", 0)
+
+
+def test_facts_of_a_group_are_those_of_its_files(files: CacheFiles) -> None:
+    for inode, length in ((5, 10), (6, 0), (4097, 7)):
+        file = files.file(InodeNumber(inode))
+        file.write(b"x" * length, 0)
+        file.close()
+    os.utime(files.path(InodeNumber(6)), (1000, 1000))
+    facts = files.facts(0)
+    assert {inode: fact.size for inode, fact in facts.items()} == {5: 10, 6: 0}
+    assert facts[InodeNumber(6)].changed == 1000
+    assert facts[InodeNumber(5)].changed == files.changed_seconds(InodeNumber(5))

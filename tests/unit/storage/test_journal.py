@@ -93,7 +93,7 @@ def test_marks_and_rows_survive_reopening(tmp_path: Path) -> None:
     with Database(f"{tmp_path}/again.db") as database:
         journal = Journal(database)
         assert journal.mark("running") == "boot"
-        assert list(journal.cached_inodes()) == [A]
+        assert list(journal.cached_inodes(InodeNumber(0), InodeNumber(1 << 62))) == [A]
         assert journal.oldest(FIRST, 1) == [Use(B, 7, 1)]
 
 
@@ -102,7 +102,7 @@ def test_orphans_are_rows_of_inodes_that_do_not_exist(journal: Journal, database
     database.write_many("INSERT INTO block VALUES(?, 0, 1, 5)", [(A,), (B,)])
     journal.mark_all_dirty([key(A, 0), key(B, 0)])
     journal.remove_orphans()
-    assert list(journal.cached_inodes()) == [A]
+    assert list(journal.cached_inodes(InodeNumber(0), InodeNumber(1 << 62))) == [A]
     assert database.value("SELECT count(*) FROM block") == 1
     assert journal.size_of(A) == 77
     assert journal.size_of(B) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -240,3 +241,22 @@ async def test_what_was_written_after_the_clock_was_set_back_is_found_after_a_ki
         assert await cache.get(FILE, 0, len(DATA)) == DATA
         assert cache.contents.stats().dirty_blocks == 4
         transfers.release()
+
+
+async def test_rows_of_a_whole_directory_that_is_gone_are_dropped_and_others_kept(
+    directory: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    far, farther = InodeNumber(5000), InodeNumber(20000)
+    transfers = FakeTransfers()
+    async with killed(directory, transfers) as cache:
+        for inode in (FILE, far, farther):
+            await cache.put(inode, DATA)
+        await cache.contents.flush_to_network(None)
+        cache.database.commit()
+    transfers.release()
+    shutil.rmtree(os.path.dirname(cache.path(far)))
+    async with running(directory, transfers) as cache:
+        assert len(cache.local(FILE)) == len(cache.local(farther)) == 3
+        assert not cache.local(far)
+        assert await cache.get(far, 0, len(DATA)) == DATA
+        cache.check_sums()
