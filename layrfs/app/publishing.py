@@ -202,6 +202,8 @@ class Publisher:
             is_due = self._published < self._newest or trio.current_time() >= self._repeat_at
             if self._record is not None and is_due:
                 await self._announce(self._record)
+            if self._is_checkpoint_due():  # who changed much pays for it, not who next changes a little
+                await self._announce(await self._prepare())
             self.problem = None
             await self._drop_retired()
 
@@ -303,16 +305,14 @@ class Publisher:
         self._save(history, self._signed(self._newest + 1, history), 0)
         await self._database.sync()
 
-    async def _prepare(self) -> None:
-        """Changes become a segment on hosts, and a signed record here."""
+    async def _prepare(self) -> RootRecord:
+        """Changes become a segment on hosts, or all becomes a checkpoint, and a signed record here."""
         version, began_ms = self._newest + 1, int(self._now() * 1000)
         self._archive.retain(self._history)
         self._archive.prune(self._history)
         self._database.commit()
         segments = list(self._history.segments)
-        checkpoint_bytes = sum(segment.blob_bytes for segment in segments if segment.kind == "checkpoint")
-        changes_bytes = sum(segment.blob_bytes for segment in segments if segment.kind == "changes")
-        if checkpoint_due(checkpoint_bytes, changes_bytes):
+        if self._is_checkpoint_due():
             cut, segment = await self._segments.checkpoint(version)
             kept: list[Segment] = []
         else:
@@ -321,11 +321,19 @@ class Publisher:
         moment = Moment(began_ms, cut.last_shard, cut.unsent)
         tenure, time_ms = self._tenure, int(self._now() * 1000)
         history = History((*kept, segment), tenure.name, time_ms, tenure.lease(), moment)
-        self._save(history, self._signed(version, history), cut.last)
+        record = self._signed(version, history)
+        self._save(history, record, cut.last)
         await self._database.sync()
         reached("record saved")
         gone = {one.number for one in segments} - {one.number for one in kept}
         await trio.to_thread.run_sync(partial(self._segments.forget, gone))
+        return record
+
+    def _is_checkpoint_due(self) -> bool:
+        segments = self._history.segments
+        checkpoint_bytes = sum(segment.blob_bytes for segment in segments if segment.kind == "checkpoint")
+        changes_bytes = sum(segment.blob_bytes for segment in segments if segment.kind == "changes")
+        return checkpoint_due(checkpoint_bytes, changes_bytes)
 
     def _signed(self, version: int, history: History) -> RootRecord:
         body = seal_root_body(self._keys.content, self._keys.volume_id, version, history.to_bytes())

@@ -176,7 +176,6 @@ class Contents:
     def _close(self, content: FileContent) -> None:
         self._lingering.discard(content)  # it may have been opened again and released meanwhile
         self._shelf.unload(content)
-        self._lingering.discard(content)  # opened and closed again before the housekeeper came
         del self._open[content.inode]
         if content.inode in self._doomed:
             self._doomed.discard(content.inode)

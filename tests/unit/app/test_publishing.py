@@ -362,3 +362,20 @@ async def test_who_recovers_a_volume_keeps_the_version_found(tmp_path: Path) -> 
 def pieces_of(shard: ShardId) -> set[PieceId]:
     """The names of all pieces the fake makes of a shard."""
     return {PieceId(hashlib.blake2b(shard + bytes([place, 0]), digest_size=32).digest()) for place in range(5)}
+
+
+async def test_a_small_change_after_a_large_one_does_not_pay_for_the_checkpoint(tmp_path: Path) -> None:
+    roots, transfers = Roots(), Moves()
+    with opened(tmp_path / "metadata.db") as database:
+        publishing = publisher(database, transfers, roots, tmp_path / "history")
+        await publishing.publish()
+        for number in range(100):
+            value = random.Random(number).randbytes(60_000)
+            database.write("INSERT OR REPLACE INTO attribute VALUES(?, ?, ?)", (number, b"user.a", value))
+        await publishing.publish()
+        sent = len(transfers.uploads)
+        database.write("INSERT OR REPLACE INTO attribute VALUES(1, ?, ?)", (b"user.b", b"small"))
+        await publishing.publish()
+        assert sum(part.length for parts in transfers.uploads[sent:] for part in parts) < 4096
+        assert not publishing.is_behind
+        assert await kept_by_hosts(roots, transfers, tmp_path / "other") == rows_of(database)
