@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import trio
 
+from layrfs.app.leasing import Tenure
 from layrfs.app.publishing import Publisher
 from layrfs.app.snapshots import IDLE_SECONDS, LOOK_SECONDS, OPEN_AT_ONCE, Snapshots
 from layrfs.errors import BadMessage, LocalError, NotFound, Unavailable
-from layrfs.ids import ROOT_INODE
+from layrfs.ids import ROOT_INODE, NodeId
 from layrfs.storage.content import Catalog
 from layrfs.storage.database import Database
 from layrfs.storage.versions import Version, Versions
@@ -40,13 +41,14 @@ class Past:
             cache_bytes=1 << 30,
             virtual_attributes={},
         )
+        roots = Roots()
         self.publisher = Publisher(
             database=database,
             transfers=self.transfers,
-            roots=Roots(),
+            roots=roots,
             keys=KEYS,
             directory=str(directory / "history"),
-            device="test",
+            tenure=Tenure(device=NodeId(bytes(20)), name="test", keys=KEYS, roots=roots, now=self.clock),
             in_use=self.snapshots.in_use,
             now=self.clock,
         )
