@@ -18,9 +18,8 @@ from functools import partial
 import msgspec
 import trio
 
-from layrfs.app.leasing import history_of, writer_of
+from layrfs.app.leasing import NewestRoot, history_of, writer_of
 from layrfs.app.publishing import mark_prepared, mark_published, newest_segment
-from layrfs.app.roots import Roots
 from layrfs.config import Paths
 from layrfs.crypto.keys import VolumeKeys
 from layrfs.errors import Unavailable, VolumeHeld
@@ -95,7 +94,7 @@ class Arrival:
         keys: VolumeKeys,
         device: NodeId,
         database: Database,
-        roots: Roots,
+        roots: NewestRoot,
         restore: Restore,
         say: Callable[[str], None],
     ) -> None:
@@ -210,7 +209,7 @@ class Arrival:
             cache.remove(inode)
 
 
-async def newest_shown(roots: Roots, patience_seconds: float) -> tuple[bool, RootRecord | None]:
+async def newest_shown(roots: NewestRoot, patience_seconds: float) -> tuple[bool, RootRecord | None]:
     """Whether any host answers in time, and the newest record they show: the same twice, when there is time for it."""
     heard, before = False, None
     with trio.move_on_after(patience_seconds):

@@ -121,7 +121,9 @@ def _free_name(wanted: str) -> str:
 def _fill(database_path: str, cache: CacheFiles, target: str, files: Iterable[InodeNumber]) -> tuple[int, int]:
     whole = partial = 0
     with _opened(database_path) as connection:
-        with _opened(os.path.join(target, "metadata.db")) as copy, copy.backup("main", connection, "main") as backup:
+        tables = os.path.join(target, "metadata.db")
+        os.close(os.open(tables, os.O_WRONLY | os.O_CREAT, 0o600))
+        with _opened(tables) as copy, copy.backup("main", connection, "main") as backup:
             backup.step()
         for inode in sorted(files):
             found = connection.execute("SELECT mode, size FROM inode WHERE number = ?", (inode,)).fetchone()
@@ -132,9 +134,8 @@ def _fill(database_path: str, cache: CacheFiles, target: str, files: Iterable[In
                 whole += 1
                 _keep_file(cache.path(inode), os.path.join(os.fsencode(target), b"files", path), found[1])
             else:
-                partial += 1
                 below = os.path.relpath(cache.path(inode), cache.directory)
-                _link(cache.path(inode), os.fsencode(os.path.join(target, "cache", below)))
+                partial += _link(cache.path(inode), os.fsencode(os.path.join(target, "cache", below)))
     return whole, partial
 
 
@@ -176,15 +177,23 @@ def _keep_file(source: str, target: bytes, size: int) -> None:
         os.fsync(file.fileno())
 
 
-def _link(source: str, target: bytes) -> None:
-    """Another name for a file, a copy where the disk knows no such thing; nothing when there is no file."""
-    os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+def _link(source: str, target: bytes) -> bool:
+    """Another name for a file, a copy where the disk knows no such thing; False and nothing when there is no file."""
+    _make_directories(os.path.dirname(target))
     try:
         os.link(source, target)
     except FileNotFoundError:
-        return
+        return False
     except PermissionError:
         shutil.copyfile(source, target)
+    return True
+
+
+def _make_directories(path: bytes) -> None:
+    """``os.makedirs`` would leave those above open to others."""
+    if not os.path.isdir(path):
+        _make_directories(os.path.dirname(path))
+        os.mkdir(path, 0o700)
 
 
 def _sync_tree(top: str) -> None:

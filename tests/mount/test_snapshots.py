@@ -61,7 +61,7 @@ def test_an_overwritten_and_deleted_tree_is_still_in_the_snapshot(hosts: HostNet
         assert differences(tree, old) == "", "after a remount, from hosts"
         drive.sync()
         drive.crash()
-    second = Drive(str(tmp_path / "second"), seeds=hosts.seeds)
+    second = Drive(str(tmp_path / "second"), seeds=hosts.seeds, options=["take_over"])
     layrfs(second.home, "recover", "--phrase-file", str(tmp_path / "first" / "phrase"), *hosts.seeds)
     with second:
         assert os.listdir(second.path) == []
