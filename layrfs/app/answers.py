@@ -47,6 +47,7 @@ from layrfs.model.status import (
     VolumeStatus,
 )
 from layrfs.network.addresses import format_address
+from layrfs.storage.aside import asides
 from layrfs.storage.content import Catalog
 from layrfs.storage.database import Database
 from layrfs.storage.tree import Tree
@@ -70,6 +71,7 @@ class Answers:
         keys: VolumeKeys,
         options: MountOptions,
         network_file: str,
+        state_directory: str,
         database: Database,
         tree: Tree,
         catalog: Catalog,
@@ -86,6 +88,7 @@ class Answers:
         self._keys = keys
         self._options = options
         self._network_file = network_file
+        self._state_directory = state_directory
         self._database = database
         self._tree = tree
         self._catalog = catalog
@@ -156,6 +159,10 @@ class Answers:
         ]
         if stats.unreachable_shards:
             problems.append(f"{stats.unreachable_shards} shards could not be read from any host")
+        problems += [
+            f"what only this machine had is in {name}; remove it when you have what you need"
+            for name in asides(self._state_directory)
+        ]
         return VolumeStatus(
             volume=self._volume,
             mountpoint=mountpoint,

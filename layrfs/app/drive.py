@@ -224,6 +224,7 @@ class _Parts:
             keys=keys,
             options=options,
             network_file=paths.network_file,
+            state_directory=paths.volume_dir(volume),
             database=database,
             tree=tree,
             catalog=catalog,

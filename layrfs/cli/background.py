@@ -63,9 +63,13 @@ class ReadyChannel:
             return  # nobody waits any more; the drive does not depend on that
 
 
-def start_node(paths: Paths, volume: str, passfile: str | None) -> None:
-    """Start the drive of a volume without a mount; returns when it answers at its control socket."""
-    start_drive(paths, volume, ["--no-mount", volume], asker(passfile))
+def start_node(paths: Paths, volume: str, passfile: str | None, *, reading: bool) -> None:
+    """Start the drive of a volume without a mount; returns when it answers at its control socket.
+
+    ``reading``: nothing will be changed, so it does not matter whether another machine writes.
+    """
+    options = ["-oro"] if reading else []
+    start_drive(paths, volume, [*options, "--no-mount", volume], asker(passfile))
 
 
 def start_drive(paths: Paths, volume: str, arguments: Sequence[str], ask: Callable[[], str]) -> None:

@@ -22,7 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Mounted or not."""
-    with node_for(arguments.volume, arguments.passfile) as client:
+    with node_for(arguments.volume, arguments.passfile, reading=True) as client:
         answer = _drop(client) if arguments.action == "drop" else client.call(STATUS, Nothing())
     if arguments.json:
         say_json(answer if isinstance(answer, CacheDropped) else _cache_part(answer))

@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     manifest = Manifest.from_json_untrusted(text)
     output = _output(arguments.output, manifest.file_name, replace=arguments.replace)
     request = Download(text.decode(), output, arguments.replace)
-    with node_for(arguments.volume, arguments.passfile) as client, ProgressBar("downloading") as bar:
+    with node_for(arguments.volume, arguments.passfile, reading=True) as client, ProgressBar("downloading") as bar:
         fetched = client.call(DOWNLOAD, request, bar.show)
     if arguments.json:
         say_json(fetched)

@@ -67,8 +67,11 @@ def running_client(volume_name: str | None) -> ControlClient:
 
 
 @contextlib.contextmanager
-def node_for(volume_name: str | None, passfile: str | None) -> Iterator[ControlClient]:
-    """The running drive of a volume, or one without a mount that lives as long as the block."""
+def node_for(volume_name: str | None, passfile: str | None, *, reading: bool = False) -> Iterator[ControlClient]:
+    """The running drive of a volume, or one without a mount that lives as long as the block.
+
+    One that only reads can be had while another machine writes.
+    """
     paths = Paths.from_environment()
     paths.check()
     volume = chosen_volume(paths, volume_name)
@@ -76,7 +79,7 @@ def node_for(volume_name: str | None, passfile: str | None) -> Iterator[ControlC
     if client.is_running():
         yield client
         return
-    start_node(paths, volume, passfile)
+    start_node(paths, volume, passfile, reading=reading)
     process = client.process_id()
     try:
         yield client

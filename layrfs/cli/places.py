@@ -13,7 +13,7 @@ from layrfs.errors import NotFound, NotRunning
 
 @contextlib.contextmanager
 def place_in_volume(path: str, volume: str | None, passfile: str | None) -> Iterator[tuple[ControlClient, bytes]]:
-    """The drive to ask, and the path in its volume.
+    """The drive to ask something, and the path in its volume.
 
     A path below a mountpoint is found there, when no volume is named; any other is taken as one from the volume's root.
     """
@@ -21,7 +21,7 @@ def place_in_volume(path: str, volume: str | None, passfile: str | None) -> Iter
     if place is not None:
         yield place.client, place.within
         return
-    with node_for(volume, passfile) as client:
+    with node_for(volume, passfile, reading=True) as client:
         yield client, in_volume(path)
 
 

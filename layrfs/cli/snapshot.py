@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("`layrfs snapshot delete` needs the name of one; `layrfs snapshot list` shows them")
     if action == "list" and name is not None:
         raise UsageError("`layrfs snapshot list` shows all of them, and takes no name")
-    with node_for(arguments.volume, arguments.passfile) as client:
+    with node_for(arguments.volume, arguments.passfile, reading=action == "list") as client:
         if action == "create":
             _create(client, name, as_json=arguments.json)
         elif action == "delete":

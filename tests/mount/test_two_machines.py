@@ -91,6 +91,7 @@ def test_who_is_taken_over_turns_read_only_and_finds_its_own_set_aside(machines:
     try:
         (aside,) = asides(first)
         assert str(aside) in done.stderr
+        assert any(str(aside) in problem for problem in first.status()["problems"])
         assert (aside / "files" / "directory" / "unsent").read_bytes() == b"only here" * 1000
         assert (aside / "files" / "directory" / "unsent").stat().st_mode & 0o777 == 0o600
         assert Path(first.path, "theirs").read_text() == "theirs"
