@@ -12,7 +12,7 @@ from collections.abc import Callable, Set
 import trio
 
 from layrfs.app.membership import Membership
-from layrfs.errors import LayrError
+from layrfs.errors import BadMessage, LayrError
 from layrfs.ids import NodeId
 from layrfs.model.records import RECORD_LIMIT_BYTES, NodeRecord
 from layrfs.storage.content import Catalog
@@ -68,11 +68,12 @@ class HostWatch:
 
 
 def remembered_hosts(catalog: Catalog) -> dict[NodeId, NodeRecord]:
-    """Records from earlier runs, expired or not."""
-    return {
-        node: decode_untrusted(NodeRecord, record, limit=RECORD_LIMIT_BYTES)
-        for node, record in catalog.host_records().items()
-    }
+    """Records from earlier runs, expired or not; those that cannot be read are done without."""
+    found = {}
+    for node, record in catalog.host_records().items():
+        with contextlib.suppress(BadMessage):
+            found[node] = decode_untrusted(NodeRecord, record, limit=RECORD_LIMIT_BYTES)
+    return found
 
 
 def _where(record: NodeRecord) -> tuple[str, int, int]:

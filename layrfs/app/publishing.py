@@ -34,7 +34,7 @@ from layrfs.model.history import History, Moment, Segment
 from layrfs.model.root_record import BODY_LIMIT_BYTES, RootRecord, verified_untrusted
 from layrfs.pipeline.transfers import Transfers
 from layrfs.policy.history import checkpoint_due
-from layrfs.storage.changes import ChangeLog
+from layrfs.storage.changes import REPAIRED, ChangeLog
 from layrfs.storage.database import Database
 from layrfs.storage.journal import Journal
 from layrfs.storage.versions import Version
@@ -322,6 +322,7 @@ class Publisher:
         tenure, time_ms = self._tenure, int(self._now() * 1000)
         history = History((*kept, segment), tenure.name, time_ms, tenure.lease(), moment)
         record = self._signed(version, history)
+        self._marks.set_mark(REPAIRED, None)
         self._save(history, record, cut.last)
         await self._database.sync()
         reached("record saved")
@@ -333,7 +334,7 @@ class Publisher:
         segments = self._history.segments
         checkpoint_bytes = sum(segment.blob_bytes for segment in segments if segment.kind == "checkpoint")
         changes_bytes = sum(segment.blob_bytes for segment in segments if segment.kind == "changes")
-        return checkpoint_due(checkpoint_bytes, changes_bytes)
+        return checkpoint_due(checkpoint_bytes, changes_bytes) or self._marks.mark(REPAIRED) is not None
 
     def _signed(self, version: int, history: History) -> RootRecord:
         body = seal_root_body(self._keys.content, self._keys.volume_id, version, history.to_bytes())

@@ -7,7 +7,6 @@ Invariant: the volume's database appears under its name complete and checked, or
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import time
@@ -20,18 +19,18 @@ from layrfs.app.arriving import observed_seconds
 from layrfs.app.leasing import history_of
 from layrfs.app.membership import Membership
 from layrfs.app.publishing import mark_prepared, mark_published
+from layrfs.app.reaching import network_of
 from layrfs.app.rescuing import NOTHING_RESCUED, Rescued
-from layrfs.app.restoring import restore_segments, transfers_alone
+from layrfs.app.restoring import restore_segments
 from layrfs.app.roots import Roots
 from layrfs.app.state_directory import has_entries, locked
-from layrfs.config import MountOptions, Paths
+from layrfs.config import Paths
 from layrfs.crypto.keys import VolumeKeys
 from layrfs.errors import BadMessage, CorruptFile, NotFound, Unavailable
 from layrfs.ids import NodeId
 from layrfs.model.history import History
 from layrfs.model.root_record import RootRecord
 from layrfs.network.links import HostLinks
-from layrfs.pipeline.jobs import WorkerKeys
 from layrfs.pipeline.pooled import PooledTransfers
 from layrfs.pipeline.transfers import Transfers
 from layrfs.policy.leasing import held_until_ms
@@ -39,7 +38,6 @@ from layrfs.storage.cache_files import failed
 from layrfs.storage.changes import count_unsent, settle
 from layrfs.storage.database import Database
 from layrfs.storage.journal import Journal
-from layrfs.storage.keyring import load_or_create_identity
 
 HOSTS_SECONDS = 30.0
 """How long hosts are sought, and a record among them."""
@@ -95,7 +93,7 @@ Way = Callable[[Reach], Awaitable[Recovered]]
 
 async def by_record(reach: Reach) -> Recovered:
     """As the newest root record says."""
-    record = await _newest(reach.roots)
+    record = await newest_record(reach.roots)
     reach.say(f"version {record.version} of the volume was found")
     try:
         recovered = await restore_record(reach.paths, reach.volume, reach.keys, reach.transfers, record)
@@ -136,25 +134,12 @@ def _set_aside(paths: Paths, volume: str) -> str | None:
 
 
 async def _recover(paths: Paths, volume: str, keys: VolumeKeys, say: Say, way: Way) -> Recovered:
-    identity = load_or_create_identity(paths.node_key(volume))
-    membership = Membership(paths, identity, MountOptions().listen, {})
-    async with trio.open_nursery() as nursery:
-        await nursery.start(membership.run)
-        with trio.move_on_after(HOSTS_SECONDS) as patience:
-            network_id = await membership.network_id()
-        if patience.cancelled_caught:
-            raise Unavailable("The network cannot be reached; check the seeds.")
-        worker_keys = WorkerKeys.of(keys, identity.private, network_id)
-        links = HostLinks(identity, network_id)
-        with contextlib.closing(links):
-            async with transfers_alone(worker_keys, membership, workers=MountOptions().workers) as transfers:
-                reach = Reach(paths, volume, keys, identity.node_id, membership, links, transfers, say)
-                recovered = await way(reach)
-        nursery.cancel_scope.cancel()
-    return recovered
+    async with network_of(paths, volume, keys, {}) as found:
+        reach = Reach(paths, volume, keys, found.device, found.membership, found.links, found.transfers, say)
+        return await way(reach)
 
 
-async def _newest(roots: Roots) -> RootRecord:
+async def newest_record(roots: Roots) -> RootRecord:
     """Asked twice at least: the first hosts that are found need not be those that know."""
     give_up = trio.current_time() + HOSTS_SECONDS
     before: RootRecord | None = None

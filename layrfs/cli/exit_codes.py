@@ -18,6 +18,7 @@ code  meaning
   12  no such file, or it exists already, or it may not be touched
   13  a requirement is missing and was not installed (``mount.py``)
   14  another machine writes to the volume, or has taken it over
+  15  a check found something wrong, and all of it was repaired
   70  an error inside LayrFS, please report it (``LAYRFS_DEBUG=1`` shows where)
  130  interrupted with Ctrl-C
  141  whoever read our output went away
@@ -43,6 +44,7 @@ NETWORK = 11
 FILE = 12
 REQUIREMENT = 13
 HELD = 14
+REPAIRED = 15
 INTERNAL = 70
 INTERRUPTED = 130
 BROKEN_PIPE = 141

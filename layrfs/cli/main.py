@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "download": ("layrfs.cli.download", "fetch the file of a manifest"),
     "net": ("layrfs.cli.net", "show, join or leave a network of hosts"),
     "host": ("layrfs.cli.host", "be a host for others"),
+    "fsck": ("layrfs.cli.fsck", "check a volume that is not mounted, and repair it"),
     "doctor": ("layrfs.cli.doctor", "find out what is wrong, and what to do about it"),
     "install-helper": ("layrfs.cli.install_helper", "make `mount -t layrfs` and fstab work"),
 }

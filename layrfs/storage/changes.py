@@ -27,6 +27,9 @@ from layrfs.storage.schema import APPLICATION_ID, INDEXES, SCHEMA_VERSION, TABLE
 from layrfs.storage.soundness import break_seal
 
 COPY_BYTES = 1 << 20
+REPAIRED = "repaired"
+"""A mark: rows were changed that did not say what was published. Changes would not fit; a checkpoint does."""
+
 ROWS_TOGETHER = 64
 """So many rows of ``local_change`` become one, when nothing can be published for long."""
 

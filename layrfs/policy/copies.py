@@ -1,0 +1,17 @@
+"""What hosts' answers about copies mean for a shard. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+from typing import Literal
+
+Fate = Literal["good", "fewer", "unseen", "lost"]
+"""``fewer``: some copies are gone, enough are not. ``unseen``: no copy was shown, but some hosts did not answer."""
+
+
+def fate(needed: int, recorded: AbstractSet[bytes], held: AbstractSet[bytes], missing: AbstractSet[bytes]) -> Fate:
+    """Of a shard with these pieces on record, those that hosts say they hold, and those they say they do not."""
+    gone = recorded & missing
+    if len(recorded & held) >= needed:
+        return "fewer" if gone else "good"
+    return "lost" if len(recorded - gone) < needed else "unseen"
