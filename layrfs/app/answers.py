@@ -21,6 +21,7 @@ from layrfs.app.pinning import Pinning
 from layrfs.app.publishing import Publisher
 from layrfs.app.snapshot_commands import SnapshotCommands
 from layrfs.app.syncing import Syncer
+from layrfs.app.upkeep import Upkeep
 from layrfs.config import MountOptions
 from layrfs.control import commands
 from layrfs.control.commands import Progress
@@ -83,6 +84,7 @@ class Answers:
         syncer: Syncer,
         losses: Losses,
         snapshots: SnapshotCommands,
+        upkeep: Upkeep,
     ) -> None:
         self._volume = volume
         self._keys = keys
@@ -101,6 +103,7 @@ class Answers:
         self._losses = losses
         self._pinning = Pinning(contents, filesystem)
         self._snapshots = snapshots
+        self._upkeep = upkeep
         self._started = time.monotonic()
         self.stopping = trio.Event()
         """Set by the command ``stop``; whoever runs the drive waits for it."""
@@ -123,6 +126,7 @@ class Answers:
             commands.SYNC.bind(self.sync),
             commands.CACHE_DROP.bind(self.cache_drop),
             *self._pinning.table(),
+            commands.COLLECT.bind(self._upkeep.collect),
             commands.LIST.bind(self.list_directory),
             commands.MANIFEST.bind(self.manifest),
             commands.UPLOAD.bind(upload),
@@ -172,7 +176,7 @@ class Answers:
             uptime_seconds=int(time.monotonic() - self._started),
             read_only=self._filesystem.is_read_only,
             files=self._tree.inode_count - 1,
-            file_bytes=self._database.value("SELECT coalesce(sum(plain_bytes), 0) FROM shard") + stats.dirty_bytes,
+            file_bytes=self._catalog.live_bytes() + stats.dirty_bytes,
             cached_bytes=stats.cached_bytes,
             cache_limit_bytes=stats.limit_bytes,
             dirty_bytes=stats.dirty_bytes,
@@ -181,6 +185,7 @@ class Answers:
             shards=stats.shards,
             degraded_shards=stats.degraded_shards,
             lost_shards=stats.unreachable_shards,
+            deleted_bytes=self._catalog.dead_bytes(),
             eta_seconds=None if stats.eta_seconds is None else int(stats.eta_seconds),
             published_version=self._publisher.version,
             unpublished=self._publisher.is_behind,

@@ -44,20 +44,29 @@ class Archive:
         self._versions.put(version, history.segments)
         return version
 
+    def expired(self) -> list[int]:
+        """Retained versions that the schedule does not keep any longer."""
+        versions = [Retained(one.number, one.time_ms, one.unsent, one.name) for one in self._versions.all()]
+        return dropped(versions, int(self._now() * 1000), self._in_use())
+
     def prune(self, newest: History) -> None:
         """Drop what the schedule does not keep; ``newest`` is what hosts are told next to be the volume."""
-        versions = [Retained(one.number, one.time_ms, one.unsent, one.name) for one in self._versions.all()]
-        self.drop(dropped(versions, int(self._now() * 1000), self._in_use()), newest)
+        self.drop(self.expired(), newest)
 
     def drop(self, numbers: Collection[int], newest: History) -> None:
         """Retain these versions no longer."""
-        self.retire(self._versions.remove(list(numbers)), newest)
+        self.retire(
+            self._versions.remove(list(numbers)), newest, 1 + max((one.number for one in newest.segments), default=0)
+        )
 
-    def retire(self, segments: Iterable[Segment], newest: History) -> None:
-        """Have the pieces of segments dropped from hosts later, but for those that are still needed."""
+    def retire(self, segments: Iterable[Segment], newest: History, version: int) -> None:
+        """Have the pieces of segments dropped from hosts later, but for those that are still needed.
+
+        Not before hosts have a version whose last segment has the number ``version`` or a higher one.
+        """
         needed = self._versions.segment_numbers() | {segment.number for segment in newest.segments}
         shards = [shard for segment in segments if segment.number not in needed for shard in segment.shards]
-        self._changes.retire(((piece.id, piece.host) for shard in shards for piece in shard.pieces), int(self._now()))
+        self._changes.retire(((piece.id, piece.host) for shard in shards for piece in shard.pieces), version)
 
 
 def _version(history: History, name: str | None) -> Version:

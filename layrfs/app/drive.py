@@ -32,6 +32,7 @@ from layrfs.app.snapshots import Snapshots
 from layrfs.app.space import SpaceGauge, default_cache_bytes
 from layrfs.app.state_directory import check_database_is_there, check_volume, locked
 from layrfs.app.syncing import Syncer
+from layrfs.app.upkeep import Upkeep
 from layrfs.config import MountOptions, Paths
 from layrfs.control.server import ControlServer
 from layrfs.crypto.identity import NodeIdentity
@@ -99,7 +100,8 @@ class Drive:
                     with contextlib.closing(HostLinks(identity, network_id)) as links:
                         roots = Roots(links, membership, self.keys.volume_id)
                         conduct, must_claim = await self._begin(keys, membership, database, roots)
-                        parts = _Parts(self, keys, membership, database, catalog, roots, conduct)
+                        catalog.refresh()
+                        parts = _Parts(self, keys, membership, database, catalog, roots, links, conduct)
                         if must_claim:
                             await claim(parts.publisher, volume)
                         await _run(parts, mountpoint, ready)
@@ -142,6 +144,7 @@ class _Parts:
         database: Database,
         catalog: Catalog,
         roots: Roots,
+        links: HostLinks,
         conduct: Conduct,
     ) -> None:
         paths, volume, options, keys = drive.paths, drive.volume, drive.options, drive.keys
@@ -194,7 +197,20 @@ class _Parts:
             closed_seconds=options.upload_after_seconds,
             cache_bytes=cache_bytes,
         )
-        space = SpaceGauge(database, membership, paths.cache_dir(volume))
+        self.upkeep = Upkeep(
+            database=database,
+            catalog=catalog,
+            publisher=self.publisher,
+            transfers=self.transfers,
+            links=links,
+            membership=membership,
+            mask=keys.mask,
+            directory=paths.volume_dir(volume),
+            read_only=options.read_only,
+            on_bad_piece=self._bad_piece,
+            on_degraded=self.contents.lacks_copies,
+        )
+        space = SpaceGauge(catalog, membership, paths.cache_dir(volume))
         syncer = Syncer(database=database, contents=self.contents, membership=membership, publisher=self.publisher)
         self.filesystem = Filesystem(
             database,
@@ -238,6 +254,7 @@ class _Parts:
             snapshots=SnapshotCommands(
                 database=database, publisher=self.publisher, syncer=syncer, read_only=options.read_only
             ),
+            upkeep=self.upkeep,
         )
         self.watch = HostWatch(
             catalog,
@@ -296,6 +313,7 @@ async def _run(parts: _Parts, mountpoint: str | None, ready: Callable[[], None])
             nursery.start_soon(parts.database.run)
             await nursery.start(parts.snapshots.run)
             nursery.start_soon(parts.publisher.run)
+            nursery.start_soon(parts.upkeep.run)
             nursery.start_soon(parts.watch.run)
             nursery.start_soon(_turn_read_only, parts, mountpoint)
             nursery.start_soon(_heed_signals, parts.answers.stopping)

@@ -1,9 +1,10 @@
 """The volume's metadata on its way to the network: changes, now and then a checkpoint, and the root record.
 
 Owns the order: a segment's shards are on hosts before a record names them; the record is on this disk before it is on
-theirs; what an older record named and no retained version needs is dropped from hosts only long after a newer one is
-out. So a crash between any two steps leaves a volume that can be recovered, and at most some garbage. Before a version
-is prepared, the one before it is retained, as rows that the new one publishes. Must not know what other rows mean.
+theirs; what an older record named and no retained version needs is retired, for the collector to drop long after a
+newer one is out. So a crash between any two steps leaves a volume that can be recovered, and at most some garbage.
+Before a version is prepared, the one before it is retained, as rows that the new one publishes. Must not know what
+other rows mean.
 
 The state lives in three marks of the database, written in one transaction: ``history`` (the segments), ``root`` (the
 newest record, signed) and ``published`` (the newest version that hosts keep). A version whose lease alone is new has
@@ -12,9 +13,10 @@ the segments of the one before, so the newest that says something about files ha
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -29,7 +31,6 @@ from layrfs.crashpoints import reached
 from layrfs.crypto.keys import VolumeKeys
 from layrfs.crypto.root_body import seal_root_body
 from layrfs.errors import LayrError, LocalError, ReadOnly, RemoteError, Superseded, Unavailable
-from layrfs.ids import NodeId, PieceId
 from layrfs.model.history import History, Moment, Segment
 from layrfs.model.root_record import BODY_LIMIT_BYTES, RootRecord, verified_untrusted
 from layrfs.pipeline.transfers import Transfers
@@ -46,15 +47,11 @@ INTERVAL_SECONDS = 10.0
 
 RETRY_SECONDS = 1.0
 LONGEST_RETRY_SECONDS = 60.0
-RETENTION_SECONDS = 3600
-"""Who has read a record is given so long to read what it names."""
-
 FEW_HOSTS = 3
 REPEAT_SECONDS = 60.0
 REFRESH_SECONDS = 3600.0
 """A record that fewer hosts than that keep is offered again soon, any record now and then: its hosts come and go."""
 
-DISCARDED_TOGETHER = 256
 T = TypeVar("T")
 
 
@@ -64,12 +61,6 @@ class RootPublisher(Protocol):
     async def publish(self, record: RootRecord) -> Kept: ...
 
     async def fetch(self) -> RootRecord | None: ...
-
-
-class Discarder(Transfers, Protocol):
-    """Transfers that can also drop pieces."""
-
-    async def discard(self, pieces: Sequence[tuple[PieceId, NodeId]]) -> None: ...
 
 
 def mark_prepared(marks: Journal, history: History, record: RootRecord) -> None:
@@ -95,7 +86,7 @@ class Publisher:
         self,
         *,
         database: Database,
-        transfers: Discarder,
+        transfers: Transfers,
         roots: RootPublisher,
         keys: VolumeKeys,
         directory: str,
@@ -139,6 +130,11 @@ class Publisher:
     def version(self) -> int:
         """The newest version that hosts keep; 0 before the first."""
         return self._published
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """What the newest version is made of."""
+        return self._history.segments
 
     @property
     def is_behind(self) -> bool:
@@ -205,7 +201,36 @@ class Publisher:
             if self._is_checkpoint_due():  # who changed much pays for it, not who next changes a little
                 await self._announce(await self._prepare())
             self.problem = None
-            await self._drop_retired()
+
+    def expired(self) -> Collection[int]:
+        """Versions that the schedule does not keep any longer. They go when the next one is prepared, or by `prune`."""
+        return self._archive.expired()
+
+    def prune(self) -> None:
+        """Drop those now."""
+        self._archive.prune(self._history)
+
+    @contextlib.asynccontextmanager
+    async def between_versions(self) -> AsyncIterator[int]:
+        """Nothing is published meanwhile. The number of the newest version that has contents of its own.
+
+        What is changed inside is in every version with a higher number. Raises ``Superseded``, ``ReadOnly``.
+        """
+        self._check_publishes()
+        async with self._lock:
+            self._check_not_superseded()
+            yield newest_segment(self._history)
+
+    async def confirm(self) -> None:
+        """Return when hosts have just said that this machine's newest version is the volume's.
+
+        Raises ``RemoteError``, ``Superseded``.
+        """
+        async with self._lock:
+            await self._look()
+            if self._record is not None:
+                await self._announce(self._record)
+                await self._or_superseded(self._tenure.prove(self._record))
 
     async def _retain(self, name: str | None) -> Version:
         self._check_publishes()
@@ -345,7 +370,7 @@ class Publisher:
     def _save(self, history: History, record: RootRecord, last: int) -> None:
         """One transaction: no change is ever in no segment and not pending either."""
         self._changes.forget(last)
-        self._archive.retire(self._history.segments, history)
+        self._archive.retire(self._history.segments, history, newest_segment(history))
         mark_prepared(self._marks, history, record)
         self._history, self._record = history, record
 
@@ -360,14 +385,8 @@ class Publisher:
         if self._published != record.version:
             self._published = record.version
             mark_published(self._marks, record)
+            self._changes.published(newest_segment(self._history), int(self._now()))
             await self._database.sync()
             reached("publication noted")
         if kept.stale:
             await self._renew()  # the next version overrules the other one everywhere
-
-    async def _drop_retired(self) -> None:
-        pieces = self._changes.retired(int(self._now()) - RETENTION_SECONDS, DISCARDED_TOGETHER)
-        if pieces:
-            await self._transfers.discard(pieces)
-            reached("retired pieces dropped")
-            self._changes.forget_retired(piece for piece, _host in pieces)

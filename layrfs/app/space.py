@@ -9,7 +9,7 @@ import os
 import time
 
 from layrfs.app.membership import Membership
-from layrfs.storage.database import Database
+from layrfs.storage.content import Catalog
 from layrfs.vfs.statfs import Space
 
 CACHE_SHARE = 0.1
@@ -19,10 +19,13 @@ SPACE_SECONDS = 5.0
 
 
 class SpaceGauge:
-    """What ``df`` shows: what hosts hold for us and still offer, counted in bytes of the owner's data."""
+    """What ``df`` shows: what hosts hold for us and still offer, counted in bytes of the owner's data.
 
-    def __init__(self, database: Database, membership: Membership, directory: str) -> None:
-        self._database = database
+    What was deleted does not count, also while hosts have it for the sake of a snapshot.
+    """
+
+    def __init__(self, catalog: Catalog, membership: Membership, directory: str) -> None:
+        self._catalog = catalog
         self._membership = membership
         self._directory = directory
         self._measured = -SPACE_SECONDS
@@ -32,7 +35,7 @@ class SpaceGauge:
         """At once; asks at most every few seconds."""
         now = time.monotonic()
         if now - self._measured > SPACE_SECONDS:
-            used = self._database.value("SELECT coalesce(sum(plain_bytes), 0) FROM shard")
+            used = self._catalog.live_bytes()
             free = self._free_bytes()
             self._space = Space(used + free, free)
             self._measured = now

@@ -160,6 +160,8 @@ def _upload(status: VolumeStatus) -> str:
 
 def _health(status: VolumeStatus) -> str:
     parts = [shown_count(status.shards, "shard")]
+    if status.deleted_bytes:
+        parts[0] += f" ({shown_bytes(status.deleted_bytes)} deleted, kept for snapshots or about to go)"
     if status.degraded_shards:
         parts.append(f"{status.degraded_shards:,} with too few copies")
     if status.lost_shards:

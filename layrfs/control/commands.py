@@ -25,6 +25,8 @@ pin             AtPath           PinReport         all below path stays here, al
 unpin           AtPath           PinReport         all below path may leave again
 pins            Nothing          PinReport         what is pinned
 pins_wait       Nothing          PinReport         returns when all that is pinned is here; tries for ever
+collect         Collect          Collected         what nothing needs is on its way out, and that is published; with
+                                                   ``dry_run`` nothing changes; ReadOnly where the volume is only read
 list            ListDirectory    ListPage          at most ``limit`` entries with a cookie above ``after``, in order
 manifest        AtPath           ManifestText      of one regular file; Unavailable while parts are not on hosts yet
 upload          Upload           Stored            source's bytes become target (its parents exist; AlreadyExists unless
@@ -53,6 +55,7 @@ import msgspec
 
 from layrfs.model.status import (
     CacheDropped,
+    Collected,
     Done,
     Fetched,
     ListPage,
@@ -122,6 +125,13 @@ class Download(msgspec.Struct, frozen=True):
     replace: bool = False
 
 
+class Collect(msgspec.Struct, frozen=True):
+    """``retention_seconds`` None: as long as readers of older lists of files are usually given."""
+
+    dry_run: bool = False
+    retention_seconds: int | None = None
+
+
 class JoinNetwork(msgspec.Struct, frozen=True):
     """``HOST:PORT`` of nodes of the network to join."""
 
@@ -161,6 +171,7 @@ PIN = Command("pin", AtPath, PinReport)
 UNPIN = Command("unpin", AtPath, PinReport)
 PINS = Command("pins", Nothing, PinReport)
 PINS_WAIT = Command("pins_wait", Nothing, PinReport)
+COLLECT = Command("collect", Collect, Collected)
 LIST = Command("list", ListDirectory, ListPage)
 MANIFEST = Command("manifest", AtPath, ManifestText)
 UPLOAD = Command("upload", Upload, Stored)

@@ -53,6 +53,8 @@ class VolumeStatus(msgspec.Struct, frozen=True):
     shards: int = 0
     degraded_shards: int = 0
     lost_shards: int = 0
+    deleted_bytes: int = 0
+    """Of files that are no more, still on hosts: a snapshot may need them, or they are about to go."""
     eta_seconds: int | None = None
     published_version: int = 0
     """Of the list of files, on hosts: what the recovery phrase brings back."""
@@ -148,6 +150,33 @@ class PinReport(msgspec.Struct, frozen=True):
     missing_bytes: int
     cache_limit_bytes: int
     problem: str = ""
+
+
+class Waits(msgspec.Struct, frozen=True):
+    """What a retained version keeps on hosts: the newest one that may need it, so others may as well."""
+
+    version: int
+    name: str
+    """As in `layrfs snapshot list`."""
+    shards: int
+    stored_bytes: int
+
+
+class Collected(msgspec.Struct, frozen=True):
+    """After `layrfs gc`, or before it. Bytes count every copy on hosts."""
+
+    dead_shards: int = 0
+    dead_bytes: int = 0
+    """Needed by nothing: dropped, or about to be."""
+    repacked_shards: int = 0
+    repacked_bytes: int = 0
+    """Nearly empty shards, and what is given back when they are packed anew."""
+    dropped_pieces: int = 0
+    """That hosts have dropped now."""
+    retired_pieces: int = 0
+    """That hosts will be told to drop: an hour after the list of files without them is out, or when they answer."""
+    silent_hosts: int = 0
+    waiting: tuple[Waits, ...] = ()
 
 
 class Stored(msgspec.Struct, frozen=True):

@@ -97,12 +97,19 @@ class PooledTransfers:
             nursery.start_soon(self._discard_orphans)
             task_status.started()
 
-    async def upload(self, parts: Sequence[SourcePart], redundancy: Redundancy, purpose: Purpose = CONTENT) -> Uploaded:
+    async def upload(
+        self,
+        parts: Sequence[SourcePart],
+        redundancy: Redundancy,
+        purpose: Purpose = CONTENT,
+        *,
+        deduplicate: bool = True,
+    ) -> Uploaded:
         """See `Transfers.upload`."""
         placement = self._placer.begin()
         kept: tuple[PieceRecord, ...] = ()
         try:
-            office = _Office(placement, self._find_content)
+            office = _Office(placement, self._find_content if deduplicate else _nothing_stored)
             answer = await self._pool.do(
                 Lane.UPLOAD, lambda job: Upload(job, tuple(parts), redundancy, purpose), office
             )
@@ -276,6 +283,10 @@ class _Office:
             found += [(digest, content, length) for digest, (content, length) in known.items()]
             await trio.lowlevel.checkpoint()
         return tuple(found)
+
+
+def _nothing_stored(_digests: Sequence[bytes]) -> Mapping[bytes, tuple[int, int]]:
+    return {}
 
 
 def _host(candidate: Candidate) -> NodeId:

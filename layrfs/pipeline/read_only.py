@@ -25,7 +25,14 @@ class ReadOnlyTransfers:
         self._transfers = transfers
         self._catalog = catalog
 
-    async def upload(self, parts: Sequence[SourcePart], redundancy: Redundancy, purpose: Purpose = CONTENT) -> Uploaded:
+    async def upload(
+        self,
+        parts: Sequence[SourcePart],
+        redundancy: Redundancy,
+        purpose: Purpose = CONTENT,
+        *,
+        deduplicate: bool = True,
+    ) -> Uploaded:
         raise LocalError("Nothing of the past is ever sent.")
 
     async def download(self, shard: ShardRecord, targets: Sequence[TargetPart], *, urgent: bool) -> None:

@@ -124,10 +124,18 @@ class Downloads(Protocol):
 class Transfers(Downloads, Protocol):
     """Bounded, cancellable moves between local files and hosts."""
 
-    async def upload(self, parts: Sequence[SourcePart], redundancy: Redundancy, purpose: Purpose = CONTENT) -> Uploaded:
+    async def upload(
+        self,
+        parts: Sequence[SourcePart],
+        redundancy: Redundancy,
+        purpose: Purpose = CONTENT,
+        *,
+        deduplicate: bool = True,
+    ) -> Uploaded:
         """Seal the parts into one shard and place its pieces, at least one, at most ``redundancy.total``.
 
-        ``purpose`` goes into the note that hosts keep with each piece.
+        ``purpose`` goes into the note that hosts keep with each piece. Without ``deduplicate`` the parts are stored
+        even if the volume stores equal ones already.
 
         Fewer pieces than ``total`` in the answer: the shard is degraded, see ``top_up``.
         Raises ``Unavailable`` (no host took a piece), ``LocalError`` (a source cannot be read), ``WorkerLost``.

@@ -86,19 +86,39 @@ class ChangeLog:
         """Drop the changes up to a number: a segment holds them."""
         self._database.write("DELETE FROM local_change WHERE number <= ?", (last,))
 
-    def retire(self, pieces: Iterable[tuple[PieceId, NodeId]], now: int) -> None:
-        """Remember pieces that the newest root record does not need; ``now`` in seconds."""
-        rows = [(piece, host, now) for piece, host in pieces]
-        self._database.write_many("INSERT OR REPLACE INTO local_retired VALUES(?, ?, ?)", rows)
+    def retire(self, pieces: Iterable[tuple[PieceId, NodeId]], version: int) -> None:
+        """Remember pieces that no version needs from the one on whose last segment has this number, or a higher one."""
+        rows = [(piece, host, version) for piece, host in pieces]
+        self._database.write_many("INSERT OR REPLACE INTO local_retired VALUES(?, ?, ?, NULL)", rows)
 
-    def retired(self, before: int, limit: int) -> list[tuple[PieceId, NodeId]]:
-        """Pieces retired before a time."""
-        rows = self._database.rows("SELECT piece, host FROM local_retired WHERE since < ? LIMIT ?", (before, limit))
-        return [(PieceId(piece), NodeId(host)) for piece, host in rows]
+    def published(self, version: int, now: int) -> None:
+        """Hosts keep the version whose last segment has this number: what it does not need may go some time after."""
+        self._database.write("UPDATE local_retired SET since = ? WHERE since IS NULL AND version <= ?", (now, version))
+
+    def retired_hosts(self, until: int) -> list[NodeId]:
+        """Hosts that have pieces which nothing has needed since a time, or for longer."""
+        rows = self._database.rows("SELECT DISTINCT host FROM local_retired WHERE since <= ? ORDER BY host", (until,))
+        return [NodeId(row[0]) for row in rows]
+
+    def retired(self, host: NodeId, until: int, limit: int) -> list[PieceId]:
+        """Some of those pieces on one host."""
+        rows = self._database.rows(
+            "SELECT piece FROM local_retired WHERE host = ? AND since <= ? LIMIT ?", (host, until, limit)
+        )
+        return [PieceId(row[0]) for row in rows]
+
+    def retired_count(self) -> int:
+        """How many pieces are on hosts for nothing."""
+        count: int = self._database.value("SELECT count(*) FROM local_retired")
+        return count
 
     def forget_retired(self, pieces: Iterable[PieceId]) -> None:
-        """Their hosts were asked to drop them."""
+        """Their hosts have dropped them."""
         self._database.write_many("DELETE FROM local_retired WHERE piece = ?", ((piece,) for piece in pieces))
+
+    def forget_long_retired(self, until: int) -> None:
+        """Of hosts that could not be told for so long: they find out by themselves."""
+        self._database.write("DELETE FROM local_retired WHERE since <= ?", (until,))
 
 
 def combined(changesets: Sequence[bytes]) -> bytes:

@@ -83,7 +83,7 @@ class Catalog:
         self._absent = _ABSENT.format(sent=sent)
         self._numbers = _NUMBERS_AND_UNSENT if unsent_elsewhere else _NUMBERS
         self._known = _KNOWN_OR_UNSENT if unsent_elsewhere else _KNOWN
-        self._next_content = 1
+        self._next_content = self._next_shard = 1
         self._hosts: dict[NodeId, int] = {}
         self._distrusted: set[int] = set()
         self.refresh()
@@ -91,6 +91,7 @@ class Catalog:
     def refresh(self) -> None:
         """Forget what was remembered of rows: they are those of another version now."""
         self._next_content = 1 + (self._database.value("SELECT max(number) FROM content") or 0)
+        self._next_shard = 1 + (self._database.value("SELECT max(number) FROM shard") or 0)
         self._hosts.clear()
         self._distrusted.clear()
 
@@ -110,9 +111,16 @@ class Catalog:
         return None if row is None else Place(*row)
 
     def put_blocks(self, rows: Iterable[tuple[InodeNumber, BlockNumber, int, int]]) -> None:
-        """Rows of inode, block, content number, length: what the blocks hold from now on."""
+        """Rows of inode, block, content number, length: what the blocks hold from now on.
+
+        A shard that counted as dead does not any more, from the same moment on.
+        """
+        rows = list(rows)
         self._database.write_many(
             "INSERT OR REPLACE INTO block(inode, number, content, length) VALUES(?, ?, ?, ?)", rows
+        )
+        self._database.write_many(
+            "DELETE FROM dead WHERE shard = (SELECT shard FROM content WHERE number = ?)", ((row[2],) for row in rows)
         )
 
     def remove_block(self, inode: InodeNumber, block: BlockNumber) -> None:
@@ -164,10 +172,24 @@ class Catalog:
         )
         return numbers
 
+    def known_content(self, numbers: Iterable[int]) -> set[int]:
+        """Which of these content numbers still stand for something: what nothing needed may have been removed."""
+        query = "SELECT 1 FROM content c JOIN shard s ON s.number = c.shard WHERE c.number = ?"
+        return {number for number in set(numbers) if self._database.value(query, (number,)) is not None}
+
+    def repack_content(self, number: int, old_shard: int, shard: int, content: NewContent) -> bool:
+        """Bytes of one shard were stored in another, too: use them there. False when they are not that content."""
+        row = self._content(content.digest)
+        if row is None or row[:2] != (number, old_shard):
+            return False
+        self._move_content(number, shard, content)
+        return True
+
     def _content(self, digest: bytes) -> tuple[int, int, int] | None:
         return self._database.row("SELECT number, shard, length FROM content WHERE digest = ?", (digest,))
 
     def _move_content(self, number: int, shard: int, content: NewContent) -> None:
+        self._database.write("DELETE FROM dead WHERE shard = ?", (shard,))
         self._database.write(
             "UPDATE content SET shard = ?, offset = ?, length = ? WHERE number = ?",
             (shard, content.offset, content.length, number),
@@ -188,10 +210,13 @@ class Catalog:
     # ------------------------------------------------------------------ shards
 
     def add_shard(self, record: ShardRecord) -> int:
-        """Record a shard and its pieces; its number."""
-        number = self._database.insert(
-            "INSERT INTO shard(id, salt, plain_bytes, sealed_bytes, needed, total) VALUES(?, ?, ?, ?, ?, ?)",
+        """Record a shard and its pieces; its number, which is never that of another in one run."""
+        number = self._next_shard
+        self._next_shard += 1
+        self._database.write(
+            "INSERT INTO shard(number, id, salt, plain_bytes, sealed_bytes, needed, total) VALUES(?, ?, ?, ?, ?, ?, ?)",
             (
+                number,
                 record.id,
                 record.salt,
                 record.plain_bytes,
@@ -202,6 +227,10 @@ class Catalog:
         )
         self.put_pieces(number, record.pieces)
         return number
+
+    def has_shard(self, number: int) -> bool:
+        """Whether there is such a shard: what nothing needs is removed."""
+        return self._database.value("SELECT 1 FROM shard WHERE number = ?", (number,)) is not None
 
     def put_pieces(self, shard: int, pieces: Iterable[PieceRecord]) -> None:
         """Record pieces made for a shard; one at a position that was taken replaces it."""
@@ -259,6 +288,18 @@ class Catalog:
         """Shards the volume has."""
         count: int = self._database.value("SELECT count(*) FROM shard")
         return count
+
+    def live_bytes(self) -> int:
+        """Plaintext of all shards but those that nothing needs."""
+        total: int = self._database.value("SELECT coalesce(sum(plain_bytes), 0) FROM shard")
+        return total - self.dead_bytes()
+
+    def dead_bytes(self) -> int:
+        """Plaintext of shards that nothing needs, but perhaps a retained version."""
+        total: int = self._database.value(
+            "SELECT coalesce(sum(s.plain_bytes), 0) FROM dead d JOIN shard s ON s.number = d.shard"
+        )
+        return total
 
     def degraded_after(self, number: int, limit: int) -> tuple[list[int], int | None]:
         """Of the next ``limit`` shards after ``number`` those with too few pieces; where to go on (None: end)."""

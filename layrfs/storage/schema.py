@@ -27,6 +27,7 @@ VOLUME_TABLES = (
     "unsent",
     "segment",
     "version",
+    "dead",
 )
 """What a volume is: these tables are recorded, published and recovered."""
 
@@ -147,15 +148,26 @@ CREATE TABLE version(                -- what the volume was, and can be looked a
     segments BLOB NOT NULL           -- msgpack of their numbers, in order
 ) STRICT;
 
+CREATE TABLE dead(                   -- shards that no block needs any more
+    shard INTEGER PRIMARY KEY,
+    since INTEGER NOT NULL           -- the number of the first version that does not
+) STRICT;
+
 CREATE TABLE local_change(           -- changesets of VOLUME_TABLES that are in no segment yet, one per commit
     number INTEGER PRIMARY KEY,
     changes BLOB NOT NULL
 ) STRICT;
 
-CREATE TABLE local_retired(          -- pieces of segments that the newest root record does not name any more
+CREATE TABLE local_retired(          -- pieces that nothing needs any more, to be dropped by their hosts
     piece BLOB NOT NULL PRIMARY KEY,
     host BLOB NOT NULL,
-    since INTEGER NOT NULL
+    version INTEGER NOT NULL,        -- the first version that does not know them
+    since INTEGER                    -- when hosts had that, in seconds; NULL: they have not yet
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE local_renewed(          -- when all pieces of a host were last renewed, in seconds
+    host BLOB NOT NULL PRIMARY KEY,
+    renewed INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 """
 
@@ -173,6 +185,7 @@ CREATE INDEX piece_host ON piece(host);
 CREATE UNIQUE INDEX host_node ON host(node_id);
 CREATE UNIQUE INDEX version_name ON version(name);
 CREATE INDEX local_dirty ON local(inode, block) WHERE dirty = 1;
+CREATE INDEX local_retired_due ON local_retired(host, since);
 CREATE INDEX local_use_order ON local_use(used, inode) WHERE bytes > 0 AND pinned = 0;
 CREATE INDEX local_use_pinned ON local_use(inode, bytes) WHERE pinned = 1;
 

@@ -135,6 +135,8 @@ class Contents:
         self._recovery = Recovery(self._shelf, boot if boot is not None else boot_id(), now, follows=follows)
         self._follows = follows
         self.versions = Versions(self._shelf, self._evictor, self._fetcher, block_bytes_of)
+        self.lacks_copies = ledger.degraded.add
+        """Call it with a shard that somebody else has stored with fewer copies than it should have."""
         self._rate, self._rate_sent_bytes = 0.0, 0
         database.before_commit(self._recovery.stamp)
 

@@ -53,10 +53,12 @@ class Completer:
         return completed
 
     async def _top_up(self, number: int) -> tuple[bool, bool]:
-        record = self._shelf.catalog.shard(number)
-        slots = missing_slots(record)
-        pieces = await self._transfers.top_up(record, slots) if slots else ()
-        self._shelf.catalog.put_pieces(number, pieces)
+        catalog = self._shelf.catalog
+        record = catalog.shard(number) if catalog.has_shard(number) else None
+        slots = missing_slots(record) if record else []
+        pieces = await self._transfers.top_up(record, slots) if record and slots else ()
+        if catalog.has_shard(number):
+            catalog.put_pieces(number, pieces)
         complete = len(pieces) == len(slots)
         if complete:
             self._shelf.ledger.degraded.discard(number)

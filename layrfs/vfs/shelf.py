@@ -277,21 +277,23 @@ class Shelf:
         if file is not None and file.states.get(part.key[1]) == SENDING:
             file.states[part.key[1]] = DIRTY
 
-    def sent(self, parts: Sequence[Part], outcomes: Sequence[PartOutcome], shard: int) -> None:
-        """SENDING -> CLEAN (or HOLE) of blocks that hosts have; what was changed meanwhile stays DIRTY."""
-        numbers = self._contents(outcomes, shard)
-        rows, uses, clean = [], [], []
+    def sent(self, parts: Sequence[Part], outcomes: Sequence[PartOutcome], shard: int) -> bool:
+        """SENDING -> CLEAN (or HOLE) of what hosts have, if it was not changed meanwhile; False: some must go again."""
+        known = self.catalog.known_content(numbers := self._contents(outcomes, shard))
+        rows, uses, clean, all_well = [], [], [], True
         for part, outcome, number in zip(parts, outcomes, numbers, strict=True):
-            key = part.key
-            del self.ledger.sending[key]
-            if part.mark.changed:
+            if not isinstance(outcome, Zero) and number not in known:  # its equal was given up meanwhile
+                self.unclaim(part)
+                all_well = False
                 continue
-            if isinstance(outcome, Zero):
+            del self.ledger.sending[part.key]
+            if isinstance(outcome, Zero) and not part.mark.changed:
                 self._became_hole(part)
+            if isinstance(outcome, Zero) or part.mark.changed:
                 continue
             length = outcome.part.length if isinstance(outcome, Stored) else outcome.length
-            rows.append((key[0], key[1], number, length))
-            uses.append(Use(key[0], on_disk(length), int(self.ledger.now)))
+            rows.append((*part.key, number, length))
+            uses.append(Use(part.key[0], on_disk(length), int(self.ledger.now)))
             clean.append(part)
         self.catalog.put_blocks(rows)
         self.journal.mark_clean(part.key for part in clean)
@@ -300,6 +302,7 @@ class Shelf:
         for part in clean:
             self._not_dirty(part, CLEAN)
         self.ledger.writing = True
+        return all_well
 
     def _contents(self, outcomes: Sequence[PartOutcome], shard: int) -> list[int]:
         """The content number of every outcome, 0 for zeros; new content is recorded, whoever it is for."""

@@ -307,7 +307,7 @@ class Writeback:
         try:
             uploaded = await self._transfers.upload([part.source for part in parts], redundancy)
             reached("receipts arrived")
-            await self._record(parts, uploaded)
+            well = await self._record(parts, uploaded)
             reached("upload recorded")
         except LayrError as error:
             if not isinstance(error, LocalError) or error.retry:
@@ -317,14 +317,15 @@ class Writeback:
                 self._hold(parts[0], error)
                 return False
         else:
-            return True
+            return well
         # one file that cannot be read must not hold up the others
         middle = len(parts) // 2
         first = await self._deliver(parts[:middle], redundancy)
         return await self._deliver(parts[middle:], redundancy) and first
 
-    async def _record(self, parts: list[Part], uploaded: Uploaded) -> None:
-        shelf, shard = self._shelf, 0
+    async def _record(self, parts: list[Part], uploaded: Uploaded) -> bool:
+        """Whether all of it counts."""
+        shelf, shard, well = self._shelf, 0, True
         if uploaded.shard is not None:
             shard = shelf.catalog.add_shard(uploaded.shard)
             if len(uploaded.shard.pieces) < uploaded.shard.redundancy.total:
@@ -333,12 +334,13 @@ class Writeback:
             if first:
                 await trio.lowlevel.checkpoint()
             slice_ = slice(first, first + SLICE)
-            shelf.sent(parts[slice_], uploaded.outcomes[slice_], shard)
+            well = shelf.sent(parts[slice_], uploaded.outcomes[slice_], shard) and well
         self._pause_seconds, self.problem = 0.0, None
         shelf.ledger.sent_bytes += sum(part.source.length for part in parts)
         shelf.ledger.last_sent = trio.current_time()
         self._evictor.refresh()
         shelf.ledger.moved()
+        return well
 
     def _end(self, group: Group, *, well: bool) -> None:
         for part in group.parts:

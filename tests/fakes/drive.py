@@ -21,6 +21,7 @@ from layrfs.errors import AlreadyExists, NotFound, Unavailable
 from layrfs.model.status import (
     BlockRun,
     CacheDropped,
+    Collected,
     Done,
     Fetched,
     HostStatus,
@@ -36,6 +37,7 @@ from layrfs.model.status import (
     Stored,
     SyncReport,
     VolumeStatus,
+    Waits,
 )
 
 
@@ -63,6 +65,7 @@ class FakeDrive:
             commands.UNPIN.bind(self.pin),
             commands.PINS.bind(self.pins),
             commands.PINS_WAIT.bind(self.pins),
+            commands.COLLECT.bind(self.collect),
             commands.LIST.bind(self.list),
             commands.MANIFEST.bind(self.manifest),
             commands.UPLOAD.bind(self.upload),
@@ -128,6 +131,11 @@ class FakeDrive:
 
     async def snapshot_delete(self, request: commands.DeleteSnapshot, _progress: Progress) -> Done:
         raise NotFound(f"There is no snapshot {request.name}; `layrfs snapshot list` shows them.")
+
+    async def collect(self, request: commands.Collect, progress: Progress) -> Collected:
+        progress(ProgressReport(text="looking"))
+        snapshot = Waits(7, "before\x1b[31m", 2, 5 << 20)
+        return Collected(3, 9 << 20, 1, 3 << 20, 0 if request.dry_run else 12, 0, 1, (snapshot,))
 
     async def list(self, request: commands.ListDirectory, _progress: Progress) -> ListPage:
         """One entry a page, so that paging is seen to work."""

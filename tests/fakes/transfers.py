@@ -6,6 +6,7 @@ Passes the contract suite of the real one (``tests/contracts/test_transfers.py``
 ``lost``          shard ids whose download raises ``Unavailable``
 ``hosts``         how many hosts take pieces; fewer than ``total`` gives degraded shards, 0 gives ``Unavailable``
 ``delay_seconds`` every call takes this long (virtual time under trio's autojump clock)
+``hold_after_look_up`` an upload waits when it knows which bytes are stored already, until ``release()``
 ``hold()``        every call waits until ``release()``; ``waiting`` says how many do
 """
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import trio
@@ -53,12 +54,15 @@ class FakeTransfers:
     lost: set[bytes] = field(default_factory=set)
     payloads: dict[bytes, bytes] = field(default_factory=dict)
     shards: dict[Salt, tuple[ShardRecord, tuple[ExaminedPart, ...]]] = field(default_factory=dict)
+    pieces: dict[PieceId, NodeId] = field(default_factory=dict)
+    """What hosts keep, and which of them."""
     uploads: list[tuple[SourcePart, ...]] = field(default_factory=list)
     purposes: dict[Salt, Purpose] = field(default_factory=dict)
     downloads: list[tuple[ShardId, bool]] = field(default_factory=list)
     running: int = 0
     most_running: int = 0
     waiting: int = 0
+    hold_after_look_up: bool = False
     _gate: trio.Event | None = None
 
     def hold(self) -> None:
@@ -70,11 +74,21 @@ class FakeTransfers:
             self._gate.set()
         self._gate = None
 
-    async def upload(self, parts: Sequence[SourcePart], redundancy: Redundancy, purpose: Purpose = CONTENT) -> Uploaded:
+    async def upload(
+        self,
+        parts: Sequence[SourcePart],
+        redundancy: Redundancy,
+        purpose: Purpose = CONTENT,
+        *,
+        deduplicate: bool = True,
+    ) -> Uploaded:
         self.uploads.append(tuple(parts))
         await self._pass()
         data = [_trimmed(part) for part in parts]
-        known = self.find_content([_digest(piece) for piece in data if piece])
+        known = self.find_content([_digest(piece) for piece in data if piece]) if deduplicate else {}
+        if self.hold_after_look_up:
+            self.hold()
+            await self._wait()
         payload, outcomes = _arrange(data, known)
         if not payload:
             return Uploaded(tuple(outcomes), None)
@@ -108,7 +122,12 @@ class FakeTransfers:
         self._payload(shard)
         used = {piece.host for piece in shard.pieces}
         free = [host for host in self._host_ids() if host not in used]
-        return tuple(_piece(shard.id, slot, host) for slot, host in zip(slots, free, strict=False))
+        return self._place(_piece(shard.id, slot, host) for slot, host in zip(slots, free, strict=False))
+
+    def drop(self, pieces: Iterable[PieceId]) -> None:
+        """Hosts keep these no longer."""
+        for piece in pieces:
+            self.pieces.pop(piece, None)
 
     async def _pass(self) -> None:
         self.running += 1
@@ -136,7 +155,7 @@ class FakeTransfers:
         salt = Salt(os.urandom(16))
         shard = ShardId(_digest(salt + payload))
         self.payloads[shard] = payload
-        pieces = tuple(_piece(shard, Slot(position, 0), host) for position, host in enumerate(taking))
+        pieces = self._place(_piece(shard, Slot(position, 0), host) for position, host in enumerate(taking))
         return ShardRecord(
             id=shard,
             salt=salt,
@@ -147,9 +166,15 @@ class FakeTransfers:
         )
 
     def _payload(self, shard: ShardRecord) -> bytes:
-        if shard.id in self.lost or shard.id not in self.payloads:
+        is_kept = any(self.pieces.get(piece.id) == piece.host for piece in shard.pieces)
+        if shard.id in self.lost or not is_kept:
             raise Unavailable("No good piece of the shard can be reached.")
         return self.payloads[shard.id]
+
+    def _place(self, pieces: Iterable[PieceRecord]) -> tuple[PieceRecord, ...]:
+        placed = tuple(pieces)
+        self.pieces.update((piece.id, piece.host) for piece in placed)
+        return placed
 
     def _host_ids(self) -> list[NodeId]:
         return [NodeId(bytes([number + 1]) * 20) for number in range(self.hosts)]

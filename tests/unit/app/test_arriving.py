@@ -33,7 +33,7 @@ from layrfs.vfs.inodes import Inodes
 from layrfs.vfs.recovery import boot_id
 from layrfs.vfs.statfs import Space
 from tests.fakes.roots import FakeRoots
-from tests.unit.app.test_publishing import Moves
+from tests.fakes.transfers import FakeTransfers
 from tests.volumes import rows_of
 
 KEYS = VolumeKeys(bytes([1]) * 32, bytes([2]) * 32, bytes([3]) * 32)
@@ -44,7 +44,7 @@ BLOCK = 4 << 20
 class Mount:
     """What a test does with a volume."""
 
-    def __init__(self, database: Database, transfers: Moves, publisher: Publisher, paths: Paths) -> None:
+    def __init__(self, database: Database, transfers: FakeTransfers, publisher: Publisher, paths: Paths) -> None:
         self.database, self.publisher, self.transfers = database, publisher, transfers
         tree = Tree(database)
         inodes = Inodes(tree)
@@ -98,7 +98,7 @@ class Mount:
 class Machine:
     """A state directory."""
 
-    def __init__(self, home: Path, name: str, roots: FakeRoots, transfers: Moves) -> None:
+    def __init__(self, home: Path, name: str, roots: FakeRoots, transfers: FakeTransfers) -> None:
         self.name, self.roots, self.transfers = name, roots, transfers
         self.paths = Paths.under(str(home))
         self.paths.prepare("volume")
@@ -159,7 +159,7 @@ class Machine:
 
 @pytest.fixture
 def laptop(tmp_path: Path) -> Machine:
-    return Machine(tmp_path / "laptop", "laptop", FakeRoots(), Moves())
+    return Machine(tmp_path / "laptop", "laptop", FakeRoots(), FakeTransfers())
 
 
 @pytest.fixture

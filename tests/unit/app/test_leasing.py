@@ -19,7 +19,7 @@ from layrfs.policy.leasing import LEASE_SECONDS, RENEWAL_SECONDS
 from layrfs.storage.database import Database
 from layrfs.storage.versions import Versions
 from tests.fakes.roots import FakeRoots
-from tests.unit.app.test_publishing import Moves
+from tests.fakes.transfers import FakeTransfers
 
 KEYS = VolumeKeys(bytes([1]) * 32, bytes([2]) * 32, bytes([3]) * 32)
 EPOCH = 1_700_000_000
@@ -43,7 +43,7 @@ class Machine:
 
     def start(self) -> None:
         """A mount's publisher, on what is on the disk."""
-        self.transfers = Moves()
+        self.transfers = FakeTransfers()
         self.database = Database(str(self._place / "metadata.db"))
         tenure = Tenure(
             device=self.device, name=self.name, keys=KEYS, roots=self._roots, conduct=self._conduct, now=now

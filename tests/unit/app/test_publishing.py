@@ -1,27 +1,24 @@
 """Whatever fails between a change and its publication: hosts keep a whole volume, and in the end the newest."""
 
 import contextlib
-import hashlib
 import random
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import trio
 
-from layrfs.app import publishing as publishing_module
 from layrfs.app.leasing import Tenure
-from layrfs.app.publishing import REPEAT_SECONDS, RETENTION_SECONDS, Publisher
+from layrfs.app.publishing import REPEAT_SECONDS, Publisher
 from layrfs.app.recovering import restore_record
 from layrfs.app.restoring import restore_segments
-from layrfs.app.roots import Kept
 from layrfs.config import Paths
 from layrfs.crypto.keys import VolumeKeys
 from layrfs.crypto.root_body import open_root_body
-from layrfs.errors import AlreadyExists, LayrError, Superseded, Unavailable, Unreachable
-from layrfs.ids import NodeId, PieceId, ShardId
+from layrfs.errors import AlreadyExists, LayrError, Superseded, Unavailable
+from layrfs.ids import NodeId
 from layrfs.model.history import History
 from layrfs.model.notes import PieceNote
 from layrfs.model.redundancy import Redundancy
@@ -29,51 +26,17 @@ from layrfs.model.root_record import RootRecord
 from layrfs.model.snapshot_names import time_name
 from layrfs.policy import history as history_policy
 from layrfs.policy.chains import chains, whole_segments
+from layrfs.policy.collecting import RETENTION_SECONDS
+from layrfs.storage.changes import ChangeLog
 from layrfs.storage.database import Database
 from layrfs.storage.versions import Version, Versions
+from layrfs.upkeep.dropping import Dropper
+from tests.fakes.asking import FakeAsker
+from tests.fakes.one_record import OneRecord
 from tests.fakes.transfers import FakeTransfers
 from tests.volumes import Rows, rows_of
 
 KEYS = VolumeKeys(bytes([1]) * 32, bytes([2]) * 32, bytes([3]) * 32)
-
-
-class Roots:
-    """Hosts that keep one record between them. ``hosts`` 0: nobody answers; ``deaf``: they keep it and say nothing."""
-
-    def __init__(self) -> None:
-        self.hosts = 3
-        self.deaf = False
-        self.kept: RootRecord | None = None
-        self.offers = 0
-
-    async def publish(self, record: RootRecord) -> Kept:
-        self.offers += 1
-        if not self.hosts:
-            return Kept(0, stale=False)
-        if self.kept is not None and self.kept != record and self.kept.version >= record.version:
-            return Kept(0, stale=True)
-        self.kept = record
-        if self.deaf:
-            raise Unreachable("no answer")
-        return Kept(self.hosts, stale=False)
-
-    async def fetch(self) -> RootRecord | None:
-        if not self.hosts:
-            raise Unavailable("nobody answers")
-        return self.kept
-
-
-class Moves(FakeTransfers):
-    """Remembers what was dropped, and has it no more."""
-
-    dropped: tuple[PieceId, ...] = ()
-
-    async def discard(self, pieces: Sequence[tuple[PieceId, NodeId]]) -> None:
-        self.dropped += tuple(piece for piece, _host in pieces)
-        for shard in {
-            shard for piece, _host in pieces for shard in self.payloads if piece in pieces_of(ShardId(shard))
-        }:
-            del self.payloads[shard]
 
 
 class Clock:
@@ -87,7 +50,11 @@ class Clock:
 
 
 def publisher(
-    database: Database, transfers: Moves, roots: Roots, directory: Path, now: Callable[[], float] = time.time
+    database: Database,
+    transfers: FakeTransfers,
+    roots: OneRecord,
+    directory: Path,
+    now: Callable[[], float] = time.time,
 ) -> Publisher:
     """One that has just started."""
     tenure = Tenure(device=NodeId(bytes(20)), name="test", keys=KEYS, roots=roots, now=now)
@@ -103,7 +70,7 @@ def opened(path: Path) -> Database:
     return database
 
 
-async def kept_by_hosts(roots: Roots, transfers: Moves, home: Path) -> Rows:
+async def kept_by_hosts(roots: OneRecord, transfers: FakeTransfers, home: Path) -> Rows:
     """What another machine would recover now."""
     shutil.rmtree(home, ignore_errors=True)
     paths = Paths.under(str(home))
@@ -130,7 +97,7 @@ async def test_hosts_keep_a_whole_volume_at_every_moment(
     tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(history_policy, "SMALLEST_CHECKPOINT_BYTES", 3000)
-    dice, roots, transfers = random.Random(seed), Roots(), Moves()
+    dice, roots, transfers = random.Random(seed), OneRecord(), FakeTransfers()
     place = tmp_path / "0"
     place.mkdir()
     database = opened(place / "metadata.db")
@@ -172,7 +139,7 @@ async def test_notes_alone_lead_to_the_segments_of_the_newest_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(history_policy, "SMALLEST_CHECKPOINT_BYTES", 3000)
-    dice, roots, transfers = random.Random(5), Roots(), Moves()
+    dice, roots, transfers = random.Random(5), OneRecord(), FakeTransfers()
     kinds = set()
     with opened(tmp_path / "metadata.db") as database:
         publishing = publisher(database, transfers, roots, tmp_path / "history")
@@ -192,7 +159,7 @@ async def test_notes_alone_lead_to_the_segments_of_the_newest_record(
 
 
 async def test_nothing_is_published_when_nothing_has_changed(tmp_path: Path) -> None:
-    roots, transfers = Roots(), Moves()
+    roots, transfers = OneRecord(), FakeTransfers()
     with opened(tmp_path / "metadata.db") as database:
         publishing = publisher(database, transfers, roots, tmp_path / "history")
         for _ in range(3):
@@ -201,10 +168,10 @@ async def test_nothing_is_published_when_nothing_has_changed(tmp_path: Path) -> 
 
 
 async def test_a_record_that_few_hosts_keep_is_offered_again(tmp_path: Path, autojump_clock: object) -> None:
-    roots = Roots()
+    roots = OneRecord()
     roots.hosts = 1
     with opened(tmp_path / "metadata.db") as database:
-        publishing = publisher(database, Moves(), roots, tmp_path / "history")
+        publishing = publisher(database, FakeTransfers(), roots, tmp_path / "history")
         await publishing.publish()
         await publishing.publish()
         assert roots.offers == 1
@@ -214,9 +181,9 @@ async def test_a_record_that_few_hosts_keep_is_offered_again(tmp_path: Path, aut
 
 
 async def test_another_machines_version_is_not_replaced(tmp_path: Path) -> None:
-    roots = Roots()
+    roots = OneRecord()
     with opened(tmp_path / "metadata.db") as database:
-        publishing = publisher(database, Moves(), roots, tmp_path / "history")
+        publishing = publisher(database, FakeTransfers(), roots, tmp_path / "history")
         await publishing.publish()
         roots.kept = other = RootRecord.sign(KEYS.root_private, version=5, time_ms=1, body=b"another machine's")
         database.write("INSERT INTO volume VALUES('x', 1)")
@@ -230,7 +197,7 @@ async def test_another_machines_version_is_not_replaced(tmp_path: Path) -> None:
 
 
 async def test_what_no_version_needs_is_dropped_long_after(tmp_path: Path) -> None:
-    roots, transfers, clock = Roots(), Moves(), Clock()
+    roots, transfers, clock = OneRecord(), FakeTransfers(), Clock()
     with opened(tmp_path / "metadata.db") as database:
         publishing = publisher(database, transfers, roots, tmp_path / "history", clock)
         for value in range(3):  # within a second: only the last is worth keeping
@@ -238,13 +205,38 @@ async def test_what_no_version_needs_is_dropped_long_after(tmp_path: Path) -> No
             await publishing.publish()
         count = database.value("SELECT count(*) FROM local_retired")
         assert count > 0
-        clock.now += RETENTION_SECONDS
-        await publishing.publish()
-        assert transfers.dropped == (), "somebody may be reading the older record"
+        clock.now += RETENTION_SECONDS - 1
+        assert await dropped(database, transfers, clock) == 0, "somebody may be reading the older record"
         clock.now += 1
-        await publishing.publish()
-        assert len(transfers.dropped) == count
+        assert await dropped(database, transfers, clock) == count
         assert database.value("SELECT count(*) FROM local_retired") == 0
+
+
+async def test_nothing_is_dropped_before_hosts_know_the_version_without_it(tmp_path: Path) -> None:
+    roots, transfers, clock = OneRecord(), FakeTransfers(), Clock()
+    with opened(tmp_path / "metadata.db") as database:
+        publishing = publisher(database, transfers, roots, tmp_path / "history", clock)
+        await publishing.publish()
+        roots.hosts = 0
+        for value in range(3):
+            database.write("INSERT OR REPLACE INTO volume VALUES('x', ?)", (bytes([value]) * 5000,))
+            with pytest.raises(Unavailable):
+                await publishing.publish()
+        clock.now += 10 * RETENTION_SECONDS
+        assert await dropped(database, transfers, clock) == 0
+        roots.hosts = 3
+        await publishing.publish()
+        assert await dropped(database, transfers, clock) == 0, "who reads the older record has an hour from now on"
+        clock.now += RETENTION_SECONDS
+        assert await dropped(database, transfers, clock) > 0
+
+
+async def dropped(
+    database: Database, transfers: FakeTransfers, clock: Clock, retention_seconds: float = RETENTION_SECONDS
+) -> int:
+    """How many pieces hosts were told to drop now."""
+    dropper = Dropper(ChangeLog(database), FakeAsker(transfers), clock)
+    return (await dropper.drop_due(retention_seconds, lambda _pieces: None)).pieces
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -253,8 +245,7 @@ async def test_every_retained_version_can_be_restored_from_what_hosts_keep(
 ) -> None:
     """Months of publishing, failing, being killed; pieces that nobody needs are gone from hosts at once."""
     monkeypatch.setattr(history_policy, "SMALLEST_CHECKPOINT_BYTES", 3000)
-    monkeypatch.setattr(publishing_module, "RETENTION_SECONDS", -1)
-    dice, roots, transfers, clock = random.Random(seed), Roots(), Moves(), Clock()
+    dice, roots, transfers, clock = random.Random(seed), OneRecord(), FakeTransfers(), Clock()
     place = tmp_path / "0"
     place.mkdir()
     database = opened(place / "metadata.db")
@@ -267,6 +258,7 @@ async def test_every_retained_version_can_be_restored_from_what_hosts_keep(
         transfers.failure = Unavailable("no host") if dice.random() < 0.1 else None
         with contextlib.suppress(LayrError):
             await publishing.publish()
+        await dropped(database, transfers, clock, 0)
         states.append(rows_of(database))
         if dice.random() < 0.1:
             left = tmp_path / str(step + 1)
@@ -285,11 +277,12 @@ async def test_every_retained_version_can_be_restored_from_what_hosts_keep(
         restored = await restored_version(version, versions, transfers, tmp_path / "restored")
         assert restored in states
     assert await kept_by_hosts(roots, transfers, tmp_path / "other") == rows_of(database)
-    assert len(transfers.payloads) <= len(versions.segments()) + 10, "what nobody needs is not kept"
+    await dropped(database, transfers, clock, 0)
+    assert len(transfers.pieces) <= 5 * (len(versions.segments()) + 10), "what nobody needs is not kept"
     database.close()
 
 
-async def restored_version(version: Version, versions: Versions, transfers: Moves, directory: Path) -> Rows:
+async def restored_version(version: Version, versions: Versions, transfers: FakeTransfers, directory: Path) -> Rows:
     """What a retained version holds, as rows."""
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir()
@@ -301,9 +294,9 @@ async def restored_version(version: Version, versions: Versions, transfers: Move
 
 
 async def test_retaining_does_not_make_the_network_behind(tmp_path: Path) -> None:
-    roots, clock = Roots(), Clock()
+    roots, clock = OneRecord(), Clock()
     with opened(tmp_path / "metadata.db") as database:
-        publishing = publisher(database, Moves(), roots, tmp_path / "history", clock)
+        publishing = publisher(database, FakeTransfers(), roots, tmp_path / "history", clock)
         for value in range(3):
             clock.now += 10
             database.write("INSERT OR REPLACE INTO volume VALUES('x', ?)", (value,))
@@ -313,7 +306,7 @@ async def test_retaining_does_not_make_the_network_behind(tmp_path: Path) -> Non
 
 
 async def test_a_snapshot_made_by_hand_is_what_was_there_and_stays(tmp_path: Path) -> None:
-    roots, transfers, clock = Roots(), Moves(), Clock()
+    roots, transfers, clock = OneRecord(), FakeTransfers(), Clock()
     with opened(tmp_path / "metadata.db") as database:
         publishing = publisher(database, transfers, roots, tmp_path / "history", clock)
         versions = Versions(database)
@@ -343,7 +336,7 @@ async def test_a_snapshot_made_by_hand_is_what_was_there_and_stays(tmp_path: Pat
 
 
 async def test_who_recovers_a_volume_keeps_the_version_found(tmp_path: Path) -> None:
-    roots, transfers = Roots(), Moves()
+    roots, transfers = OneRecord(), FakeTransfers()
     with opened(tmp_path / "metadata.db") as database:
         database.write("INSERT INTO unsent VALUES(7, 0)")
         database.write("INSERT INTO volume VALUES('x', 1)")
@@ -359,13 +352,8 @@ async def test_who_recovers_a_volume_keeps_the_version_found(tmp_path: Path) -> 
         assert await restored_version(version, Versions(database), transfers, tmp_path / "restored") == before
 
 
-def pieces_of(shard: ShardId) -> set[PieceId]:
-    """The names of all pieces the fake makes of a shard."""
-    return {PieceId(hashlib.blake2b(shard + bytes([place, 0]), digest_size=32).digest()) for place in range(5)}
-
-
 async def test_a_small_change_after_a_large_one_does_not_pay_for_the_checkpoint(tmp_path: Path) -> None:
-    roots, transfers = Roots(), Moves()
+    roots, transfers = OneRecord(), FakeTransfers()
     with opened(tmp_path / "metadata.db") as database:
         publishing = publisher(database, transfers, roots, tmp_path / "history")
         await publishing.publish()

@@ -20,8 +20,9 @@ from layrfs.policy import history as history_policy
 from layrfs.storage.content import Catalog
 from layrfs.storage.database import Database
 from layrfs.storage.sightings import Sightings
+from tests.fakes.one_record import OneRecord
 from tests.fakes.transfers import FakeTransfers
-from tests.unit.app.test_publishing import KEYS, Moves, Roots, change, opened, publisher
+from tests.unit.app.test_publishing import KEYS, change, opened, publisher
 from tests.volumes import Rows, rows_of
 
 
@@ -48,10 +49,10 @@ async def test_the_newest_version_of_what_is_left(
     tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch, sightings: Sightings
 ) -> None:
     monkeypatch.setattr(history_policy, "SMALLEST_CHECKPOINT_BYTES", 3000)
-    dice, transfers = random.Random(seed), Moves()
+    dice, transfers = random.Random(seed), FakeTransfers()
     states: dict[int, Rows] = {}
     with opened(tmp_path / "metadata.db") as database:
-        publishing = publisher(database, transfers, Roots(), tmp_path / "history")
+        publishing = publisher(database, transfers, OneRecord(), tmp_path / "history")
         for _ in range(15):
             change(database, dice)
             before = publishing.version
@@ -92,9 +93,9 @@ def _is_broken(transfers: FakeTransfers, salt: Salt, missing: set[Salt]) -> bool
 
 
 async def test_a_segment_that_is_no_segment_is_passed_over(tmp_path: Path, sightings: Sightings) -> None:
-    transfers = Moves()
+    transfers = FakeTransfers()
     with opened(tmp_path / "metadata.db") as database:
-        publishing = publisher(database, transfers, Roots(), tmp_path / "history")
+        publishing = publisher(database, transfers, OneRecord(), tmp_path / "history")
         await publishing.publish()
         rows = rows_of(database)
         change(database, random.Random(1))

@@ -18,7 +18,9 @@ from layrfs.ids import ROOT_INODE, NodeId
 from layrfs.storage.content import Catalog
 from layrfs.storage.database import Database
 from layrfs.storage.versions import Version, Versions
-from tests.unit.app.test_publishing import KEYS, Clock, Moves, Roots, opened
+from tests.fakes.one_record import OneRecord
+from tests.fakes.transfers import FakeTransfers
+from tests.unit.app.test_publishing import KEYS, Clock, opened
 
 COUNT = OPEN_AT_ONCE + 2
 YEARS_SECONDS = 20 * 365 * 86400.0
@@ -30,7 +32,7 @@ class Past:
     def __init__(self, database: Database, directory: Path) -> None:
         self.database = database
         self.clock = Clock()
-        self.transfers = Moves()
+        self.transfers = FakeTransfers()
         self.directory = directory / "snapshots"
         self.snapshots = Snapshots(
             database=database,
@@ -41,7 +43,7 @@ class Past:
             cache_bytes=1 << 30,
             virtual_attributes={},
         )
-        roots = Roots()
+        roots = OneRecord()
         self.publisher = Publisher(
             database=database,
             transfers=self.transfers,

@@ -104,7 +104,7 @@ class Pair:
 async def pair(directory: str, **options: object) -> AsyncIterator[Pair]:
     hosts = FakeTransfers()
     async with running(f"{directory}/writer", hosts, closed_seconds=1e9) as writer:
-        theirs = FakeTransfers(payloads=hosts.payloads)
+        theirs = FakeTransfers(payloads=hosts.payloads, pieces=hosts.pieces)
         async with running(f"{directory}/follower", theirs, follows=True, **options) as follower:
             yield Pair(writer, follower)
             assert theirs.uploads == []
@@ -263,7 +263,7 @@ async def test_what_was_left_by_a_killed_follower_is_never_taken_for_new(
         await writer.contents.flush_to_network(None)
         writer.database.commit()
         changes = ChangeLog(writer.database).pending()[1]
-    theirs = FakeTransfers(payloads=hosts.payloads)
+    theirs = FakeTransfers(payloads=hosts.payloads, pieces=hosts.pieces)
     async with running(f"{directory}/follower", theirs, follows=True) as follower:
         follower.database.apply(changes)
         await follower.get(FILE, 0, 2 * BLOCK)

@@ -15,6 +15,7 @@ from layrfs.ids import InodeNumber
 from layrfs.model.notes import CONTENT, Purpose
 from layrfs.model.redundancy import Redundancy
 from layrfs.pipeline.transfers import SourcePart, Uploaded
+from layrfs.storage.garbage import Garbage
 from tests.caches import BLOCK, FILE, read, running, write
 from tests.fakes.transfers import FakeTransfers
 
@@ -379,3 +380,29 @@ async def test_read_while_nothing_can_be_sent(directory: str, autojump_clock: tr
         assert await read(file, 0, 5) == b"xxxxx"
         cache.contents.release(file)
         cache.transfers.failure = None
+
+
+async def test_equal_bytes_that_were_given_up_meanwhile_are_sent(tmp_path: Path) -> None:
+    transfers = FakeTransfers()
+    async with running(str(tmp_path / "volume"), transfers) as cache:
+        await cache.put(FILE, b"same" * 1000)
+        await cache.contents.flush_to_network(None)
+        cache.delete(FILE)
+        shard = cache.database.value("SELECT number FROM shard")
+        other = InodeNumber(FILE + 1)
+        await cache.put(other, b"same" * 1000)
+        transfers.hold_after_look_up = True
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cache.contents.flush_to_network, None)
+            while not transfers.waiting:
+                await trio.lowlevel.checkpoint()
+            cache.database.write("INSERT INTO dead VALUES(?, 1)", (shard,))
+            transfers.drop(piece for piece, _host in Garbage(cache.database, cache.catalog).sweep(shard, 1))
+            assert cache.database.value("SELECT count(*) FROM content") == 0
+            transfers.hold_after_look_up = False
+            transfers.release()
+        assert cache.contents.state(other) == "safe"
+        await cache.contents.drop_clean()
+        assert await cache.get(other, 0, 4000) == b"same" * 1000
+        cache.check_sums()
+        cache.check_idle()

@@ -1,0 +1,117 @@
+"""Every piece that anything needs is renewed with its host, long before its lease runs out.
+
+Must not know how long hosts are patient (``policy.leases`` does). A host counts as
+renewed when it has answered for all of its pieces in one go; what is stored there later has a younger lease anyway.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+import trio
+
+from layrfs.errors import LayrError, RemoteError
+from layrfs.ids import NodeId, PieceId, ShardId
+from layrfs.model.history import Segment
+from layrfs.policy.leases import renewal_due
+from layrfs.storage.content import Catalog
+from layrfs.storage.database import Database
+from layrfs.storage.renewals import Renewals
+from layrfs.upkeep.asking import TOGETHER, Asker
+
+TICK_SECONDS = 3600.0
+"""How often it is looked which hosts are due; one that does not answer is asked again after as long."""
+
+FIRST_SECONDS = 120.0
+PAUSE_SECONDS = 0.5
+"""Between two requests: there are months."""
+
+OnMissing = Callable[[ShardId, PieceId, NodeId], None]
+
+_log = logging.getLogger(__name__)
+
+
+class Renewer:
+    """One volume's; ``run`` once."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        catalog: Catalog,
+        segments: Callable[[], Iterable[Segment]],
+        asker: Asker,
+        on_missing: OnMissing,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """``segments``: of the newest version and of all retained ones. ``on_missing``: a host has lost a piece."""
+        self._renewals = Renewals(database)
+        self._catalog = catalog
+        self._segments = segments
+        self._asker = asker
+        self._on_missing = on_missing
+        self._now = now
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        await trio.sleep(FIRST_SECONDS)
+        while True:
+            try:
+                await self.renew_due()
+            except LayrError as error:
+                _log.warning("pieces wait to be renewed: %s", error)
+            await trio.sleep(TICK_SECONDS)
+
+    async def renew_due(self) -> int:
+        """Renew what is due, at every host that answers; how many pieces. Raises ``LocalError``."""
+        renewed = 0
+        for host in self._due():
+            started = int(self._now())
+            try:
+                renewed += await self._renew_host(host)
+            except RemoteError as error:
+                _log.info("host %s did not renew its pieces: %s", host.hex()[:12], error)
+                continue
+            self._renewals.set_renewed(host, started)
+        return renewed
+
+    def _due(self) -> list[NodeId]:
+        renewed = self._renewals.renewed()
+        holding = {host for host, count in self._catalog.pieces_per_host().items() if count}
+        holding |= {piece.host for segment in self._segments() for shard in segment.shards for piece in shard.pieces}
+        return sorted(host for host in holding if renewal_due(renewed.get(host), self._now()))
+
+    async def _renew_host(self, host: NodeId) -> int:
+        count = await self._renew_metadata(host)
+        after = (0, -1)
+        while rows := self._renewals.pieces_at(host, after, TOGETHER):
+            after = rows[-1][:2]
+            held = await self._asker.renew(host, [piece for _shard, _position, piece in rows])
+            for (shard, _position, piece), is_held in zip(rows, held, strict=True):
+                if not is_held and self._renewals.has_piece(shard, piece, host):
+                    self._on_missing(self._catalog.shard(shard).id, piece, host)
+            count += len(rows)
+            await trio.sleep(PAUSE_SECONDS)
+        return count
+
+    async def _renew_metadata(self, host: NodeId) -> int:
+        pieces = {
+            piece.id: shard.id
+            for segment in self._segments()
+            for shard in segment.shards
+            for piece in shard.pieces
+            if piece.host == host
+        }
+        for batch in _batches(list(pieces)):
+            held = await self._asker.renew(host, batch)
+            for piece, is_held in zip(batch, held, strict=True):
+                if not is_held:
+                    self._on_missing(pieces[piece], piece, host)
+            await trio.sleep(PAUSE_SECONDS)
+        return len(pieces)
+
+
+def _batches(pieces: Sequence[PieceId]) -> list[Sequence[PieceId]]:
+    return [pieces[at : at + TOGETHER] for at in range(0, len(pieces), TOGETHER)]

@@ -1,0 +1,122 @@
+"""What is still needed of nearly empty shards moves into new ones, so that the old ones can go.
+
+Owns that order: fetch, store anew, then one row after the other says where the bytes are now. Until a row says so the
+old shard counts, so a crash anywhere leaves at most a shard that nothing needs. Must not know the cache.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from itertools import groupby
+
+import trio
+
+from layrfs.crashpoints import reached
+from layrfs.errors import LayrError
+from layrfs.model.redundancy import Redundancy
+from layrfs.model.shards import ShardRecord
+from layrfs.pipeline.transfers import SourcePart, Stored, TargetPart, Transfers, Uploaded
+from layrfs.policy.packing import pack
+from layrfs.storage.content import Catalog, NewContent
+from layrfs.storage.garbage import Garbage, LiveContent
+
+SLICE = 128
+"""Rows changed between two looks at what else there is to do."""
+
+_log = logging.getLogger(__name__)
+
+Moving = tuple[int, LiveContent]
+"""A shard's number, and a content that has to leave it."""
+
+
+class Repacker:
+    """One volume's; one run at a time."""
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        garbage: Garbage,
+        transfers: Transfers,
+        directory: str,
+        on_degraded: Callable[[int], None],
+    ) -> None:
+        """``directory`` is emptied by each run. ``on_degraded`` is told of new shards that lack copies."""
+        self._catalog = catalog
+        self._garbage = garbage
+        self._transfers = transfers
+        self._directory = directory
+        self._on_degraded = on_degraded
+
+    async def repack(self, shards: Sequence[int]) -> int:
+        """How many bytes have moved. What cannot be fetched or stored now stays where it is."""
+        moved = 0
+        records = sorted(((number, self._catalog.shard(number)) for number in shards), key=_redundancy)
+        self._clear()
+        os.makedirs(self._directory, mode=0o700, exist_ok=True)
+        try:
+            for _spelling, group in groupby(records, key=_redundancy):
+                moved += await self._repack_alike(list(group))
+        except LayrError as error:
+            _log.info("some shards are not packed anew: %s", error)
+        finally:
+            self._clear()
+        return moved
+
+    async def _repack_alike(self, records: list[tuple[int, ShardRecord]]) -> int:
+        moving: list[Moving] = []
+        for number, record in records:
+            live = self._garbage.live_contents(number)
+            if live and await self._fetched(number, record):
+                moving += [(number, content) for content in live]
+        moved = 0
+        for first, end in pack([content.length for _shard, content in moving], everything=True).shards:
+            moved += await self._move(moving[first:end], records[0][1].redundancy)
+        return moved
+
+    async def _fetched(self, number: int, record: ShardRecord) -> bool:
+        target = TargetPart(self._path(number), 0, 0, record.plain_bytes)
+        try:
+            await self._transfers.download(record, [target], urgent=False)
+        except LayrError as error:
+            _log.info("shard %d is not packed anew: %s", number, error)
+            return False
+        return True
+
+    async def _move(self, moving: list[Moving], redundancy: Redundancy) -> int:
+        sources = [
+            SourcePart(
+                content.inode, content.block, self._path(shard), content.offset, content.length, content.block_bytes
+            )
+            for shard, content in moving
+        ]
+        uploaded = await self._transfers.upload(sources, redundancy, deduplicate=False)
+        return 0 if uploaded.shard is None else await self._record(moving, uploaded, uploaded.shard)
+
+    async def _record(self, moving: list[Moving], uploaded: Uploaded, record: ShardRecord) -> int:
+        shard, moved = self._catalog.add_shard(record), 0
+        if len(record.pieces) < record.redundancy.total:
+            self._on_degraded(shard)
+        for place, ((old, content), outcome) in enumerate(zip(moving, uploaded.outcomes, strict=True)):
+            if place and place % SLICE == 0:
+                await trio.lowlevel.checkpoint()
+            if isinstance(outcome, Stored):
+                part = outcome.part
+                new = NewContent(part.digest, part.offset, part.length)
+                moved += content.length * self._catalog.repack_content(content.number, old, shard, new)
+        reached("contents moved")
+        return moved
+
+    def _path(self, shard: int) -> str:
+        return os.path.join(self._directory, str(shard))
+
+    def _clear(self) -> None:
+        """What was fetched is what the volume says in clear: it does not stay."""
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def _redundancy(numbered: tuple[int, ShardRecord]) -> str:
+    return str(numbered[1].redundancy)

@@ -1,0 +1,94 @@
+"""Who is asked to go on keeping what, how often, and what is done about pieces that are gone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from layrfs.ids import NodeId, PieceId, Salt, ShardId
+from layrfs.model.history import Segment
+from layrfs.model.redundancy import Redundancy
+from layrfs.model.shards import PieceRecord, ShardRecord
+from layrfs.policy.leases import RENEW_SECONDS
+from layrfs.storage.content import Catalog
+from layrfs.storage.database import Database
+from layrfs.upkeep.asking import TOGETHER
+from layrfs.upkeep.renewing import Renewer
+from tests.fakes.asking import FakeAsker
+from tests.fakes.transfers import FakeTransfers
+
+ONE, OTHER = NodeId(bytes([1]) * 20), NodeId(bytes([2]) * 20)
+
+
+class World:
+    """A volume of some shards at two hosts, and a segment at one of them."""
+
+    def __init__(self, path: Path, shards: int) -> None:
+        self.database = Database(str(path / "metadata.db"))
+        self.catalog = Catalog(self.database)
+        self.transfers = FakeTransfers()
+        self.asker = FakeAsker(self.transfers)
+        self.missing: list[tuple[ShardId, PieceId, NodeId]] = []
+        self.now = 1_900_000_000.0
+        for number in range(shards):
+            self.catalog.add_shard(self.record(number, ONE, OTHER))
+        segment = Segment("changes", 3, 10, (self.record(10_000_000, OTHER),))
+        self.renewer = Renewer(
+            database=self.database,
+            catalog=self.catalog,
+            segments=lambda: [segment],
+            asker=self.asker,
+            on_missing=lambda *what: self.missing.append(what),
+            now=lambda: self.now,
+        )
+
+    def record(self, number: int, *hosts: NodeId) -> ShardRecord:
+        name = number.to_bytes(4, "big") * 8
+        pieces = tuple(
+            PieceRecord(position, 0, PieceId(name[:-1] + bytes([position])), host)
+            for position, host in enumerate(hosts)
+        )
+        self.transfers.pieces.update((piece.id, piece.host) for piece in pieces)
+        return ShardRecord(ShardId(name), Salt(bytes(16)), 10, 20, Redundancy(1, 2), pieces)
+
+
+@pytest.fixture
+def world(tmp_path: Path, autojump_clock: object) -> Iterator[World]:
+    world = World(tmp_path, TOGETHER + 5)
+    yield world
+    world.database.close()
+
+
+async def test_every_piece_is_renewed_and_then_rests(world: World) -> None:
+    assert await world.renewer.renew_due() == 2 * (TOGETHER + 5) + 1
+    assert sorted(world.asker.renewed) == [(ONE, 5), (ONE, TOGETHER), (OTHER, 1), (OTHER, 5), (OTHER, TOGETHER)]
+    assert await world.renewer.renew_due() == 0
+    world.now += RENEW_SECONDS
+    assert await world.renewer.renew_due() == 2 * (TOGETHER + 5) + 1
+    assert world.missing == []
+
+
+async def test_a_host_that_is_away_is_asked_again_and_no_other(world: World) -> None:
+    world.asker.silent = {ONE}
+    assert await world.renewer.renew_due() == TOGETHER + 6
+    world.asker.silent = set()
+    assert await world.renewer.renew_due() == TOGETHER + 5
+    assert await world.renewer.renew_due() == 0
+
+
+async def test_what_a_host_has_lost_is_told(world: World) -> None:
+    gone = PieceId((7).to_bytes(4, "big") * 8)[:-1] + bytes([1])
+    lost_segment = PieceId((10_000_000).to_bytes(4, "big") * 8)[:-1] + bytes([0])
+    world.transfers.drop([PieceId(gone), PieceId(lost_segment)])
+    await world.renewer.renew_due()
+    assert {(piece, host) for _shard, piece, host in world.missing} == {(gone, OTHER), (lost_segment, OTHER)}
+
+
+async def test_renewing_does_not_change_the_volume(world: World) -> None:
+    world.database.commit()
+    before = world.database.value("SELECT count(*) FROM local_change")
+    await world.renewer.renew_due()
+    world.database.commit()
+    assert world.database.value("SELECT count(*) FROM local_change") == before
