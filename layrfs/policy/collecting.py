@@ -1,10 +1,11 @@
 """What may go from hosts, what waits for which retained version, and what is worth packing anew. Pure.
 
-A shard is dead when no block of the newest version needs it. When that is noticed it is marked with the number of the
-first version that does not: one that has a number from there on cannot refer to it, because a block that did would have
-taken the mark away. One with a smaller number may, if the shard had been given out by then. So a marked shard goes when
-no retained version is older than its mark and younger than itself. The newest version counts as retained: the
-next one will retain it.
+A shard is dead when no block needs it. When that is noticed it is marked with the number of the first version that is
+known not to: the newest, when nothing has changed since, or else the next. A version with that number or a higher one
+cannot refer to the shard, because a block that did would have taken the mark away. One with a smaller number may, if
+the shard had been given out by then. So a marked shard goes when there is a version with its number, and no retained
+version is older than its mark and younger than itself. All older ones that stay are retained by then: preparing a
+version retains the one before.
 """
 
 from __future__ import annotations
@@ -74,8 +75,8 @@ def keeper(shard: int, since: int, retained: Iterable[Retained]) -> Retained | N
     return max((one for one in retained if one.number < since and shard <= one.last_shard), default=None)
 
 
-def plan(shards: Sequence[ShardUse], retained: Sequence[Retained], newest: int) -> Plan:
-    """``newest``: the number of the newest version, whether or not it will be retained."""
+def plan(shards: Sequence[ShardUse], retained: Sequence[Retained], newest: int, mark_since: int) -> Plan:
+    """``newest``: the number of the newest version; ``mark_since``: what a shard that is marked now gets."""
     mark, sweep, dead_bytes, dead_shards = [], [], 0, 0
     waiting: dict[int, list[ShardUse]] = {}
     for shard in shards:
@@ -83,13 +84,13 @@ def plan(shards: Sequence[ShardUse], retained: Sequence[Retained], newest: int) 
             continue
         if shard.dead_since is None:
             mark.append(shard.number)
-        since = newest + 1 if shard.dead_since is None else shard.dead_since
+        since = mark_since if shard.dead_since is None else shard.dead_since
         kept_by = keeper(shard.number, since, retained)
         if kept_by is not None:
             waiting.setdefault(kept_by.number, []).append(shard)
             continue
         dead_shards, dead_bytes = dead_shards + 1, dead_bytes + shard.stored_bytes
-        if since <= newest:
+        if shard.dead_since is not None and since <= newest:
             sweep.append(shard.number)
     repack = _repacked(shards, retained)
     return Plan(

@@ -1,11 +1,11 @@
 """The collector: what no retained version of the volume needs goes from hosts.
 
-Owns the order, over several versions of the volume: nearly empty shards are packed anew; shards that nothing needs are
-marked, which the next version publishes; marked ones are removed from the tables, which the one after publishes; an
-hour after hosts have that, they are told to drop the pieces. Each step is a transaction that says what it needs to know
-again, so a crash between any two of them costs time only. Must not know why versions are retained.
+Owns the order: nearly empty shards are packed anew; shards that nothing needs are marked with the first version of the
+volume that is known not to need them; marked ones are removed from the tables when there is that version; an hour
+after hosts have a version without them, they are told to drop the pieces. Each step is a transaction that looks again
+at what it rests on, so a crash between any two of them costs time only. Must not know why versions are retained.
 
-It works once an hour, so that a quiet volume is published two more times after the last deletion, and then no more.
+It works once an hour, so that a quiet volume is published two more times after what was deleted last, and then no more.
 """
 
 from __future__ import annotations
@@ -97,11 +97,13 @@ class Collector:
     async def collect(self, retention_seconds: float, say: Say) -> Collected:
         """Do all that can be done now, and publish it. Waits for hosts; raises ``Superseded``, ``LocalError``."""
         async with self._lock:
+            await self._log.flush()
             say("looking for what nothing needs")
             first = found = await self._plan()
             if found.repack:
                 say(f"packing {len(found.repack)} nearly empty shards anew")
                 await self._repacker.repack(found.repack)
+                await self._log.flush()
                 found = await self._plan()
             await self._mark(found)
             await self._log.flush()
@@ -126,16 +128,22 @@ class Collector:
         self._database.commit()
         shards = await trio.to_thread.run_sync(survey, self._database.path)
         async with self._log.between_versions() as newest:
-            return plan(shards, self._retained(), newest)
+            return plan(shards, self._retained(), newest, self._since(newest))
 
     def _retained(self) -> list[Retained]:
         expired = set(self._log.expired())
         return [version for version in self._garbage.retained() if version.number not in expired]
 
+    def _since(self, newest: int) -> int:
+        """The number of the first version that says what the tables say now. Nothing may be published meanwhile."""
+        self._database.commit()
+        return newest + self._changes.has_pending()
+
     async def _mark(self, found: Plan) -> None:
         async with self._log.between_versions() as newest:
+            since = self._since(newest)
             for place, shard in enumerate(found.mark):
-                self._garbage.mark(shard, newest + 1)
+                self._garbage.mark(shard, since)
                 if place % TOGETHER == 0:
                     await trio.lowlevel.checkpoint()
             reached("shards marked")

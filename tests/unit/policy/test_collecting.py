@@ -27,13 +27,13 @@ def dead(number: int, since: int | None) -> ShardUse:
 
 
 def test_nothing_is_done_about_nothing() -> None:
-    assert plan([], [], 5) == Plan()
+    assert plan([], [], 5, 6) == Plan()
 
 
 def test_marked_first_then_published_then_swept() -> None:
-    assert plan([dead(1, None)], [], 5).mark == (1,)
-    assert plan([dead(1, 6)], [], 5).sweep == (), "hosts have no version without it"
-    assert plan([dead(1, 6)], [], 6).sweep == (1,)
+    assert plan([dead(1, None)], [], 5, 6).mark == (1,)
+    assert plan([dead(1, 6)], [], 5, 6).sweep == (), "hosts have no version without it"
+    assert plan([dead(1, 6)], [], 6, 6).sweep == (1,)
 
 
 def test_what_a_version_keeps_waits_for_the_newest_of_them() -> None:
@@ -43,7 +43,7 @@ def test_what_a_version_keeps_waits_for_the_newest_of_them() -> None:
         Retained(7, 9, by_hand=False),
         Retained(5, 1, by_hand=False),
     ]
-    found = plan([dead(2, 6), dead(3, None), dead(11, 6)], versions, 7)
+    found = plan([dead(2, 6), dead(3, None), dead(11, 6)], versions, 7, 8)
     assert found.waiting == (Waiting(4, 1, 30), Waiting(7, 1, 30))
     assert (found.mark, found.sweep, found.dead_shards, found.dead_bytes) == ((3,), (11,), 1, 30)
 
@@ -51,21 +51,23 @@ def test_what_a_version_keeps_waits_for_the_newest_of_them() -> None:
 def test_nearly_empty_shards_are_packed_anew_the_emptiest_first() -> None:
     shards = [ShardUse(1, 9 * MIB, 3 * MIB, 1000, None), ShardUse(2, 9 * MIB, 3 * MIB, 10, None)]
     shards += [ShardUse(3, 9 * MIB, 3 * MIB, MIB, None), ShardUse(4, LEAST_FREED_BYTES - 1, 100_000, 1, None)]
-    assert plan(shards, [], 5).repack == (2, 1)
-    assert plan(shards, [Retained(1, 1, by_hand=True)], 5).repack == (2,), "a snapshot made by hand keeps the old one"
-    assert plan(shards, [Retained(1, 1, by_hand=False)], 5).repack == (2, 1), "this one goes in time"
+    assert plan(shards, [], 5, 6).repack == (2, 1)
+    assert plan(shards, [Retained(1, 1, by_hand=True)], 5, 6).repack == (2,), (
+        "a snapshot made by hand keeps the old one"
+    )
+    assert plan(shards, [Retained(1, 1, by_hand=False)], 5, 6).repack == (2, 1), "this one goes in time"
 
 
 def test_one_run_packs_only_so_much() -> None:
     shards = [ShardUse(number, 12 * MIB, 4 * MIB, 1, None) for number in range(1, 100)]
-    assert len(plan(shards, [], 5).repack) == REPACKED_BYTES // (4 * MIB)
+    assert len(plan(shards, [], 5, 6).repack) == REPACKED_BYTES // (4 * MIB)
 
 
-@given(shards=SHARDS, retained=RETAINED, newest=st.integers(0, 9))
+@given(shards=SHARDS, retained=RETAINED, newest=st.integers(0, 9), pending=st.booleans())
 def test_nothing_that_a_version_may_need_is_swept(
-    shards: list[ShardUse], retained: list[Retained], newest: int
+    shards: list[ShardUse], retained: list[Retained], newest: int, pending: bool
 ) -> None:
-    found = plan(shards, retained, newest)
+    found = plan(shards, retained, newest, newest + pending)
     for shard in shards:
         if shard.number in found.sweep:
             assert shard.live_bytes == 0
