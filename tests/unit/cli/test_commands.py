@@ -66,6 +66,7 @@ def test_help_lists_every_command_and_each_explains_itself(shell: Shell) -> None
         ("only join", ["net", "show", "h:1"]),
         ("is no address", ["net", "join", "nonsense"]),
         ("needs the name", ["snapshot", "delete"]),
+        ("number of seconds", ["gc", "--retention", "-1"]),
         ("takes no name", ["snapshot", "list", "x"]),
         ("is not a port", ["init", "--seed", "h:p"]),
         ("is no volume name", ["init", "--volume", "../x"]),
@@ -263,6 +264,15 @@ def test_snapshots(drive: Shell) -> None:
     missing = drive.run("snapshot", "delete", "never")
     assert missing.returncode != 0
     assert missing.stderr == "layrfs: There is no snapshot never; `layrfs snapshot list` shows them.\n"
+
+
+def test_collecting(drive: Shell) -> None:
+    wanted, done = drive.succeeds("gc", "--dry-run"), drive.succeeds("gc", "--retention", "0")
+    assert wanted.startswith("3 shards can go, 9.0 MiB on hosts\n")
+    assert "1 nearly empty shard can be packed anew, which frees 3.0 MiB" in wanted
+    assert "12 pieces dropped by hosts\n1 host did not answer; asked again later" in done
+    assert "2 shards, 5.0 MiB kept for the snapshot before\\x1b[31m" in done
+    assert json.loads(drive.succeeds("gc", "--json"))["waiting"][0]["version"] == 7
 
 
 def test_list_goes_through_every_page_and_hides_nothing(drive: Shell) -> None:
