@@ -51,7 +51,7 @@ class CacheChecks:
     async def repair(self, *, deep: bool) -> list[str]:
         """After rows were put right."""
         reconciler, outcome = self._reconciler, Outcome()
-        for inode in [] if self._unclean else list(reconciler.cached()):
+        for inode in [] if self._unclean else reconciler.cached():
             if reconciler.is_too_long(inode):
                 reconciler.keep_all(inode)
             for hollow in reconciler.hollow(inode):

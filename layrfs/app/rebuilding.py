@@ -227,7 +227,7 @@ async def _reconcile(
     strays = list(reconciler.strays())
     for inode in strays:
         reconciler.adopt(inode, lost_found)
-    for inode in list(reconciler.cached()):
+    for inode in reconciler.cached():
         await reconciler.reconcile(inode, outcome)
         await trio.lowlevel.checkpoint()
     for inode in outcome.aside:

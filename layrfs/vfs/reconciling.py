@@ -93,10 +93,11 @@ class Reconciler:
             if self._row("SELECT 1 FROM inode WHERE number = ?", inode) is None and self._has_data(inode):
                 yield inode
 
-    def cached(self) -> Iterator[InodeNumber]:
-        """Every inode with a cache file."""
-        for group in self._files.groups():
-            yield from self._files.inodes(group)
+    def cached(self) -> list[InodeNumber]:
+        """Every inode with a cache file, and those that should have one."""
+        present = {inode for group in self._files.groups() for inode in self._files.inodes(group)}
+        expected = (row[0] for row in self._database.rows("SELECT DISTINCT inode FROM local"))
+        return sorted(present.union(expected))
 
     def is_too_long(self, inode: InodeNumber) -> bool:
         """Whether a cache file has data beyond the end of the file."""

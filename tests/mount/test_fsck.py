@@ -58,12 +58,16 @@ def write_unsynced(drive: Drive) -> dict[str, bytes]:
         os.fsync(file.fileno())
         file.seek(0)
         contents["large"] = file.read()
-    with open(os.path.join(drive.path, "new"), "wb") as file:
-        file.write(contents["new"])
-        file.flush()
-        os.fsync(file.fileno())
+    write_durably(os.path.join(drive.path, "new"), contents["new"])
     run("sync", os.path.join(drive.path, "appended"))
     return contents
+
+
+def write_durably(path: str, data: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def lost_and_found(drive: Drive) -> list[bytes]:
@@ -93,6 +97,7 @@ def test_a_sound_volume_is_left_alone(drive: Drive, tmp_path: Path) -> None:
         assert differences(str(tmp_path / "plain"), os.path.join(drive.path, "tree")) == ""
 
 
+@pytest.mark.timeout(3600)
 def test_damaged_pages_are_found_and_everything_comes_back(drive: Drive, tmp_path: Path, big: bool) -> None:
     plain = str(tmp_path / "plain")
     with drive:
@@ -220,3 +225,35 @@ def test_copies_that_hosts_lost_are_found_recorded_and_made_anew(hosts: HostNetw
         assert any(piece in path for number in range(5) for path in hosts.piece_files(number)), "the same bytes again"
         drive.umount()
         expect(drive, SOUND, "--deep")
+
+
+def test_pages_damaged_under_a_mount_give_errors_and_no_wrong_bytes(drive: Drive, tmp_path: Path) -> None:
+    plain = str(tmp_path / "plain")
+    with drive:
+        fill(drive, plain)
+        drive.remount(emptied=True)
+        database = database_of(drive)
+        for page in range(1, pages_of(database)):
+            damage_page(database, page, "noise", page=page)
+        outcomes = [outcome(plain, drive, name) for name in sorted(os.listdir(plain)) for _again in (1, 2)]
+        assert "wrong" not in outcomes
+        assert "failed" in outcomes
+        with pytest.raises(OSError, match="Input/output error"):
+            write_durably(os.path.join(drive.path, "new"), b"n")
+        assert any("layrfs fsck --repair" in problem for problem in drive.status()["problems"])
+        assert drive.process is not None
+        assert drive.process.poll() is None, "a damaged database does not end the mount"
+        layrfs(drive.home, "umount", drive.path, "--no-wait", check=False)
+        drive.process.wait(20)
+        expect(drive, REPAIRED, "--repair")
+        drive.mount()
+        assert differences(plain, os.path.join(drive.path, "tree")) == ""
+
+
+def outcome(plain: str, drive: Drive, name: str) -> str:
+    """What reading a file gives."""
+    try:
+        found = Path(drive.path, "tree", name).read_bytes()
+    except OSError:
+        return "failed"
+    return "right" if found == Path(plain, name).read_bytes() else "wrong"
