@@ -287,7 +287,8 @@ async def _settle_cache(database: Database, directory: str) -> None:
         return
     inodes = Inodes(tree)
     shelf = Shelf(Ledger({}, 0, 0), journal, Catalog(database), CacheFiles(directory), inodes.block_bytes_of)
-    recovery = Recovery(shelf, boot_id(), time.time, follows=False)
+    recovery = Recovery(shelf, database.sync, boot_id(), time.time, follows=False)
     await recovery.recover()
+    await trio.to_thread.run_sync(shelf.files.sync_all)
     recovery.stopped()
-    journal.commit()
+    await database.sync()

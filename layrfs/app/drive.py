@@ -303,6 +303,7 @@ async def _network_id(membership: Membership) -> bytes:
 
 
 async def _run(parts: _Parts, mountpoint: str | None, ready: Callable[[], None]) -> None:
+    is_on_disk = False
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(parts.transfers.run)
@@ -325,10 +326,11 @@ async def _run(parts: _Parts, mountpoint: str | None, ready: Callable[[], None])
             finally:
                 with trio.CancelScope(shield=True):
                     await _put_to_disk(parts)
+                    is_on_disk = True
                     await release(parts.publisher, parts.contents)
                 nursery.cancel_scope.cancel()
     finally:
-        parts.contents.close()
+        parts.contents.close(in_order=is_on_disk)
     _log.info("volume %s has ended in order", parts.volume)
 
 

@@ -188,7 +188,7 @@ class Snapshots:
                     await place.unneeded.wait()
                     nursery.cancel_scope.cancel()
             finally:
-                contents.close()
+                contents.close(in_order=False)
 
     def _contents(self, database: Database, inodes: Inodes, directory: str) -> Contents:
         return Contents(

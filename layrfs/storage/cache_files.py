@@ -125,8 +125,11 @@ class CacheFiles:
         self.directory = directory
         self._limit = open_files
         self._open: dict[InodeNumber, CacheFile] = {}
-        self._new_names: set[str] = set()
-        """Directories with names that may not be on the disk yet."""
+        self._names_made: dict[str, int] = {}
+        """How many names were made in a directory, since the start."""
+        self._names_synced: dict[str, int] = {}
+        """How many of them are known to be on the disk; nothing is known of a directory that is not here."""
+        self._unsure: set[InodeNumber] = set()
         try:
             make_directory(directory)
         except OSError as error:
@@ -147,6 +150,7 @@ class CacheFiles:
                 file.is_new = False
                 self.make_directory(file.inode)
                 fd = os.open(file.path, os.O_RDWR | os.O_CLOEXEC | os.O_CREAT, 0o600)
+                self.made_name(file.inode)
         except OSError as error:
             raise failed(error, file.path) from error
         if fd < 0:
@@ -164,9 +168,9 @@ class CacheFiles:
             file.fd = -1
 
     def make_directory(self, inode: InodeNumber) -> None:
-        """Have the directory of an inode's file: the file is about to be created."""
+        """Have the directory of an inode's file: the file is about to be created. Say ``made_name`` after that."""
         directory = os.path.dirname(self.path(inode))
-        if directory in self._new_names:
+        if directory in self._names_made:
             return
         try:
             os.mkdir(directory, 0o700)
@@ -175,8 +179,15 @@ class CacheFiles:
         except OSError as error:
             raise failed(error, directory) from error
         else:
-            self._new_names.add(self.directory)
-        self._new_names.add(directory)
+            self._count_name(self.directory)
+        self._names_made.setdefault(directory, 0)
+
+    def made_name(self, inode: InodeNumber) -> None:
+        """An inode's file may just have been created, here or by a worker."""
+        self._count_name(os.path.dirname(self.path(inode)))
+
+    def _count_name(self, directory: str) -> None:
+        self._names_made[directory] = self._names_made.get(directory, 0) + 1
 
     def size(self, inode: InodeNumber) -> int:
         """Where an inode's file ends; 0 when there is none."""
@@ -220,21 +231,32 @@ class CacheFiles:
         except OSError as error:
             raise failed(error, path) from error
 
+    def is_unsure(self, inode: InodeNumber) -> bool:
+        """Whether a ``sync`` of the file has failed: what it holds must be written again before another is believed."""
+        return inode in self._unsure
+
     def sync(self, inode: InodeNumber) -> None:
-        """Return when the file's data and its name are on the disk. For a thread."""
+        """Return when the file's data and its name are on the disk. For a thread. Raises ``LocalError``."""
         path = self.path(inode)
-        sync_path(path, os.fdatasync)
+        try:
+            sync_path(path, os.fdatasync)
+        except LayrError:
+            self._unsure.add(inode)
+            raise
+        self._unsure.discard(inode)
         for directory in (os.path.dirname(path), self.directory):
-            if directory in self._new_names:
-                self._new_names.discard(directory)
+            made = self._names_made.get(directory, 0)
+            if self._names_synced.get(directory, -1) < made:
                 sync_path(directory, os.fsync)
+                self._names_synced[directory] = made
 
     def sync_all(self) -> None:
         """Return when every cache file is on the disk. For a thread."""
         fd = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             if _libc.syncfs(fd) != 0:
-                raise failed(OSError(ctypes.get_errno(), "syncfs"), self.directory)
+                code = ctypes.get_errno()
+                raise failed(OSError(code, os.strerror(code)), self.directory)
         finally:
             os.close(fd)
 

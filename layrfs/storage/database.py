@@ -12,9 +12,10 @@ transaction, as a row of ``local_change``: whatever happens, the log of changes 
 
 The invariant: a transaction is never rolled back once its writer was answered. SQLite rolls back on a full disk, so
 room is kept aside for the commit (``ROOM_BYTES``) and ``has_room`` turns false long before it is needed. Should a
-rollback happen anyway, every change and every ``sync`` fails from then on: nobody is told that something is safe when
-it is not. When a page turns out to be damaged, every statement fails from then on, reading ones as well: what else the
-file says cannot be believed either (``layrfs.storage.soundness``, ``layrfs fsck``).
+rollback happen anyway, or the disk not take the log, every change and every ``sync`` fails from then on: nobody is told
+that something is safe when it is not, and a later flush that succeeds proves nothing; the next start writes the log
+again. When a page turns out to be damaged, every statement fails from then on, reading ones as well: what else the file
+says cannot be believed either (``layrfs.storage.soundness``, ``layrfs fsck``).
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ import trio
 from layrfs.crashpoints import reached
 from layrfs.durable import sync_directory
 from layrfs.errors import CorruptFile, LayrError, LocalError, NewerFormat, NoSpace
-from layrfs.storage import soundness
+from layrfs.storage import soundness, write_ahead
+from layrfs.storage.cache_files import failed
 from layrfs.storage.schema import APPLICATION_ID, INDEXES, SCHEMA_VERSION, TABLES, VOLUME_TABLES
 
 logger = logging.getLogger(__name__)
@@ -200,10 +202,23 @@ class Database:
         async with self._syncing:
             if self._synced_commits >= needed:
                 return
+            self._check_sound()
             covered = self._commits
-            await trio.to_thread.run_sync(os.fdatasync, self._log)
+            try:
+                await trio.to_thread.run_sync(os.fdatasync, self._log)
+            except OSError as error:
+                raise self._unsure(error) from error
             self._synced_commits = covered
             reached("log synced")
+
+    def flush(self) -> None:
+        """What ``sync`` does, at the end, when nobody else is kept waiting."""
+        self.commit()
+        try:
+            os.fdatasync(self._log)
+        except OSError as error:
+            raise self._unsure(error) from error
+        self._synced_commits = self._commits
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Commit about every second and keep the log short, until cancelled."""
@@ -230,7 +245,7 @@ class Database:
         if self._log_pages < CHECKPOINT_PAGES:
             return
         try:
-            await trio.to_thread.run_sync(_checkpoint, self._path)
+            await trio.to_thread.run_sync(write_ahead.checkpoint, self._path)
             if self._log_pages >= BLOCKING_CHECKPOINT_PAGES:
                 self.commit()
                 with contextlib.suppress(apsw.BusyError):
@@ -291,13 +306,19 @@ class Database:
     def _failed(self, error: apsw.Error) -> LayrError:
         if isinstance(error, apsw.CorruptError | apsw.NotADBError):
             return self._note_damage(str(error))
-        if self._writing and not self._connection.in_transaction:
+        if self._writing and (not self._connection.in_transaction or isinstance(error, apsw.FullError)):
             self._writing = False
             self._failure = f"The metadata of the last second could not be written ({error}); unmount and mount again."
             logger.critical(self._failure)
         if isinstance(error, apsw.FullError):
             return NoSpace(f"The disk that holds {self._path} is full.")
         return LocalError(f"The database {self._path} failed: {error}")
+
+    def _unsure(self, error: OSError) -> LayrError:
+        """After a flush that failed the kernel calls pages clean that never reached the disk, and says so only once."""
+        self._failure = f"The metadata could not be put on the disk ({error.strerror}); unmount and mount again."
+        logger.critical(self._failure)
+        return failed(error, self._path)
 
     def _keep_room(self) -> None:
         """Give the set-aside room back to the disk when it is nearly full, take it again when it is not."""
@@ -306,12 +327,12 @@ class Database:
         aside = self._path + "-room"
         if free_bytes < ROOM_BYTES:
             self.has_room = False
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):
                 os.unlink(aside)
         elif free_bytes > 3 * ROOM_BYTES:
             self.has_room = True
             if not os.path.exists(aside):
-                _set_aside(aside)
+                write_ahead.set_aside(aside, ROOM_BYTES)
 
 
 def no_conflict(_reason: int, _change: apsw.TableChange) -> int:
@@ -320,6 +341,7 @@ def no_conflict(_reason: int, _change: apsw.TableChange) -> int:
 
 
 def _open(path: str) -> apsw.Connection:
+    write_ahead.write_again(path + "-wal")
     try:
         connection = apsw.Connection(path)
         connection.set_busy_timeout(BUSY_MILLISECONDS)
@@ -352,26 +374,3 @@ def _make_tables(connection: apsw.Connection, path: str) -> None:
         connection.execute(TABLES + INDEXES)
         connection.pragma("application_id", APPLICATION_ID)
         connection.pragma("user_version", SCHEMA_VERSION)
-
-
-def _checkpoint(path: str) -> None:
-    connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
-    try:
-        connection.pragma("synchronous", "normal")
-        connection.pragma("wal_autocheckpoint", 0)
-        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-    except apsw.BusyError:
-        pass  # somebody else is at it
-    finally:
-        connection.close()
-
-
-def _set_aside(path: str) -> None:
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        os.posix_fallocate(handle, 0, ROOM_BYTES)
-    except OSError as error:
-        logger.warning("no room could be set aside in %s: %s", path, error)
-        os.unlink(path)
-    finally:
-        os.close(handle)

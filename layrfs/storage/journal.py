@@ -134,6 +134,11 @@ class Journal:
         """Rows of inode and time: the files were used then."""
         self._database.write_many("UPDATE local_use SET used = ?2 WHERE inode = ?1", rows)
 
+    def used_since(self, used: int) -> frozenset[InodeNumber]:
+        """Files of which blocks were used, fetched or sent since a time, in seconds."""
+        rows = self._database.rows("SELECT inode FROM local_use WHERE used >= ?", (used,))
+        return frozenset(row[0] for row in rows)
+
     def forget_use(self, inodes: Iterable[InodeNumber]) -> None:
         self._database.write_many("DELETE FROM local_use WHERE inode = ?", ((inode,) for inode in inodes))
 

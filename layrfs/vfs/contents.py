@@ -18,7 +18,6 @@ from typing import Literal
 import msgspec
 import trio
 
-from layrfs.crashpoints import reached
 from layrfs.errors import LayrError
 from layrfs.ids import InodeNumber, PieceId, ShardId
 from layrfs.model.redundancy import DEFAULT_REDUNDANCY, Redundancy
@@ -38,6 +37,7 @@ from layrfs.vfs.file_content import FileContent, InThread
 from layrfs.vfs.keeping import Keeper
 from layrfs.vfs.pins import Pins
 from layrfs.vfs.recovery import Recovery, boot_id
+from layrfs.vfs.removals import Removals
 from layrfs.vfs.shelf import Shelf
 from layrfs.vfs.versions import Versions
 from layrfs.vfs.writeback import CLOSED_SECONDS, Progress, Writeback
@@ -52,9 +52,6 @@ KEEP_FREE_BYTES = 256 << 20
 TICK_SECONDS = 0.5
 CLOSED_TICKS = 8
 """Closed files are remembered for 4 to 8 seconds, or for longer when uploads of their blocks wait for longer."""
-
-REMOVE_BLOCKS = 1024
-"""Blocks of a deleted file whose rows go in one step."""
 
 RATE_SECONDS = 5.0
 
@@ -121,10 +118,9 @@ class Contents:
         self._open: dict[InodeNumber, FileContent] = {}
         self._lingering: set[FileContent] = set()
         self._doomed: set[InodeNumber] = set()
-        self._removing: dict[InodeNumber, int] = {}
-        self._unlinking: list[InodeNumber] = []
         ledger = Ledger(self._open, cache_bytes, keep_free_bytes)
         self._shelf = Shelf(ledger, Journal(database), catalog, CacheFiles(cache_directory), block_bytes_of)
+        self._removals = Removals(self._shelf, database.sync, in_thread)
         pins = PinTable(database)
         self._evictor = Evictor(self._shelf, pins, in_thread, lambda: database.has_room, stall_seconds)
         self._fetcher = Fetcher(self._shelf, self._evictor, transfers)
@@ -132,7 +128,9 @@ class Contents:
         fix = fix_block_bytes or block_bytes_of
         self._writeback = Writeback(self._shelf, self._evictor, transfers, redundancy_of, fix, closed_seconds)
         self._completer = Completer(self._shelf, transfers)
-        self._recovery = Recovery(self._shelf, boot if boot is not None else boot_id(), now, follows=follows)
+        self._recovery = Recovery(
+            self._shelf, database.sync, boot if boot is not None else boot_id(), now, follows=follows
+        )
         self._follows = follows
         self.versions = Versions(self._shelf, self._evictor, self._fetcher, block_bytes_of)
         self.lacks_copies = ledger.degraded.add
@@ -154,9 +152,12 @@ class Contents:
                 shelf=shelf,
                 fetcher=self._fetcher,
                 evictor=self._evictor,
+                sync_rows=self._database.sync,
                 in_thread=self._in_thread,
             )
-            if not is_new:
+            if is_new:
+                file.promised = False
+            else:
                 shelf.load(file)
             self._open[inode] = file
         file.references += 1
@@ -187,15 +188,13 @@ class Contents:
         """The file was deleted: its rows go now (or when it is released), its bytes after the next commit."""
         if inode in self._open:
             self._doomed.add(inode)
-        elif self._shelf.remove(inode, block_bytes := self._block_bytes(inode), REMOVE_BLOCKS):
-            self._unlinking.append(inode)
         else:
-            self._removing[inode] = block_bytes
+            self._removals.remove(inode, self._block_bytes(inode))
 
     def remove_cached(self, inode: InodeNumber) -> None:
         """The file was deleted by another machine, its rows are gone, and nobody needs it any more: its bytes go."""
         if self._shelf.is_unused(inode):
-            self._unlinking.append(inode)
+            self._removals.remove_bytes(inode)
 
     def _block_bytes(self, inode: InodeNumber) -> int:
         try:
@@ -210,8 +209,12 @@ class Contents:
 
         Raises ``LocalError``.
         """
-        files = self._shelf.files
-        await self._in_thread(files.sync_all if inode is None else lambda: files.sync(inode))
+        file = None if inode is None else self._open.get(inode)
+        if file is not None:
+            await file.sync()
+        else:
+            files = self._shelf.files
+            await self._in_thread(files.sync_all if inode is None else lambda: files.sync(inode))
 
     async def flush_to_network(self, inodes: Sequence[InodeNumber] | None, progress: Progress | None = None) -> None:
         """Return when all that is dirty now, of some files or all, is on hosts. Tries for ever; cancel it."""
@@ -333,20 +336,20 @@ class Contents:
             except LayrError as error:
                 logger.error("what is left of deleted files stays for now: %s", error)  # noqa: TRY400 - it says it all
 
-    def close(self) -> None:
-        """After ``run`` has ended: close cache files and record a proper stop. Close the database next."""
+    def close(self, *, in_order: bool = True) -> None:
+        """After ``run`` has ended: close cache files, wait for the disk, record a proper stop. Close the database next.
+
+        Not ``in_order``, the next start looks through the cache; so it does when this raises ``LocalError``.
+        """
         for file in list(self._open.values()):
             self._shelf.unload(file)
         self._open.clear()
-        for inode, block_bytes in self._removing.items():
-            while not self._shelf.remove(inode, block_bytes, REMOVE_BLOCKS):
-                pass
-        self._unlinking += self._removing
-        self._removing.clear()
-        self._recovery.stopped()
-        self._shelf.journal.commit()
-        for inode in self._unlinking:
-            self._shelf.files.remove(inode)
+        gone = self._removals.finish_rows()
+        if in_order:
+            self._shelf.files.sync_all()
+            self._recovery.stopped()
+            self._database.flush()
+            self._removals.unlink(gone)
 
     async def _keep_house(self) -> None:
         """Clock, sums, limits and the end of deleted files, twice a second."""
@@ -363,7 +366,7 @@ class Contents:
                 self._evictor.refresh()
                 await self._evictor.keep_limit()
                 self._close_lingering()
-                await self._finish_removals()
+                await self._removals.finish()
             except LayrError as error:
                 logger.error("cache: %s", error)  # noqa: TRY400 - the sentence says it all
 
@@ -383,21 +386,3 @@ class Contents:
         share = TICK_SECONDS / RATE_SECONDS
         self._rate += share * ((sent - self._rate_sent_bytes) / TICK_SECONDS - self._rate)
         self._rate_sent_bytes = sent
-
-    async def _finish_removals(self) -> None:
-        for inode, block_bytes in list(self._removing.items()):
-            while not self._shelf.remove(inode, block_bytes, REMOVE_BLOCKS):
-                await trio.lowlevel.checkpoint()
-            del self._removing[inode]
-            self._unlinking.append(inode)
-        if self._unlinking:
-            gone, self._unlinking = self._unlinking, []
-            await self._database.sync()
-            reached("removal synced")
-            await self._in_thread(lambda: self._unlink(gone))
-            reached("removed")
-            self._shelf.ledger.moved()
-
-    def _unlink(self, inodes: Sequence[InodeNumber]) -> None:
-        for inode in inodes:
-            self._shelf.files.remove(inode)

@@ -15,6 +15,8 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 
+import trio
+
 from layrfs.crashpoints import reached
 from layrfs.ids import BlockNumber, InodeNumber
 from layrfs.policy.readahead import Reader, observe
@@ -29,6 +31,7 @@ InThread = Callable[[Callable[[], None]], Awaitable[None]]
 ON_DISK_SECONDS = 600.0
 """A file not changed for so long is on the disk: the kernel writes dirty pages back after 30 seconds."""
 
+AGAIN_BYTES = 1 << 20
 LONG_CUT_BYTES = 64 << 20
 """Cutting off more than this takes the kernel long enough to have a thread wait for it."""
 
@@ -36,7 +39,9 @@ LONG_CUT_BYTES = 64 << 20
 class FileContent(BlockMap):
     """Open file content; made by ``Contents.open`` only."""
 
-    __slots__ = ("_evictor", "_fetcher", "_in_thread", "_ledger", "_reader", "_shelf", "references")
+    __slots__ = (
+        "_evictor", "_fetcher", "_in_thread", "_ledger", "_reader", "_shelf", "_sync_rows", "promised", "references",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -47,6 +52,7 @@ class FileContent(BlockMap):
         shelf: Shelf,
         fetcher: Fetcher,
         evictor: Evictor,
+        sync_rows: Callable[[], Awaitable[None]],
         in_thread: InThread,
     ) -> None:
         super().__init__(inode, block_bytes, file)
@@ -54,10 +60,13 @@ class FileContent(BlockMap):
         self._ledger: Ledger = shelf.ledger
         self._fetcher = fetcher
         self._evictor = evictor
+        self._sync_rows = sync_rows
         self._in_thread = in_thread
         self._reader = Reader()
         self.references = 0
         """How many opens have not been released."""
+        self.promised = True
+        """Somebody may have been told, by ``sync``, that dirty blocks are on the disk."""
 
     # ----------------------------------------------------------------- reading
 
@@ -210,11 +219,31 @@ class FileContent(BlockMap):
     async def _make_durable(self) -> None:
         if self.durable:
             return
-        self.durable = True
+        self.durable = True  # unless a block is fetched or sent while we wait
+        try:
+            changed = self._shelf.files.changed_seconds(self.inode)
+            if changed is None or time.time() - changed < ON_DISK_SECONDS or self._shelf.files.is_unsure(self.inode):
+                await self.sync()
+        except BaseException:
+            self.durable = False
+            raise
+
+    async def sync(self) -> None:
+        """Return when the cache file is on the disk. Raises ``LocalError``."""
         files, inode = self._shelf.files, self.inode
-        changed = files.changed_seconds(inode)
-        if changed is None or time.time() - changed < ON_DISK_SECONDS:
-            await self._in_thread(lambda: files.sync(inode))
+        self.promised = True
+        if files.is_unsure(inode):
+            await self._write_again()
+        await self._in_thread(lambda: files.sync(inode))
+
+    async def _write_again(self) -> None:
+        """After a flush that failed the kernel calls pages clean that never reached the disk: make them dirty again."""
+        for block in [block for block, state in self.states.items() if state >= CLEAN]:
+            first, end = block * self.block_bytes, min((block + 1) * self.block_bytes, self.end)
+            for at in range(first, end, AGAIN_BYTES):
+                if self.states.get(block, HOLE) >= CLEAN:
+                    self.file.write(self.file.read(at, min(AGAIN_BYTES, end - at)), at)
+                await trio.lowlevel.checkpoint()
 
     async def truncate(self, old_size: int, new_size: int) -> None:
         """The file has ``new_size`` bytes from now on; what is beyond reads as zeros should it grow again."""
@@ -223,11 +252,19 @@ class FileContent(BlockMap):
         for block in [block for block, state in self.states.items() if state == ABSENT]:
             if (block + 1) * self.block_bytes > new_size:
                 await self._fetcher.settle(self, block)
-        end = self.end
+        end, loses_promised = self.end, self._loses_promised(new_size)
         self._shelf.cut(self, new_size)
         reached("truncation committed")
+        if loses_promised:
+            await self._sync_rows()
         if end - new_size > LONG_CUT_BYTES:
             await self._in_thread(lambda: self._shelf.files.cut(self.inode, new_size))
         else:
             self.file.cut(new_size)
         reached("truncated")
+
+    def _loses_promised(self, new_size: int) -> bool:
+        """Whether bytes are cut that are nowhere else and were promised: a power cut may bring back their rows."""
+        if not self.promised:
+            return False
+        return any(state >= DIRTY and (block + 1) * self.block_bytes > new_size for block, state in self.states.items())

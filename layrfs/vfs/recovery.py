@@ -6,7 +6,8 @@ After a proper stop the rows are the truth, and only the queue of uploads is cou
 in the page cache and every change of a clean block was committed first, but the last second's *other* rows may be
 missing: files changed since the last commit are looked through, and what they hold becomes dirty rather than lost or
 trusted. After a power cut the page cache is gone too: clean blocks of recently changed files are dropped, hosts have
-them (what was fsynced is dirty in the database, because fsync syncs that last).
+them (what was fsynced is dirty in the database, because fsync syncs that last). When a file changed is said by its own
+time and by the rows: the time of a change inside a file may come to the disk long after the change.
 Invariant: when ``recover`` returns, every place in a cache file whose block is not CLEAN or DIRTY is zeros.
 """
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 
 import trio
 
@@ -56,9 +57,18 @@ def boot_id() -> str:
 class Recovery:
     """Brings ledger, rows and cache files together, once."""
 
-    def __init__(self, shelf: Shelf, boot: str, wall_clock: Callable[[], float], *, follows: bool) -> None:
+    def __init__(
+        self,
+        shelf: Shelf,
+        sync_rows: Callable[[], Awaitable[None]],
+        boot: str,
+        wall_clock: Callable[[], float],
+        *,
+        follows: bool,
+    ) -> None:
         """``wall_clock`` is what the kernel stamps cache files with, whoever sets it forward or back."""
         self._shelf = shelf
+        self._sync_rows = sync_rows
         self._wall_clock = wall_clock
         self._seen = 0.0
         self._boot = boot
@@ -106,13 +116,15 @@ class Recovery:
             self._shelf.journal.commit()
 
     async def remove_strays(self) -> None:
-        """Delete cache files of inodes that do not exist; may run while the volume is in use."""
+        """Delete cache files of inodes that do not exist; may run while the volume is in use. Raises ``LocalError``."""
         files = self._shelf.files
         for group in files.groups():
             await trio.lowlevel.checkpoint()
             present = files.inodes(group)
             self._shelf.journal.commit()  # whoever keeps new inodes in memory writes them now
-            for inode in self._strays(group, present):
+            if strays := self._strays(group, present):
+                await self._sync_rows()  # a power cut must not bring back the rows of what is deleted here
+            for inode in strays:
                 files.remove(inode)
 
     def _strays(self, group: int, present: Iterable[InodeNumber]) -> list[InodeNumber]:
@@ -156,10 +168,12 @@ class Recovery:
 
     async def _look_through(self, *, power_cut: bool) -> None:
         """Directory by directory; each file is asked about once."""
+        await self._sync_rows()  # what is cleared below, the rows on the disk must not need either
         written = self._shelf.journal.mark(WRITTEN)
         since = float(written or 0) - (POWER_CUT_SECONDS if power_cut else CLOCK_SLACK_SECONDS)
         if self._shelf.journal.mark(FOLLOWING):
             since = 0.0  # what another version has replaced may still lie there, untouched for long
+        filled = self._shelf.journal.used_since(int(since)) if power_cut else frozenset()
         done = InodeNumber(0)
         for group in self._shelf.files.groups():
             first, end = _inodes_of(group)
@@ -169,7 +183,7 @@ class Recovery:
                 self._shelf.files.remove(inode)
                 del facts[inode]
             await trio.lowlevel.checkpoint()
-            for inode in [inode for inode, fact in facts.items() if fact.changed >= since]:
+            for inode in [inode for inode, fact in facts.items() if fact.changed >= since or inode in filled]:
                 self._examine(inode, power_cut=power_cut)
                 facts[inode] = FileFacts(self._shelf.files.size(inode), 0.0)
                 await trio.lowlevel.checkpoint()

@@ -190,6 +190,7 @@ class Shelf:
             held = self.catalog.place(place.inode, place.block)
             self.leave(place.inode, place.block)
             if held is not None and held.content == place.content:
+                self.files.made_name(place.inode)
                 good.append(place)
             else:
                 self.clear(place.inode, place.block)

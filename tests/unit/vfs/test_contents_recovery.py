@@ -184,10 +184,26 @@ async def test_clean_blocks_of_old_files_survive_a_power_cut(
     async with killed(directory, transfers) as cache:
         await cache.put(FILE, DATA)
         await cache.contents.flush_to_network(None)
+        cache.database.write("UPDATE local_use SET used = 1000")
         cache.database.commit()
     os.utime(cache.path(FILE), (1000, 1000))
     async with running(directory, transfers, boot="another") as cache:
         assert len(cache.local(FILE)) == 3
+
+
+async def test_clean_blocks_are_not_believed_when_only_the_time_of_their_file_is_old(
+    directory: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    transfers = FakeTransfers()
+    async with killed(directory, transfers) as cache:
+        await cache.put(FILE, DATA)
+        await cache.contents.flush_to_network(None)
+        cache.database.commit()
+    Path(cache.path(FILE)).write_bytes(bytes(len(DATA)))  # what was filled in the last seconds never came to the disk,
+    os.utime(cache.path(FILE), (1000, 1000))  # and neither did the time of it
+    async with running(directory, transfers, boot="another") as cache:
+        transfers.release()
+        assert await cache.get(FILE, 0, len(DATA)) == DATA
 
 
 async def test_rows_of_files_that_are_gone_go(directory: str, autojump_clock: trio.testing.MockClock) -> None:
