@@ -30,8 +30,8 @@ from tests.reliability.invariants import violations
 
 SETTLE_EVERY = 10
 REACH_SECONDS = 30.0
-ELSEWHERE = {"retired pieces dropped"}
-"""Takes an hour of retention: ``tests/unit/app/test_publishing.py`` has the clock for that."""
+ELSEWHERE = {"contents moved", "shards marked", "shards removed", "retired pieces dropped"}
+"""The collector's: ``tests/mount/test_gc.py`` and ``tests/properties/test_collecting.py`` kill it there."""
 
 OF_HOSTS = tuple(
     name for name, sentence in POINTS.items() if sentence.startswith("Host: ") or name.startswith("new file")
