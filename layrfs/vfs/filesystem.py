@@ -16,6 +16,7 @@ import logging
 import os
 import stat
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import NamedTuple
 
 from layrfs.crashpoints import reached
 from layrfs.errors import InvalidArgument, IsADirectory, NoSpace, NotFound, ReadOnly
@@ -41,14 +42,11 @@ ROOT_MODE = stat.S_IFDIR | 0o755
 SYMLINK_MODE = stat.S_IFLNK | 0o777
 
 
-class OpenFile:
+class OpenFile(NamedTuple):
     """What a handle stands for."""
 
-    __slots__ = ("content", "inode")
-
-    def __init__(self, inode: InodeNumber, content: FileContent) -> None:
-        self.inode = inode
-        self.content = content
+    inode: InodeNumber
+    content: FileContent
 
 
 class Filesystem:
