@@ -15,6 +15,7 @@ import trio
 
 import layrfs
 from layrfs.app.classic import Classic, NameChanged
+from layrfs.app.following import Follower
 from layrfs.app.losses import Losses
 from layrfs.app.membership import Membership, choose_network
 from layrfs.app.pinning import Pinning
@@ -85,6 +86,7 @@ class Answers:
         losses: Losses,
         snapshots: SnapshotCommands,
         upkeep: Upkeep,
+        follower: Follower | None,
     ) -> None:
         self._volume = volume
         self._keys = keys
@@ -101,6 +103,7 @@ class Answers:
         self._publisher = publisher
         self._syncer = syncer
         self._losses = losses
+        self._follower = follower
         self._pinning = Pinning(contents, filesystem)
         self._snapshots = snapshots
         self._upkeep = upkeep
@@ -155,7 +158,7 @@ class Answers:
                 self._database.problem,
                 stats.problem,
                 pins.problem,
-                self._publisher.problem,
+                self._publisher.problem if self._follower is None else self._follower.problem,
                 self._membership.problem,
                 self._losses.sentence(),
             )
@@ -187,8 +190,9 @@ class Answers:
             lost_shards=stats.unreachable_shards,
             deleted_bytes=self._catalog.dead_bytes(),
             eta_seconds=None if stats.eta_seconds is None else int(stats.eta_seconds),
-            published_version=self._publisher.version,
-            unpublished=self._publisher.is_behind,
+            published_version=(self._follower or self._publisher).version,
+            unpublished=self._follower is None and self._publisher.is_behind,
+            follows=None if self._follower is None else self._follower.status(),
             pinned_bytes=pins.here_bytes,
             unfetched_bytes=pins.missing_bytes,
             problems=tuple(problems),
@@ -256,6 +260,8 @@ class Answers:
 
     async def sync(self, request: commands.AtPath, progress: Progress) -> SyncReport:
         inode = self._filesystem.resolve(request.path)
+        if self._follower is not None:
+            return SyncReport(0)  # nothing is only here
         inodes = None if inode.number == ROOT_INODE else await self._all_below(inode)
         sent_bytes = await self._syncer.sync(inodes, progress)
         return SyncReport(sent_bytes, self._contents.stats().degraded_shards)

@@ -11,22 +11,25 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import signal
 from collections.abc import Callable, Set
 
 import trio
 
 from layrfs.app.answers import Answers
 from layrfs.app.arriving import PATIENCE_SECONDS, Arrival, last_writer_is
-from layrfs.app.classic import Classic, NameChanged
-from layrfs.app.handing_over import claim, release
+from layrfs.app.classic import Classic
+from layrfs.app.following import Follower, may_follow
+from layrfs.app.handing_over import claim, let_go, release
 from layrfs.app.host_watch import HostWatch, remembered_hosts
+from layrfs.app.kernel import Kernel
 from layrfs.app.leasing import Conduct, Tenure
 from layrfs.app.losses import Losses
 from layrfs.app.membership import Membership
 from layrfs.app.publishing import Publisher
 from layrfs.app.restoring import restore_segments, transfers_alone
+from layrfs.app.root_watch import RootWatch
 from layrfs.app.roots import Roots
+from layrfs.app.signals import stop_on_signals
 from layrfs.app.snapshot_commands import SnapshotCommands
 from layrfs.app.snapshots import Snapshots
 from layrfs.app.space import SpaceGauge, default_cache_bytes
@@ -54,6 +57,7 @@ from layrfs.storage.keyring import load_or_create_identity
 from layrfs.storage.tree import Tree
 from layrfs.vfs.contents import Contents
 from layrfs.vfs.filesystem import Filesystem
+from layrfs.vfs.following import View
 from layrfs.vfs.inodes import Inodes
 from layrfs.vfs.namespace import Namespace
 from layrfs.vfs.policies import Policies
@@ -90,8 +94,9 @@ class Drive:
             identity = load_or_create_identity(paths.node_key(volume))
             check_database_is_there(paths, volume)
             with Database(paths.database(volume)) as database:
-                check_volume(database, self.keys, paths.database(volume))
-                catalog = Catalog(database)
+                follows = self.options.read_only and may_follow(database)
+                check_volume(database, self.keys, paths.database(volume), follows=follows)
+                catalog = Catalog(database, unsent_elsewhere=follows)
                 membership = Membership(paths, identity, self.options.listen, remembered_hosts(catalog))
                 async with trio.open_nursery() as nursery:
                     await nursery.start(membership.run)
@@ -99,21 +104,23 @@ class Drive:
                     keys = WorkerKeys.of(self.keys, identity.private, network_id)
                     with contextlib.closing(HostLinks(identity, network_id)) as links:
                         roots = Roots(links, membership, self.keys.volume_id)
-                        conduct, must_claim = await self._begin(keys, membership, database, roots)
+                        conduct, must_claim = await self._begin(keys, membership, database, roots, follows=follows)
                         catalog.refresh()
-                        parts = _Parts(self, keys, membership, database, catalog, roots, links, conduct)
+                        parts = _Parts(
+                            self, keys, membership, database, catalog, roots, links, conduct, follows=follows
+                        )
                         if must_claim:
                             await claim(parts.publisher, volume)
                         await _run(parts, mountpoint, ready)
                     nursery.cancel_scope.cancel()
 
     async def _begin(
-        self, worker_keys: WorkerKeys, membership: Membership, database: Database, roots: Roots
+        self, worker_keys: WorkerKeys, membership: Membership, database: Database, roots: Roots, *, follows: bool
     ) -> tuple[Conduct, bool]:
         """What this mount may do, when what is here is the newest version; and whether it has to be claimed."""
         device = NodeIdentity.from_private(worker_keys.node_private).node_id
         if self.options.read_only:
-            return ("finish" if last_writer_is(device, database) else "watch"), False
+            return ("finish" if last_writer_is(device, database) and not follows else "watch"), False
 
         async def restore(history: History, directory: str) -> str:
             async with transfers_alone(worker_keys, membership, workers=self.options.workers) as transfers:
@@ -146,6 +153,8 @@ class _Parts:
         roots: Roots,
         links: HostLinks,
         conduct: Conduct,
+        *,
+        follows: bool,
     ) -> None:
         paths, volume, options, keys = drive.paths, drive.volume, drive.options, drive.keys
         self.volume, self.options, self.membership = volume, options, membership
@@ -196,6 +205,7 @@ class _Parts:
             redundancy_of=policies.redundancy_of,
             closed_seconds=options.upload_after_seconds,
             cache_bytes=cache_bytes,
+            follows=follows,
         )
         self.upkeep = Upkeep(
             database=database,
@@ -228,6 +238,19 @@ class _Parts:
             fsync_further=syncer.fsync if options.fsync_network else None,
         )
         self.namespace = Namespace(self.filesystem, self.snapshots)
+        self.follower = (
+            Follower(
+                database=database,
+                tables=View(self.filesystem.lifetimes, self.contents, inodes, tree, catalog),
+                watch=RootWatch(roots),
+                transfers=self.transfers,
+                keys=keys,
+                history_directory=paths.history_dir(volume),
+                work_directory=os.path.join(paths.volume_dir(volume), "following"),
+            )
+            if follows
+            else None
+        )
         self.classic = Classic(
             volume=keys.volume_id,
             catalog=catalog,
@@ -255,6 +278,7 @@ class _Parts:
                 database=database, publisher=self.publisher, syncer=syncer, read_only=options.read_only
             ),
             upkeep=self.upkeep,
+            follower=self.follower,
         )
         self.watch = HostWatch(
             catalog,
@@ -304,6 +328,7 @@ async def _network_id(membership: Membership) -> bytes:
 
 async def _run(parts: _Parts, mountpoint: str | None, ready: Callable[[], None]) -> None:
     is_on_disk = False
+    kernel = Kernel(mountpoint)
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(parts.transfers.run)
@@ -313,16 +338,18 @@ async def _run(parts: _Parts, mountpoint: str | None, ready: Callable[[], None])
             parts.filesystem.remove_orphans()
             nursery.start_soon(parts.database.run)
             await nursery.start(parts.snapshots.run)
-            nursery.start_soon(parts.publisher.run)
-            nursery.start_soon(parts.upkeep.run)
+            if parts.follower is None:
+                nursery.start_soon(parts.publisher.run)
+                nursery.start_soon(parts.upkeep.run)
+            else:
+                await parts.follower.begin()
             nursery.start_soon(parts.watch.run)
-            nursery.start_soon(_turn_read_only, parts, mountpoint)
-            nursery.start_soon(_heed_signals, parts.answers.stopping)
-            await nursery.start(
-                ControlServer(parts.socket, parts.answers.table(mountpoint or "", _forget_name(mountpoint))).run
-            )
+            nursery.start_soon(let_go, parts.superseded, kernel, parts.filesystem, parts.publisher, parts.contents)
+            nursery.start_soon(stop_on_signals, parts.answers.stopping)
+            table = parts.answers.table(mountpoint or "", kernel.forget_name)
+            await nursery.start(ControlServer(parts.socket, table).run)
             try:
-                await _serve(parts, mountpoint, ready)
+                await _serve(parts, mountpoint, kernel, ready)
             finally:
                 with trio.CancelScope(shield=True):
                     await _put_to_disk(parts)
@@ -344,56 +371,28 @@ async def _put_to_disk(parts: _Parts) -> None:
     await parts.database.sync()
 
 
-async def _turn_read_only(parts: _Parts, mountpoint: str | None) -> None:
-    """When another machine has taken over; what the kernel still holds comes here first, to be set aside, too."""
-    await parts.superseded.wait()
-    if mountpoint:
-        from layrfs.fuse.mounting import write_back
-
-        await write_back(mountpoint)
-    parts.filesystem.turn_read_only(parts.publisher.problem or "")
-    stats = parts.contents.stats()
-    _log.error("read-only now; %d blocks, %d bytes are on no host", stats.dirty_blocks, stats.dirty_bytes)
-
-
-async def _serve(parts: _Parts, mountpoint: str | None, ready: Callable[[], None]) -> None:
+async def _serve(parts: _Parts, mountpoint: str | None, kernel: Kernel, ready: Callable[[], None]) -> None:
     """Until unmounted or told to stop."""
-    if not mountpoint:
-        ready()
-        await parts.answers.stopping.wait()
-        return
-    from layrfs.fuse.mounting import serve
-    from layrfs.fuse.operations import Operations
-
     async with trio.open_nursery() as nursery:
 
         async def stop_when_told() -> None:
             await parts.answers.stopping.wait()
             nursery.cancel_scope.cancel()
 
-        async def answer_kernel(*, task_status: trio.TaskStatus[None]) -> None:
-            source = f"layrfs:{parts.volume}"
-            operations = Operations(parts.namespace, writeback_cache=parts.options.writeback_cache)
+        async def answer_kernel(mountpoint: str, *, task_status: trio.TaskStatus[None]) -> None:
+            from layrfs.fuse.mounting import serve
+            from layrfs.fuse.operations import Operations
+
+            source, follows = f"layrfs:{parts.volume}", parts.follower is not None
+            writeback_cache = parts.options.writeback_cache
+            operations = Operations(parts.namespace, writeback_cache=writeback_cache, follows=follows)
             await serve(operations, mountpoint, parts.options, source=source, task_status=task_status)
             nursery.cancel_scope.cancel()
 
-        await nursery.start(answer_kernel)
+        if mountpoint:
+            await nursery.start(answer_kernel, mountpoint)
+            _log.info("volume %s is mounted at %s", parts.volume, mountpoint)
+        if parts.follower is not None:
+            nursery.start_soon(parts.follower.run, kernel.forget_bytes)
         nursery.start_soon(stop_when_told)
-        _log.info("volume %s is mounted at %s", parts.volume, mountpoint)
         ready()
-
-
-def _forget_name(mountpoint: str | None) -> NameChanged:
-    """How the kernel is told of names that changed behind its back."""
-    if not mountpoint:
-        return lambda _directory, _name: None
-    from layrfs.fuse.mounting import forget_name
-
-    return forget_name
-
-
-async def _heed_signals(stopping: trio.Event) -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        async for number in signals:
-            _log.info("%s: unmounting", signal.Signals(number).name)
-            stopping.set()

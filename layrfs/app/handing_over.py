@@ -1,4 +1,4 @@
-"""The right to write changes hands: claimed at the start of a mount, given back at its end.
+"""The right to write changes hands: claimed at the start of a mount, taken by another machine, given back at the end.
 
 Owns how much trouble each may make. Must not know records.
 """
@@ -9,9 +9,11 @@ import logging
 
 import trio
 
+from layrfs.app.kernel import Kernel
 from layrfs.app.publishing import Publisher
 from layrfs.errors import LayrError, RemoteError, Superseded, VolumeHeld
 from layrfs.vfs.contents import Contents
+from layrfs.vfs.filesystem import Filesystem
 
 _log = logging.getLogger(__name__)
 
@@ -39,3 +41,14 @@ async def release(publisher: Publisher, contents: Contents) -> None:
             await publisher.release()
         except LayrError as error:
             _log.warning("hosts do not know that this machine has stopped writing: %s", error)
+
+
+async def let_go(
+    superseded: trio.Event, kernel: Kernel, filesystem: Filesystem, publisher: Publisher, contents: Contents
+) -> None:
+    """When another machine has taken over; what the kernel still holds comes here first, to be set aside, too."""
+    await superseded.wait()
+    await kernel.write_back()
+    filesystem.turn_read_only(publisher.problem or "")
+    stats = contents.stats()
+    _log.error("read-only now; %d blocks, %d bytes are on no host", stats.dirty_blocks, stats.dirty_bytes)

@@ -165,11 +165,13 @@ async def restore_record(
     history = history_of(record, keys)
     directory = os.path.join(paths.volume_dir(volume), "recovering")
     shutil.rmtree(directory, ignore_errors=True)
-    os.makedirs(directory, mode=0o700)
+    os.makedirs(kept := os.path.join(directory, "history"), mode=0o700)
     try:
-        database = await restore_segments(history.segments, keys, transfers, directory)
+        database = await restore_segments(history.segments, keys, transfers, directory, keep_in=kept)
         recovered = _settled(database, history, record)
         await trio.to_thread.run_sync(settle, database, paths.database(volume))
+        shutil.rmtree(paths.history_dir(volume), ignore_errors=True)
+        os.rename(kept, paths.history_dir(volume))
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     return recovered

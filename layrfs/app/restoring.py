@@ -43,15 +43,23 @@ async def transfers_alone(keys: WorkerKeys, finder: HostFinder, *, workers: int)
         nursery.cancel_scope.cancel()
 
 
-async def restore_segments(segments: Sequence[Segment], keys: VolumeKeys, transfers: Downloads, directory: str) -> str:
+async def fetch_segment(segment: Segment, keys: VolumeKeys, transfers: Downloads, directory: str) -> None:
+    """A segment's blob, as a file of its number. Raises ``Unavailable``, ``LocalError``."""
+    blob = blob_path(directory, segment.number)
+    await manifests.restore(segment.manifest(keys.volume_id), transfers, blob, lambda _done, _total: None)
+
+
+async def restore_segments(
+    segments: Sequence[Segment], keys: VolumeKeys, transfers: Downloads, directory: str, *, keep_in: str | None = None
+) -> str:
     """Make the database of a version in a directory that is empty; its path.
 
+    ``keep_in``: a directory that gets the changesets, as files of their segments' numbers.
     Raises ``Unavailable``, ``CorruptFile``, ``BadMessage``, ``LocalError``; the directory is the caller's to remove.
     """
     for segment in segments:
-        blob = blob_path(directory, segment.number)
-        await manifests.restore(segment.manifest(keys.volume_id), transfers, blob, lambda _done, _total: None)
-    return await build_database(segments, keys, directory)
+        await fetch_segment(segment, keys, transfers, directory)
+    return await build_database(segments, keys, directory, keep_in=keep_in)
 
 
 def blob_path(directory: str, number: int) -> str:
@@ -59,31 +67,38 @@ def blob_path(directory: str, number: int) -> str:
     return os.path.join(directory, str(number))
 
 
-async def build_database(segments: Sequence[Segment], keys: VolumeKeys, directory: str) -> str:
+async def build_database(
+    segments: Sequence[Segment], keys: VolumeKeys, directory: str, *, keep_in: str | None = None
+) -> str:
     """Likewise, when the blobs are in the directory already. Raises ``CorruptFile``, ``BadMessage``, ``LocalError``."""
     path = os.path.join(directory, "metadata.db")
-    await trio.to_thread.run_sync(partial(_build, directory, segments, path))
+    await trio.to_thread.run_sync(partial(_build, directory, segments, path, keep_in))
     with Database(path) as database:
         if database.value("SELECT value FROM volume WHERE name = 'id'") != keys.volume_id:
             raise CorruptFile("The history found belongs to another volume.")
     return path
 
 
-def _build(directory: str, segments: Sequence[Segment], path: str) -> None:
+def _build(directory: str, segments: Sequence[Segment], path: str, keep_in: str | None) -> None:
     """Segments to a database; one changeset in memory at a time, and no blob on the disk for longer than needed."""
     checkpoint: str | None = None
-    changes: list[str] = []
+    changes: dict[int, str] = {}
     for segment in segments:
         blob, plain = (os.path.join(directory, f"{segment.number}{ending}") for ending in ("", ".plain"))
         read_blob(blob, segment.kind, plain)
         os.unlink(blob)
         if segment.kind == "checkpoint":
-            checkpoint, changes = plain, []
+            checkpoint, changes = plain, {}
         else:
-            changes.append(plain)
-    restore(path, checkpoint, (_bytes_of(name) for name in changes))
-    for name in [*changes, *([checkpoint] if checkpoint else [])]:
-        os.unlink(name)
+            changes[segment.number] = plain
+    restore(path, checkpoint, (_bytes_of(name) for name in changes.values()))
+    for number, name in changes.items():
+        if keep_in is None:
+            os.unlink(name)
+        else:
+            os.replace(name, os.path.join(keep_in, str(number)))
+    if checkpoint is not None:
+        os.unlink(checkpoint)
 
 
 def _bytes_of(path: str) -> bytes:

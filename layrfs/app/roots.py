@@ -5,7 +5,7 @@ Owns the choice of those hosts. Must not know what a record says. Invariant: wha
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -35,6 +35,13 @@ class Kept(msgspec.Struct, frozen=True):
 
     hosts: int
     stale: bool
+
+
+class Shown(msgspec.Struct, frozen=True):
+    """The newest record of those that hosts showed, and which hosts showed it; None and nobody when they have none."""
+
+    record: RootRecord | None
+    holders: tuple[NodeRecord, ...]
 
 
 class Roots:
@@ -73,7 +80,11 @@ class Roots:
 
         Raises ``Unavailable`` when no host answers.
         """
-        found: list[RootRecord] = []
+        return (await self.survey()).record
+
+    async def survey(self, hosts: Sequence[NodeRecord] = ()) -> Shown:
+        """Ask these hosts for the newest record, or all that could know. Raises ``Unavailable`` when none answers."""
+        found: list[tuple[RootRecord, NodeRecord]] = []
         answers = 0
 
         async def ask(host: NodeRecord) -> None:
@@ -87,14 +98,15 @@ class Roots:
                 return
             answers += 1
             if record is not None:
-                found.append(record)
+                found.append((record, host))
 
         async with trio.open_nursery() as nursery:
-            for host in await self._hosts(ASKED_PER_PLACE):
+            for host in hosts or await self._hosts(ASKED_PER_PLACE):
                 nursery.start_soon(ask, host)
         if not answers:
             raise Unavailable("No host answers that could know the volume.")
-        return newest(found)
+        best = newest(record for record, _host in found)
+        return Shown(best, tuple(host for record, host in found if record == best))
 
     async def _shows_why(self, host: NodeRecord, record: RootRecord) -> bool:
         """Whether a host that calls a record stale has the reason: its word alone must not stop the owner."""

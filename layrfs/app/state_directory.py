@@ -46,9 +46,11 @@ def has_entries(directory: str) -> bool:
     return os.path.isdir(directory) and bool(os.listdir(directory))
 
 
-def check_volume(database: Database, keys: VolumeKeys, path: str) -> None:
-    """The database is this volume's. Raises ``CorruptFile``."""
+def check_volume(database: Database, keys: VolumeKeys, path: str, *, follows: bool) -> None:
+    """The database is this volume's, or empty; who ``follows`` another machine leaves it so. Raises ``CorruptFile``."""
     found = database.value("SELECT value FROM volume WHERE name = 'id'")
+    if found is None and follows:
+        return
     if found is None:
         database.write("INSERT INTO volume VALUES('id', ?)", (keys.volume_id,))
     elif found != keys.volume_id:

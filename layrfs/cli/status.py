@@ -22,7 +22,7 @@ from layrfs.control.client import ControlClient
 from layrfs.control.commands import PATH_STATUS, STATUS, AtPath, Nothing
 from layrfs.errors import UsageError
 from layrfs.logs import printable
-from layrfs.model.status import BlockRun, HostStatus, NetworkStatus, PathStatus, VolumeStatus
+from layrfs.model.status import BlockRun, Following, HostStatus, NetworkStatus, PathStatus, VolumeStatus
 
 _WATCH_SECONDS = 1.0
 _HOME_AND_CLEAR = "\x1b[H\x1b[J"
@@ -84,7 +84,7 @@ def volume_page(status: VolumeStatus) -> list[str]:
             f"{shown_bytes(status.cached_bytes)} of {shown_bytes(status.cache_limit_bytes)} kept on this machine",
         ),
         *([("pinned", _pinned(status))] if status.pinned_bytes or status.unfetched_bytes else []),
-        ("upload", _upload(status)),
+        *([("follows", _following(status, status.follows))] if status.follows else [("upload", _upload(status))]),
         ("health", _health(status)),
     ]
     if status.network is not None:
@@ -144,6 +144,13 @@ def _title(status: VolumeStatus) -> str:
     place = f"mounted at {printable(status.mountpoint)}" if status.mountpoint else "running without a mount"
     read_only = ", read only" if status.read_only else ""
     return f"volume {status.volume}, {place}{read_only}, for {shown_seconds(status.uptime_seconds)}"
+
+
+def _following(status: VolumeStatus, follows: Following) -> str:
+    ago = "not looked for yet"
+    if follows.seen_seconds is not None:
+        ago = f"the newest {shown_seconds(follows.seen_seconds)} ago"
+    return f"{printable(follows.writer) or 'another machine'}, version {status.published_version}, {ago}"
 
 
 def _pinned(status: VolumeStatus) -> str:

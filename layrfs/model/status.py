@@ -32,6 +32,15 @@ class NetworkStatus(msgspec.Struct, frozen=True):
     """How far this machine's clock is ahead of the median host's; None when no host has answered."""
 
 
+class Following(msgspec.Struct, frozen=True):
+    """A read-only mount that goes where another machine goes."""
+
+    writer: str
+    """Of the version that is here."""
+    seen_seconds: int | None
+    """How long ago that was seen to be the newest; None when it was not yet."""
+
+
 class VolumeStatus(msgspec.Struct, frozen=True):
     """The whole drive at one moment. Counts are of now; rates are of the last few seconds."""
 
@@ -60,6 +69,7 @@ class VolumeStatus(msgspec.Struct, frozen=True):
     """Of the list of files, on hosts: what the recovery phrase brings back."""
     unpublished: bool = False
     """Something has changed since."""
+    follows: Following | None = None
     pinned_bytes: int = 0
     """Of the cached bytes: what stays whatever else needs room."""
     unfetched_bytes: int = 0

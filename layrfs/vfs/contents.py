@@ -30,6 +30,7 @@ from layrfs.storage.database import Database
 from layrfs.storage.journal import Journal
 from layrfs.storage.pins import PinTable
 from layrfs.vfs.blocks import Ledger
+from layrfs.vfs.cache_stats import CacheStats
 from layrfs.vfs.degraded import Completer
 from layrfs.vfs.eviction import STALL_SECONDS, Evictor
 from layrfs.vfs.fetching import Fetcher
@@ -42,7 +43,7 @@ from layrfs.vfs.shelf import Shelf
 from layrfs.vfs.versions import Versions
 from layrfs.vfs.writeback import CLOSED_SECONDS, Progress, Writeback
 
-__all__ = ["CacheStats", "Contents", "FileContent", "FileState", "Progress"]
+__all__ = ["Contents", "FileContent", "FileState", "Progress"]
 
 logger = logging.getLogger(__name__)
 
@@ -54,25 +55,6 @@ CLOSED_TICKS = 8
 """Closed files are remembered for 4 to 8 seconds, or for longer when uploads of their blocks wait for longer."""
 
 RATE_SECONDS = 5.0
-
-
-class CacheStats(msgspec.Struct, frozen=True):
-    """The cache and the uploads at one moment."""
-
-    limit_bytes: int
-    room_bytes: int
-    cached_bytes: int
-    clean_bytes: int
-    dirty_bytes: int
-    dirty_blocks: int
-    uploading_bytes: int
-    uploading_blocks: int
-    upload_bytes_per_second: float
-    eta_seconds: float | None
-    degraded_shards: int
-    unreachable_shards: int
-    shards: int
-    problem: str | None
 
 
 def _default_redundancy(_inode: InodeNumber) -> Redundancy:

@@ -71,12 +71,8 @@ class Filesystem:
         from the beginning, see ``turn_read_only``. ``fsync_further`` does what fsync of a file (None: of metadata)
         takes beyond this disk.
         """
-        self._database = database
-        self._inodes = inodes
-        self._tree = tree
-        self._contents = contents
-        self._space = space
-        self._fsync_further = fsync_further
+        self._database, self._tree, self._inodes, self._contents = database, tree, inodes, contents
+        self._space, self._fsync_further = space, fsync_further
         self._pins = contents.pins
         self._directories = Directories(tree, inodes)
         self._policies = Policies(tree, inodes)
@@ -89,7 +85,7 @@ class Filesystem:
         database.before_commit(inodes.flush)
         if tree.load(ROOT_INODE) is None:
             uid, gid = owner or (os.getuid(), os.getgid())
-            inodes.make_root(mode=ROOT_MODE, uid=uid, gid=gid)
+            inodes.make_root(mode=ROOT_MODE, uid=uid, gid=gid, is_recorded=not read_only)
 
     def remove_orphans(self) -> None:
         """Drop what was unlinked while open when the last mount ended. Once, when ``contents`` has started."""

@@ -20,9 +20,7 @@ from layrfs.vfs.lifetimes import Lifetimes
 class View:
     """Everything that remembers rows."""
 
-    def __init__(
-        self, *, lifetimes: Lifetimes, contents: Contents, inodes: Inodes, tree: Tree, catalog: Catalog
-    ) -> None:
+    def __init__(self, lifetimes: Lifetimes, contents: Contents, inodes: Inodes, tree: Tree, catalog: Catalog) -> None:
         self._lifetimes = lifetimes
         self._contents = contents
         self._inodes = inodes

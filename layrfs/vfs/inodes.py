@@ -118,7 +118,7 @@ class Inodes:
         self._cached: OrderedDict[int, Inode] = OrderedDict()
         self._changed: dict[int, Inode] = {}
         self._removed: dict[InodeNumber, Inode] = {}
-        """Removed by another machine while they are open here: as they were last."""
+        """Without a row, though somebody needs them: above all, removed by another machine while they are open here."""
         self.now_ns = now_ns
 
     def get(self, number: InodeNumber) -> Inode:
@@ -172,12 +172,15 @@ class Inodes:
         """A new inode without a name yet: link count 0, and not ``changed`` yet."""
         return self._new(self._tree.new_number(), mode, uid, gid, rdev, target)
 
-    def make_root(self, *, mode: int, uid: int, gid: int) -> Inode:
-        """The root directory of an empty volume, its own parent."""
-        self._tree.count_root()
+    def make_root(self, *, mode: int, uid: int, gid: int, is_recorded: bool = True) -> Inode:
+        """The root directory of an empty volume, its own parent; not ``recorded``: until another machine makes one."""
         root = self._new(ROOT_INODE, mode, uid, gid, 0, None)
         root.nlink = 2
-        self.changed(root)
+        if is_recorded:
+            self._tree.count_root()
+            self.changed(root)
+        else:
+            self._removed[ROOT_INODE] = root
         return root
 
     def changed(self, inode: Inode) -> None:

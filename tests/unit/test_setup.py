@@ -126,7 +126,7 @@ def test_an_environment_is_current_until_what_it_was_built_from_changes(
     assert setup_module._is_current(directory, test=False)
     other = tmp_path / "other"
     other.mkdir()
-    changed = (REPOSITORY / "pyproject.toml").read_text().replace("apsw>=3.46", "apsw>=3.47")
+    changed = (REPOSITORY / "pyproject.toml").read_text().replace("apsw>=", "apsw>")
     (other / "pyproject.toml").write_text(changed)
     monkeypatch.setattr(setup_module, "HERE", str(other))
     assert not setup_module._is_current(directory, test=False)
