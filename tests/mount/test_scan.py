@@ -105,7 +105,7 @@ def test_without_any_root_record_the_volume_comes_back(hosts: HostNetwork, tmp_p
 
 def test_without_metadata_contents_come_back_without_names(hosts: HostNetwork, tmp_path: Path) -> None:
     phrase = str(tmp_path / "first" / "phrase")
-    contents = {b"one": os.urandom(9 * MIB + 99), b"two": b"two " * 30_000, b"three": b"3"}
+    contents = {b"one": os.urandom(9 * MIB + 98) + b"1", b"two": b"two " * 30_000, b"three": b"3"}
     with Drive(str(tmp_path / "first"), seeds=hosts.seeds) as drive:
         for name, data in contents.items():
             Path(os.path.join(drive.path, os.fsdecode(name))).write_bytes(data)

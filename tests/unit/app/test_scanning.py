@@ -115,7 +115,7 @@ async def test_a_segment_that_is_no_segment_is_passed_over(tmp_path: Path, sight
 async def test_contents_without_names(tmp_path: Path, sightings: Sightings, autojump_clock: object) -> None:
     transfers = FakeTransfers()
     source = tmp_path / "source"
-    data = os.urandom(300_000)
+    data = os.urandom(300_000).replace(b"\0", b"\1")  # zeros at the end of a block are not stored
     source.write_bytes(data)
     part = SourcePart(7, 0, str(source), 0, 65536, 65536)
     for number, (inode, block, offset) in enumerate(((7, 0, 0), (7, 1, 65536), (9, 0, 200_000), (0, 0, 250_000))):
