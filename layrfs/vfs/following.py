@@ -43,6 +43,7 @@ class View:
             self._tree.refresh()
             back = self._inodes.refresh(touched.inodes | touched.removed)
             versions.reload(touched, is_removed, back)
+            self._contents.pins.look_again()
             for number in kept:
                 self._inodes.get(number).nlink = 0
                 self._lifetimes.lose_name(number)

@@ -76,17 +76,20 @@ def test_names_and_bytes_follow_the_writer(hosts: HostNetwork, tmp_path: Path) -
             os.unlink(os.path.join(first.path, "deleted"))
             os.setxattr(os.path.join(first.path, "new"), "user.colour", b"blue")
             first.sync()
+            seen(second, lambda: os.pread(changed.fileno(), 4000, 0) == b"new " * 1000, "a file that is open")
             seen(second, lambda: text(second, "changed") == b"new " * 1000, "a changed file")
             seen(second, lambda: sorted(os.listdir(second.path)) == ["changed", "directory", "new"], "names")
             assert text(second, "new") == b"new"
             assert text(second, "directory/moved") == b"old " * 1000
             assert os.getxattr(os.path.join(second.path, "new"), "user.colour") == b"blue"
-            seen(second, lambda: os.pread(changed.fileno(), 4000, 0) == b"new " * 1000, "a file that is open")
             assert os.pread(deleted.fileno(), 4000, 0) == b"old " * 1000, "as far as it was here"
             assert os.fstat(deleted.fileno()).st_nlink in {0, 1}
         seen(second, lambda: not os.path.exists(os.path.join(second.path, "deleted")), "a name that is gone")
+        layrfs(second.home, "pin", os.path.join(second.path, "new"))
         os.truncate(os.path.join(first.path, "changed"), 10)
+        Path(first.path, "new").write_bytes(b"pinned" * 1000)
         first.sync()
+        seen(second, lambda: second.status(os.path.join(second.path, "new"))["cached_bytes"] > 4096, "a pinned file")
         seen(second, lambda: text(second, "changed") == b"new new ne", "a file that was cut")
         status = second.status()
         assert status["read_only"]
