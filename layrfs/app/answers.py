@@ -15,11 +15,9 @@ import trio
 
 import layrfs
 from layrfs.app.classic import Classic, NameChanged
-from layrfs.app.following import Follower
 from layrfs.app.losses import Losses
 from layrfs.app.membership import Membership, choose_network
 from layrfs.app.pinning import Pinning
-from layrfs.app.publishing import Publisher
 from layrfs.app.snapshot_commands import SnapshotCommands
 from layrfs.app.syncing import Syncer
 from layrfs.app.upkeep import Upkeep
@@ -33,6 +31,8 @@ from layrfs.errors import (
     NotFound,
     NotSupported,
 )
+from layrfs.history.following import Follower
+from layrfs.history.publishing import Publisher
 from layrfs.ids import ROOT_INODE, InodeNumber
 from layrfs.model.status import (
     CacheDropped,

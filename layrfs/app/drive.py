@@ -16,19 +16,12 @@ from collections.abc import Callable, Set
 import trio
 
 from layrfs.app.answers import Answers
-from layrfs.app.arriving import PATIENCE_SECONDS, Arrival, last_writer_is
 from layrfs.app.classic import Classic
-from layrfs.app.following import Follower, may_follow
 from layrfs.app.handing_over import claim, let_go, release
 from layrfs.app.host_watch import HostWatch, remembered_hosts
 from layrfs.app.kernel import Kernel
-from layrfs.app.leasing import Conduct, Tenure
 from layrfs.app.losses import Losses
 from layrfs.app.membership import Membership
-from layrfs.app.publishing import Publisher
-from layrfs.app.restoring import restore_segments, transfers_alone
-from layrfs.app.root_watch import RootWatch
-from layrfs.app.roots import Roots
 from layrfs.app.signals import stop_on_signals
 from layrfs.app.snapshot_commands import SnapshotCommands
 from layrfs.app.snapshots import Snapshots
@@ -44,6 +37,13 @@ from layrfs.errors import (
     FileTooLarge,
     Unreachable,
 )
+from layrfs.history.arriving import PATIENCE_SECONDS, Arrival, last_writer_is
+from layrfs.history.following import Follower, may_follow
+from layrfs.history.leasing import Conduct, Tenure
+from layrfs.history.publishing import Publisher
+from layrfs.history.restoring import restore_segments, transfers_alone
+from layrfs.history.root_watch import RootWatch
+from layrfs.history.roots import Roots
 from layrfs.ids import InodeNumber, NodeId, PieceId, ShardId
 from layrfs.model.history import History
 from layrfs.network.links import HostLinks

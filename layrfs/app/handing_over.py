@@ -10,8 +10,8 @@ import logging
 import trio
 
 from layrfs.app.kernel import Kernel
-from layrfs.app.publishing import Publisher
 from layrfs.errors import LayrError, RemoteError, Superseded, VolumeHeld
+from layrfs.history.publishing import Publisher
 from layrfs.vfs.contents import Contents
 from layrfs.vfs.filesystem import Filesystem
 

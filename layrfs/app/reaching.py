@@ -13,11 +13,11 @@ from typing import NamedTuple
 import trio
 
 from layrfs.app.membership import Membership
-from layrfs.app.restoring import transfers_alone
-from layrfs.app.roots import Roots
 from layrfs.config import MountOptions, Paths
 from layrfs.crypto.keys import VolumeKeys
 from layrfs.errors import Unavailable
+from layrfs.history.restoring import transfers_alone
+from layrfs.history.roots import Roots
 from layrfs.ids import NodeId
 from layrfs.model.records import NodeRecord
 from layrfs.network.links import HostLinks

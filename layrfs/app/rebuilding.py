@@ -20,17 +20,17 @@ import msgspec
 import trio
 
 from layrfs.app.cache_checks import sentences
-from layrfs.app.leasing import history_of
-from layrfs.app.publishing import mark_prepared
 from layrfs.app.reaching import Network
 from layrfs.app.recovering import Say, newest_record
-from layrfs.app.restoring import restore_segments
 from layrfs.app.state_directory import has_entries
 from layrfs.config import Paths
 from layrfs.crashpoints import reached
 from layrfs.crypto.digests import BlockDigester
 from layrfs.crypto.keys import VolumeKeys
 from layrfs.errors import BadMessage, CorruptFile, NotFound, Unavailable
+from layrfs.history.leasing import history_of
+from layrfs.history.publishing import mark_prepared
+from layrfs.history.restoring import restore_segments
 from layrfs.model.root_record import RootRecord, verified_untrusted
 from layrfs.storage import soundness
 from layrfs.storage.cache_files import CacheFiles, failed, sync_path

@@ -15,18 +15,18 @@ from collections.abc import Awaitable, Callable
 import msgspec
 import trio
 
-from layrfs.app.arriving import observed_seconds
-from layrfs.app.leasing import history_of
 from layrfs.app.membership import Membership
-from layrfs.app.publishing import mark_prepared, mark_published
 from layrfs.app.reaching import network_of
-from layrfs.app.rescuing import NOTHING_RESCUED, Rescued
-from layrfs.app.restoring import restore_segments
-from layrfs.app.roots import Roots
 from layrfs.app.state_directory import has_entries, locked
 from layrfs.config import Paths
 from layrfs.crypto.keys import VolumeKeys
 from layrfs.errors import BadMessage, CorruptFile, NotFound, Unavailable
+from layrfs.history.arriving import observed_seconds
+from layrfs.history.leasing import history_of
+from layrfs.history.publishing import mark_prepared, mark_published
+from layrfs.history.rescuing import NOTHING_RESCUED, Rescued
+from layrfs.history.restoring import restore_segments
+from layrfs.history.roots import Roots
 from layrfs.ids import NodeId
 from layrfs.model.history import History
 from layrfs.model.root_record import RootRecord

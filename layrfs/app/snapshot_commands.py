@@ -5,11 +5,11 @@ Must not know how one is opened. A snapshot that was made can be read whole: wha
 
 from __future__ import annotations
 
-from layrfs.app.publishing import Publisher
 from layrfs.app.syncing import Syncer
 from layrfs.control import commands
 from layrfs.control.commands import Progress
 from layrfs.errors import NotFound, ReadOnly
+from layrfs.history.publishing import Publisher
 from layrfs.model.snapshot_names import check_name
 from layrfs.model.status import Done, Snapshot, SnapshotList
 from layrfs.storage.database import Database

@@ -16,9 +16,9 @@ from collections.abc import Mapping
 
 import trio
 
-from layrfs.app.restoring import restore_segments
 from layrfs.crypto.keys import VolumeKeys
 from layrfs.errors import FileError, LayrError, LocalError, NotFound, RemoteError, innermost
+from layrfs.history.restoring import restore_segments
 from layrfs.pipeline.read_only import ReadOnlyTransfers
 from layrfs.pipeline.transfers import Downloads
 from layrfs.storage.cache_files import failed

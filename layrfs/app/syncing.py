@@ -41,7 +41,7 @@ class Explorer(Protocol):
 
 
 class Flusher(Protocol):
-    """Who publishes metadata: ``layrfs.app.publishing.Publisher``, or a fake."""
+    """Who publishes metadata: ``layrfs.history.publishing.Publisher``, or a fake."""
 
     async def flush(self) -> None: ...
 

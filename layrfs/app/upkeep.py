@@ -11,9 +11,9 @@ from collections.abc import Callable
 import trio
 
 from layrfs.app.membership import Membership
-from layrfs.app.publishing import Publisher
 from layrfs.control.commands import Collect, Progress
 from layrfs.errors import ReadOnly
+from layrfs.history.publishing import Publisher
 from layrfs.ids import NodeId, PieceId, ShardId
 from layrfs.model.status import Collected, ProgressReport
 from layrfs.network.links import HostLinks

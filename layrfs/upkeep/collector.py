@@ -44,7 +44,7 @@ Say = Callable[[str], None]
 
 
 class VersionLog(Protocol):
-    """``layrfs.app.publishing.Publisher``, or a fake."""
+    """``layrfs.history.publishing.Publisher``, or a fake."""
 
     def between_versions(self) -> AbstractAsyncContextManager[int]: ...
     async def flush(self) -> None: ...

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from layrfs.app.roots import Kept
 from layrfs.errors import Unavailable, Unreachable
+from layrfs.history.roots import Kept
 from layrfs.model.root_record import RootRecord
 
 

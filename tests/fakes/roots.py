@@ -9,13 +9,13 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from layrfs.app.roots import Kept
 from layrfs.errors import Unavailable
+from layrfs.history.roots import Kept
 from layrfs.model.root_record import RootRecord, newest
 
 
 class FakeRoots:
-    """What `layrfs.app.roots.Roots` is, for several machines at once."""
+    """What `layrfs.history.roots.Roots` is, for several machines at once."""
 
     def __init__(self, hosts: int = 3, pause: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint) -> None:
         self.kept: list[RootRecord | None] = [None] * hosts

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from layrfs.app import roots as roots_module
-from layrfs.app.roots import Kept, Roots
 from layrfs.crypto.identity import NodeIdentity
 from layrfs.errors import Unavailable
+from layrfs.history import roots as roots_module
+from layrfs.history.roots import Kept, Roots
 from layrfs.ids import NodeId, VolumeId
 from layrfs.model.records import HostAddress, NodeRecord
 from layrfs.model.root_record import RootRecord, root_places

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from layrfs.app.leasing import Tenure
-from layrfs.app.publishing import Publisher
-from layrfs.app.restoring import restore_segments
 from layrfs.crypto.keys import VolumeKeys
 from layrfs.errors import LayrError, Unavailable
+from layrfs.history.leasing import Tenure
+from layrfs.history.publishing import Publisher
+from layrfs.history.restoring import restore_segments
 from layrfs.ids import BlockNumber, InodeNumber, NodeId, PieceId
 from layrfs.policy import collecting as policy
 from layrfs.policy import history as history_policy

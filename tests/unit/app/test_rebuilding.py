@@ -8,13 +8,13 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from layrfs.app.leasing import Tenure
-from layrfs.app.publishing import Publisher
 from layrfs.app.rebuilding import Volume, rebuild
-from layrfs.app.roots import Kept
 from layrfs.config import Paths
 from layrfs.crypto.keys import VolumeKeys
 from layrfs.errors import NotFound, Unavailable
+from layrfs.history.leasing import Tenure
+from layrfs.history.publishing import Publisher
+from layrfs.history.roots import Kept
 from layrfs.ids import InodeNumber, NodeId
 from layrfs.model.root_record import RootRecord
 from layrfs.storage.database import Database

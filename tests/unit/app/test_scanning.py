@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from layrfs.app.rescuing import Rescuer
 from layrfs.app.scanning import newest_version
+from layrfs.history.rescuing import Rescuer
 from layrfs.ids import Salt
 from layrfs.model.history import History
 from layrfs.model.notes import PieceNote
@@ -22,7 +22,7 @@ from layrfs.storage.database import Database
 from layrfs.storage.sightings import Sightings
 from tests.fakes.one_record import OneRecord
 from tests.fakes.transfers import FakeTransfers
-from tests.unit.app.test_publishing import KEYS, change, opened, publisher
+from tests.unit.history.test_publishing import KEYS, change, opened, publisher
 from tests.volumes import Rows, rows_of
 
 

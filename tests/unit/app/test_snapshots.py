@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 import trio
 
-from layrfs.app.leasing import Tenure
-from layrfs.app.publishing import Publisher
 from layrfs.app.snapshots import IDLE_SECONDS, LOOK_SECONDS, OPEN_AT_ONCE, Snapshots
 from layrfs.errors import BadMessage, LocalError, NotFound, Unavailable
+from layrfs.history.leasing import Tenure
+from layrfs.history.publishing import Publisher
 from layrfs.ids import ROOT_INODE, NodeId
 from layrfs.storage.content import Catalog
 from layrfs.storage.database import Database
 from layrfs.storage.versions import Version, Versions
 from tests.fakes.one_record import OneRecord
 from tests.fakes.transfers import FakeTransfers
-from tests.unit.app.test_publishing import KEYS, Clock, opened
+from tests.unit.history.test_publishing import KEYS, Clock, opened
 
 COUNT = OPEN_AT_ONCE + 2
 YEARS_SECONDS = 20 * 365 * 86400.0

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from layrfs.app.publishing import Superseded
 from layrfs.app.syncing import FSYNC_SECONDS, SEARCH_SECONDS, Syncer
 from layrfs.errors import LocalError, Unavailable
+from layrfs.history.publishing import Superseded
 from layrfs.model.records import NodeRecord
 from tests.caches import FILE, Cache, running
 from tests.fakes.transfers import FakeTransfers

@@ -23,14 +23,14 @@ from typing import Protocol, TypeVar
 import msgspec
 import trio
 
-from layrfs.app.archiving import Archive
-from layrfs.app.leasing import Tenure
-from layrfs.app.roots import Kept
-from layrfs.app.segments import SegmentMaker
 from layrfs.crashpoints import reached
 from layrfs.crypto.keys import VolumeKeys
 from layrfs.crypto.root_body import seal_root_body
 from layrfs.errors import LayrError, LocalError, ReadOnly, RemoteError, Superseded, Unavailable
+from layrfs.history.archiving import Archive
+from layrfs.history.leasing import Tenure
+from layrfs.history.roots import Kept
+from layrfs.history.segments import SegmentMaker
 from layrfs.model.history import History, Moment, Segment
 from layrfs.model.root_record import BODY_LIMIT_BYTES, RootRecord, verified_untrusted
 from layrfs.pipeline.transfers import Transfers
@@ -56,7 +56,7 @@ T = TypeVar("T")
 
 
 class RootPublisher(Protocol):
-    """``layrfs.app.roots.Roots``, or a fake."""
+    """``layrfs.history.roots.Roots``, or a fake."""
 
     async def publish(self, record: RootRecord) -> Kept: ...
 

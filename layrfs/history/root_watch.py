@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from layrfs.app.roots import Roots
 from layrfs.errors import Unavailable
+from layrfs.history.roots import Roots
 from layrfs.model.records import NodeRecord
 from layrfs.model.root_record import RootRecord
 from layrfs.policy.following import SURVEY_LOOKS

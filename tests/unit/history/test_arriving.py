@@ -11,14 +11,14 @@ import msgspec
 import pytest
 import trio
 
-from layrfs.app.arriving import SEEN, Arrival
-from layrfs.app.leasing import Tenure
-from layrfs.app.publishing import Publisher
 from layrfs.app.recovering import restore_record
-from layrfs.app.restoring import restore_segments
 from layrfs.config import Paths
 from layrfs.crypto.keys import VolumeKeys
 from layrfs.errors import Unavailable, VolumeHeld
+from layrfs.history.arriving import SEEN, Arrival
+from layrfs.history.leasing import Tenure
+from layrfs.history.publishing import Publisher
+from layrfs.history.restoring import restore_segments
 from layrfs.ids import ROOT_INODE, InodeNumber, NodeId
 from layrfs.model.history import History
 from layrfs.policy.leasing import LEASE_SECONDS

@@ -18,11 +18,11 @@ from functools import partial
 import msgspec
 import trio
 
-from layrfs.app.leasing import NewestRoot, history_of, writer_of
-from layrfs.app.publishing import mark_prepared, mark_published, newest_segment
 from layrfs.config import Paths
 from layrfs.crypto.keys import VolumeKeys
 from layrfs.errors import Unavailable, VolumeHeld
+from layrfs.history.leasing import NewestRoot, history_of, writer_of
+from layrfs.history.publishing import mark_prepared, mark_published, newest_segment
 from layrfs.ids import InodeNumber, NodeId
 from layrfs.model.history import History
 from layrfs.model.root_record import RootRecord, verified_untrusted

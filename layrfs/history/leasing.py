@@ -23,7 +23,7 @@ Conduct = Literal["write", "finish", "watch"]
 
 
 class NewestRoot(Protocol):
-    """``layrfs.app.roots.Roots``, or a fake."""
+    """``layrfs.history.roots.Roots``, or a fake."""
 
     async def fetch(self) -> RootRecord | None: ...
 

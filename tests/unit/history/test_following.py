@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import trio
 
-from layrfs.app.following import Follower, may_follow
-from layrfs.app.root_watch import RootWatch
-from layrfs.app.roots import Shown
 from layrfs.errors import LayrError, Unavailable, Unreachable
+from layrfs.history.following import Follower, may_follow
+from layrfs.history.root_watch import RootWatch
+from layrfs.history.roots import Shown
 from layrfs.ids import InodeNumber
 from layrfs.model.records import NodeRecord
 from layrfs.model.root_record import RootRecord
@@ -24,7 +24,7 @@ from layrfs.storage.database import Database
 from layrfs.storage.replay import Touched
 from tests.fakes.one_record import OneRecord
 from tests.fakes.transfers import FakeTransfers
-from tests.unit.app.test_publishing import KEYS, change, opened, publisher
+from tests.unit.history.test_publishing import KEYS, change, opened, publisher
 from tests.volumes import Rows, rows_of
 
 

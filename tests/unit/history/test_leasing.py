@@ -9,10 +9,10 @@ import trio
 from trio.testing import MockClock
 
 from layrfs.app.handing_over import claim
-from layrfs.app.leasing import Conduct, Tenure, history_of
-from layrfs.app.publishing import Publisher
 from layrfs.crypto.keys import VolumeKeys
 from layrfs.errors import ReadOnly, Superseded, Unavailable, VolumeHeld
+from layrfs.history.leasing import Conduct, Tenure, history_of
+from layrfs.history.publishing import Publisher
 from layrfs.ids import NodeId
 from layrfs.model.history import Lease
 from layrfs.policy.leasing import LEASE_SECONDS, RENEWAL_SECONDS

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 import trio
 
-from layrfs.app.leasing import Tenure
-from layrfs.app.publishing import REPEAT_SECONDS, Publisher
 from layrfs.app.recovering import restore_record
-from layrfs.app.restoring import restore_segments
 from layrfs.config import Paths
 from layrfs.crypto.keys import VolumeKeys
 from layrfs.crypto.root_body import open_root_body
 from layrfs.errors import AlreadyExists, LayrError, Superseded, Unavailable
+from layrfs.history.leasing import Tenure
+from layrfs.history.publishing import REPEAT_SECONDS, Publisher
+from layrfs.history.restoring import restore_segments
 from layrfs.ids import NodeId
 from layrfs.model.history import History
 from layrfs.model.notes import PieceNote

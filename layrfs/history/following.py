@@ -17,12 +17,12 @@ from typing import Protocol
 
 import trio
 
-from layrfs.app.arriving import Known, observed_seconds
-from layrfs.app.leasing import history_of
-from layrfs.app.publishing import mark_prepared, mark_published, newest_segment
-from layrfs.app.restoring import fetch_segment, restore_segments
 from layrfs.crypto.keys import VolumeKeys
 from layrfs.errors import CorruptFile, LayrError, NotFound, RemoteError
+from layrfs.history.arriving import Known, observed_seconds
+from layrfs.history.leasing import history_of
+from layrfs.history.publishing import mark_prepared, mark_published, newest_segment
+from layrfs.history.restoring import fetch_segment, restore_segments
 from layrfs.ids import InodeNumber
 from layrfs.model.history import History
 from layrfs.model.root_record import RootRecord, newest
@@ -47,7 +47,7 @@ ASKED_IN_VAIN = 4
 
 
 class NewestRecord(Protocol):
-    """``layrfs.app.root_watch.RootWatch``, or a fake."""
+    """``layrfs.history.root_watch.RootWatch``, or a fake."""
 
     async def look(self) -> RootRecord | None: ...
 

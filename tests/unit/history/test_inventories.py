@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from layrfs.app.inventories import every_host, take_inventories
 from layrfs.crypto.identity import NodeIdentity
 from layrfs.crypto.keys import tenant_private
 from layrfs.errors import BadMessage, Refused, RemoteError, Unreachable
+from layrfs.history.inventories import every_host, take_inventories
 from layrfs.ids import NodeId, PieceId, Salt
 from layrfs.model.notes import PieceNote
 from layrfs.model.records import HostAddress, NodeRecord
