@@ -150,9 +150,13 @@ class FileContent(BlockMap):
         while not self.write_now(offset, data):
             with self.pinned(self.blocks_of(offset, len(data))):
                 await self._evictor.room_for_writing(len(data))
-                replaced = await self._prepare(offset, len(data))
-                if self._write_blocks(offset, data, replaced=replaced, has_room=True):
-                    return
+                self._ledger.reserve(len(data))  # or everybody who waited would take the same room
+                try:
+                    replaced = await self._prepare(offset, len(data))
+                    if self._write_blocks(offset, data, replaced=replaced, has_room=True):
+                        return
+                finally:
+                    self._ledger.reserve(-len(data))
 
     def _write_blocks(
         self, offset: int, data: bytes, *, replaced: frozenset[int] = frozenset(), has_room: bool = False
