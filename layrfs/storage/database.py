@@ -65,6 +65,7 @@ class Database:
         """
         self._path = path
         self._commit_seconds = commit_seconds
+        write_ahead.write_again(path + "-wal")
         self._is_checked = soundness.check_before_use(path)
         soundness.break_seal(path)
         self._connection = _open(path)
@@ -341,7 +342,6 @@ def no_conflict(_reason: int, _change: apsw.TableChange) -> int:
 
 
 def _open(path: str) -> apsw.Connection:
-    write_ahead.write_again(path + "-wal")
     try:
         connection = apsw.Connection(path)
         connection.set_busy_timeout(BUSY_MILLISECONDS)

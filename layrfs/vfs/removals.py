@@ -54,9 +54,13 @@ class Removals:
             self._unlinking.append(inode)
         if self._unlinking:
             gone, self._unlinking = self._unlinking, []
-            await self._sync_rows()
-            reached("removal synced")
-            await self._in_thread(lambda: self.unlink(gone))
+            try:
+                await self._sync_rows()
+                reached("removal synced")
+                await self._in_thread(lambda: self.unlink(gone))
+            except BaseException:
+                self._unlinking += gone  # for another time
+                raise
             reached("removed")
             self._shelf.ledger.moved()
 

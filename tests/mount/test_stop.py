@@ -27,7 +27,7 @@ mounting.STOP_SECONDS = 1.0
 
 class Hanging(pyfuse3.Operations):
     async def getattr(self, inode, ctx):
-        return entry_attributes(Inode((1, 0o40755, 0, 0, 2, 0, 4096, 0, 0, 0, 0, None)), 0)
+        return entry_attributes(Inode((1, 0o40755, 0, 0, 2, 0, 4096, 0, 0, 0, 0, None)), 0, 1.0)
 
     async def statfs(self, ctx):
         return pyfuse3.StatvfsData()

@@ -95,9 +95,9 @@ class Arena:
         self.promises = Promises()
         self.notes_read = 0
         self.workload: subprocess.Popen[bytes] | None = None
-        self._notes = os.path.join(directory, "notes")
+        self.notes = os.path.join(directory, "notes")
         self._flag = os.path.join(directory, "armed")
-        with open(self._notes, "ab"):
+        with open(self.notes, "ab"):
             pass
 
     def __enter__(self) -> Self:
@@ -159,17 +159,24 @@ class Arena:
         """As ``layrfs cache drop``."""
         self.client.call(commands.CACHE_DROP, commands.Nothing())
 
+    def read_all(self) -> None:
+        """Every file at the top of what the workload made."""
+        for entry in os.scandir(self.root):
+            if entry.is_file():
+                with contextlib.suppress(FileNotFoundError), open(entry.path, "rb") as file:
+                    file.read()
+
     # ---------------------------------------------------------------------- the workload
 
     def start_workload(self, seed: int) -> None:
         """In a process of its own, until it is stopped or the drive is gone."""
-        command = [sys.executable, "-m", "tests.reliability.workload", self.root, str(seed), self._notes]
+        command = [sys.executable, "-m", "tests.reliability.workload", self.root, str(seed), self.notes]
         with open(os.path.join(self.directory, "workload.out"), "ab") as output:
             self.workload = subprocess.Popen(command, cwd=REPOSITORY, stdout=output, stderr=output)
 
     def notes_written(self) -> int:
         """Bytes of notes so far: how far the workload has come."""
-        return os.stat(self._notes).st_size
+        return os.stat(self.notes).st_size
 
     def wait_for_notes(self, more_bytes: int) -> None:
         """Until the workload has come further, or has ended."""
@@ -186,7 +193,11 @@ class Arena:
             self.workload.kill()
             self.workload.wait()
             self.workload = None
-        with open(self._notes, "rb") as file:
+        self.take_notes()
+
+    def take_notes(self) -> None:
+        """Learn what was promised since the last time."""
+        with open(self.notes, "rb") as file:
             file.seek(self.notes_read)
             complete = file.read().rpartition(b"\n")[0]
         for line in filter(None, complete.split(b"\n")):

@@ -4,7 +4,8 @@
    change and every flush below it is appended to that file, one record each (tests/reliability/disk.py reads them): a
    change when it has been made, a flush when it begins and when it has ended. LAYRFS_DISK_FAULT names a file that, while
    it exists, says which calls fail: "CALLS ERRNO PART SKIP COUNT", CALLS being letters (o open for writing, w write,
-   t truncate and punch, n names, f fsync and syncfs), PART a part of the path; the first SKIP of them pass, COUNT fail.
+   t truncate and punch, n names, f fsync and syncfs), PART a part of the path (its end, with a $ behind); the first SKIP
+   of them pass, COUNT fail.
    Calls of its own go to the kernel directly. */
 
 #define _GNU_SOURCE
@@ -125,7 +126,10 @@ static int fails(char call, const char *path)
     syscall(SYS_close, fd);
     if (got <= 0 || sscanf(text, "%15s %d %159s %d %d", calls, &code, part, &skip, &count) != 5)
         return 0;
-    if (!strchr(calls, call) || !strstr(path, part))
+    size_t part_bytes = strlen(part), path_bytes = strlen(path);
+    int at_end = part[part_bytes - 1] == '$' && path_bytes >= part_bytes - 1 &&
+                 !strncmp(path + path_bytes - (part_bytes - 1), part, part_bytes - 1);
+    if (!strchr(calls, call) || !(at_end || strstr(path, part)))
         return 0;
     if (found.st_ino != fault_inode || found.st_mtim.tv_nsec != fault_made.tv_nsec || found.st_mtim.tv_sec != fault_made.tv_sec) {
         fault_inode = found.st_ino;

@@ -10,6 +10,7 @@ unlink: what stood there at the last completed fsync of the directory, or anythi
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 from dataclasses import dataclass, field
@@ -167,6 +168,13 @@ class Promises:
             held = [one for one in named.versions if (None if one is None else pattern(one[0], 0, one[1])) == found]
             named.versions, named.promised = held[-1:], 0
         self.files = {name: file for name, file in self.files.items() if file.base is not None}
+
+    def forget_failed(self, root: str) -> None:
+        """Delete files that failed calls left in a state that only the kernel knows, until it forgets."""
+        for name in [name for name, file in self.files.items() if not file.is_known]:
+            del self.files[name]
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(root, name))
 
 
 def _is_in(name: str, directory: str) -> bool:
