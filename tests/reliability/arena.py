@@ -161,9 +161,10 @@ class Arena:
 
     def read_all(self) -> None:
         """Every file at the top of what the workload made."""
-        for entry in os.scandir(self.root):
-            if entry.is_file():
-                with contextlib.suppress(FileNotFoundError), open(entry.path, "rb") as file:
+        for name in os.listdir(self.root):
+            path = os.path.join(self.root, name)
+            if os.path.isfile(path):
+                with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
                     file.read()
 
     # ---------------------------------------------------------------------- the workload

@@ -30,6 +30,9 @@ from tests.reliability.invariants import violations
 
 SETTLE_EVERY = 10
 REACH_SECONDS = 30.0
+SYNC_SECONDS = 90.0
+"""A host that was killed in the middle of a call is given up after a minute."""
+
 ELSEWHERE = {
     "retired pieces dropped",  # an hour later: tests/unit/app/test_publishing.py has the clock for that
     *("shards marked", "shards removed", "contents moved"),  # takes garbage: tests/mount/test_gc.py
@@ -74,9 +77,10 @@ class Matrix:
         row, started, fsynced = self.rows.setdefault(what, Row()), time.monotonic(), self._arena.promises.fsynced
         try:
             self._kill(what, random.Random(seed), seed)
-            self._mount_for(following, seed)
+            is_last = self._turns % SETTLE_EVERY == 0
+            self._mount_for("the mount" if is_last else following, seed)
             row.broken += [f"turn {seed}: {one}" for one in self._broken()]
-            if self._turns % SETTLE_EVERY == 0:
+            if is_last:
                 row.broken += [f"turn {seed}, settled: {one}" for one in self.settle()]
                 self._mount_for(following, seed)
         except (Failed, LayrError, OSError) as error:
@@ -132,8 +136,7 @@ class Matrix:
     def _start_afresh(self) -> None:
         """A turn went wrong: the next one shall not suffer from it."""
         self._arena.stop_workload()
-        if self._arena.network.has_died():
-            self._arena.network.restart()
+        self._arena.network.restart()
         self._arena.crash()
         self._arena.mount()
         self._arena.promises.adopt(self._arena.root)
@@ -168,10 +171,15 @@ class Matrix:
 
     def _die_in_host(self, point: str, dice: random.Random, seed: int) -> None:
         arena = self._arena
-        arena.network.restart(arena.arm(point, dice.randrange(1, 4)))
         try:
-            self._work_until_crashed(point, seed)
-        finally:
+            arena.network.restart(arena.arm(point, dice.randrange(1, 4)))
+        except Failed:
+            if not arena.has_crashed():  # else it died before it was ready, which is as good a moment as any
+                raise
+            arena.network.restart()
+        arena.start_workload(seed)
+        with busy(arena):
+            wait_for(arena.has_crashed, f"{point!r} was reached", REACH_SECONDS)
             arena.network.restart()
         arena.stop_workload()
 
@@ -222,13 +230,13 @@ def busy(arena: Arena) -> Iterator[None]:
                 arena.drop_cache()
                 arena.read_all()
 
-    thread = threading.Thread(target=work)
+    thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+    yield
+    over.set()
+    thread.join(SYNC_SECONDS)
+    if thread.is_alive():
+        raise Failed(f"`sync` has not returned within {SYNC_SECONDS:.0f} s, although hosts are back")
 
 
 def kill_mount(arena: Arena) -> None:

@@ -131,7 +131,8 @@ class Promises:
             case (("write" | "truncate"), "begin"):
                 self.files[note["file"]].later.append(Call(note["tag"], note["offset"], note["length"]))
             case "create", "begin":
-                self.files[note["file"]] = InPlace()
+                # where the drive was there may be an empty directory now: a file that is known is not made anew
+                self.files.setdefault(note["file"], InPlace())
             case "fsync", "done":
                 file = self.files[note["file"]]
                 self.fsynced += 1
