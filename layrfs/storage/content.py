@@ -123,6 +123,11 @@ class Catalog:
             "DELETE FROM dead WHERE shard = (SELECT shard FROM content WHERE number = ?)", ((row[2],) for row in rows)
         )
 
+    def rows_from(self, inode: InodeNumber, first: BlockNumber) -> list[tuple[InodeNumber, BlockNumber, int, int]]:
+        """What ``put_blocks`` would take to have the file's blocks from ``first`` on as they are now."""
+        sql = "SELECT inode, number, content, length FROM block WHERE inode = ? AND number >= ?"
+        return list(self._database.rows(sql, (inode, first)))
+
     def remove_block(self, inode: InodeNumber, block: BlockNumber) -> None:
         self._database.write("DELETE FROM block WHERE inode = ? AND number = ?", (inode, block))
 
@@ -387,11 +392,8 @@ class Catalog:
         return {NodeId(node): count for node, count in rows}
 
     def _host(self, node: NodeId) -> int:
-        number = self._hosts.get(node)
+        number = self._hosts.get(node) or self._database.value("SELECT number FROM host WHERE node_id = ?", (node,))
         if number is None:
-            found = self._database.value("SELECT number FROM host WHERE node_id = ?", (node,))
-            number = (
-                found if found is not None else self._database.insert("INSERT INTO host(node_id) VALUES(?)", (node,))
-            )
-            self._hosts[node] = number
-        return number
+            number = self._database.insert("INSERT INTO host(node_id) VALUES(?)", (node,))
+        self._hosts[node] = number
+        return int(number)

@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from layrfs.crashpoints import reached
+from layrfs.errors import LayrError
 from layrfs.ids import BlockNumber, InodeNumber
 from layrfs.policy.readahead import Reader, observe
 from layrfs.storage.cache_files import CacheFile, failed
@@ -257,14 +258,18 @@ class FileContent(BlockMap):
             if (block + 1) * self.block_bytes > new_size:
                 await self._fetcher.settle(self, block)
         end, loses_promised = self.end, self._loses_promised(new_size)
-        self._shelf.cut(self, new_size)
+        before = self._shelf.cut(self, new_size)
         reached("truncation committed")
         if loses_promised:
             await self._sync_rows()
-        if end - new_size > LONG_CUT_BYTES:
-            await self._in_thread(lambda: self._shelf.files.cut(self.inode, new_size))
-        else:
-            self.file.cut(new_size)
+        try:
+            if end - new_size > LONG_CUT_BYTES:
+                await self._in_thread(lambda: self._shelf.files.cut(self.inode, new_size))
+            else:
+                self.file.cut(new_size)
+        except LayrError:
+            self._shelf.uncut(self, before, new_size)
+            raise
         reached("truncated")
 
     def _loses_promised(self, new_size: int) -> bool:

@@ -36,6 +36,14 @@ class Part(NamedTuple):
         return InodeNumber(self.source.inode), BlockNumber(self.source.block)
 
 
+class BeforeCut(NamedTuple):
+    """An open file, should the disk not cut it."""
+
+    states: dict[int, int]
+    end: int
+    rows: list[tuple[InodeNumber, BlockNumber, int, int]]
+
+
 class Shelf:
     """The part of the volume that is on this machine."""
 
@@ -136,19 +144,19 @@ class Shelf:
         self.ledger.changed(file.inode, block)
         file.states[block] = DIRTY
 
-    def cut(self, file: BlockMap, size: int) -> None:
+    def cut(self, file: BlockMap, size: int) -> BeforeCut:
         """The file has no bytes from ``size`` on. No block there may be busy; the caller cuts the cache file after."""
         first, kept = divmod(size, file.block_bytes)
-        gone = [block for block in file.states if block > first or (block == first and kept == 0)]
         inode, ledger, journal = file.inode, self.ledger, self.journal
+        before = BeforeCut(dict(file.states), file.end, self.catalog.rows_from(inode, BlockNumber(first)))
+        gone = [block for block in file.states if block > first or (block == first and kept == 0)]
         if first in file.states and kept:
             self._cut_block(file, first, kept)
         if gone:
-            freed = sum(
-                on_disk(length) for block, length in journal.clean_blocks(inode) if block * file.block_bytes >= size
-            )
-            journal.forget_range(inode, BlockNumber(min(gone)), BlockNumber(max(gone) + 1))
-            self.catalog.remove_blocks(inode, BlockNumber(min(gone)), BlockNumber(max(gone) + 1))
+            start, end = BlockNumber(min(gone)), BlockNumber(max(gone) + 1)
+            freed = sum(on_disk(length) for block, length in journal.clean_blocks(inode) if block >= start)
+            journal.forget_range(inode, start, end)
+            self.catalog.remove_blocks(inode, start, end)
             self.less_clean(inode, freed)
             for block in gone:
                 if file.states[block] >= DIRTY:
@@ -160,10 +168,27 @@ class Shelf:
             journal.commit()
         file.end = min(file.end, size)
         ledger.settle(file)
+        return before
+
+    def uncut(self, file: BlockMap, before: BeforeCut, size: int) -> None:
+        """The cache file was not cut to ``size`` after all: what was here is dirty, the rest on hosts as before."""
+        inode, first, ledger = file.inode, size // file.block_bytes, self.ledger
+        if file.states.get(first) == CLEAN:
+            self.less_clean(inode, on_disk(self.journal.clean_length(inode, BlockNumber(first))))
+        self.catalog.put_blocks(before.rows)
+        here = [block for block, state in before.states.items() if block >= first and state >= CLEAN]
+        new = [BlockNumber(block) for block in here if file.states.get(block, HOLE) < DIRTY]
+        self.journal.mark_all_dirty((inode, block) for block in new)
+        for block in [block for block in before.states if block >= first]:
+            file.set_state(block, DIRTY if before.states[block] >= CLEAN else ABSENT)
+        file.written.update(dict.fromkeys(here, ledger.now))
+        ledger.dirty_blocks += len(new)
+        file.end, ledger.writing = before.end, True
+        self.journal.commit()
+        ledger.settle(file)
 
     def _cut_block(self, file: BlockMap, block: int, kept: int) -> None:
-        number = BlockNumber(block)
-        state = file.states[block]
+        number, state = BlockNumber(block), file.states[block]
         if state == SENDING:
             self.wrote_sending(file, block)
         elif state == CLEAN:

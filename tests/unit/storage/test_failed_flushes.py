@@ -306,3 +306,48 @@ trio.run(main)
         rows = connection.execute("SELECT count(*) FROM local").get
         connection.close()
         assert rows == 0 or (found / "cache/0/7").read_bytes() == b"promised" * 1250
+
+
+def test_a_file_that_the_disk_does_not_cut_is_as_it_was(disk: Recorded) -> None:
+    program = """
+import trio
+from layrfs.errors import LocalError
+from tests.caches import BLOCK, FILE, read, running, write
+
+DATA = bytes(range(1, 241)) * (4 * BLOCK // 240)
+
+async def main():
+    async with running("volume") as cache:
+        for sizes in ((0,), (100,), (2 * BLOCK,), (BLOCK + 5, 0)):
+            for prepare in ("dirty", "clean", "mixed"):  # of a file that is not here there is nothing to cut
+                cache.delete(FILE)
+                await trio.sleep(0.6)
+                await cache.put(FILE, DATA)
+                if prepare != "dirty":
+                    await cache.contents.flush_to_network(None)
+                if prepare == "mixed":
+                    await cache.contents.drop_clean()
+                file = cache.contents.open(FILE)
+                if prepare == "mixed":
+                    await write(file, BLOCK + 1, DATA[BLOCK + 1 : BLOCK + 9])
+                fault("t 5 /cache/ 0 1000")
+                for size in sizes:
+                    try:
+                        await file.truncate(len(DATA), size)
+                    except LocalError:
+                        cache.check_sums()
+                    else:
+                        raise AssertionError("it was cut")
+                heal()
+                assert await read(file, 0, len(DATA)) == DATA, (sizes, prepare)
+                cache.check_sums()
+                await cache.contents.flush_to_network(None)
+                cache.contents.release(file)
+                await cache.contents.drop_clean()
+                assert await cache.get(FILE, 0, len(DATA)) == DATA, (sizes, prepare)
+        os._exit(0)
+
+os.mkdir("volume")
+trio.run(main)
+"""
+    disk.run(program)
