@@ -287,7 +287,7 @@ def lose_unsent(database: Database) -> None:
     if database.value(f"SELECT 1 FROM {_ELSEWHERE} LIMIT 1") is None:  # noqa: S608 - a constant
         return
     database.write(
-        f"INSERT OR IGNORE INTO block(inode, number, content, length) SELECT u.inode, u.block, 0, 0 FROM {_ELSEWHERE}"  # noqa: S608
+        f"INSERT OR IGNORE INTO block(inode, number, content, length) SELECT u.inode, u.block, 0, 0 FROM {_ELSEWHERE}"  # noqa: S608 - a constant
     )
     database.write(
         "DELETE FROM unsent WHERE NOT EXISTS"

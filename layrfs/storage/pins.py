@@ -20,7 +20,7 @@ _PIN = (
     f"{_BELOW} INSERT INTO local_use(inode, bytes, used, pinned) SELECT inode, 0, 0, 1 FROM below WHERE true"  # noqa: S608 - constant text
     " ON CONFLICT(inode) DO UPDATE SET pinned = 1"
 )
-_UNPIN = f"{_BELOW} UPDATE local_use SET pinned = 0 WHERE pinned = 1 AND inode IN (SELECT inode FROM below)"  # noqa: S608
+_UNPIN = f"{_BELOW} UPDATE local_use SET pinned = 0 WHERE pinned = 1 AND inode IN (SELECT inode FROM below)"  # noqa: S608 - constant text
 _TOPMOST = (
     "SELECT u.inode FROM local_use u INDEXED BY local_use_pinned WHERE u.pinned = 1 AND u.inode > ?1"
     " AND NOT EXISTS (SELECT 1 FROM entry e CROSS JOIN local_use p ON p.inode = e.parent"

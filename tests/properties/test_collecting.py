@@ -268,7 +268,7 @@ class Life:
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir()
         failure, self.world.transfers.failure = self.world.transfers.failure, None
-        path = await restore_segments(segments, KEYS, self.world.transfers, str(directory))  # type: ignore[arg-type]
+        path = await restore_segments(segments, KEYS, self.world.transfers, str(directory))
         self.world.transfers.failure = failure
         with Database(path) as database:
             check_files(database, self.world.states[number], self.world.transfers)

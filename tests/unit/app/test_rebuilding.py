@@ -73,7 +73,7 @@ async def publish(cache: Cache, paths: Paths, hosts: Hosts, device: NodeId = HER
     await cache.contents.flush_to_network(None)
     tenure = Tenure(device=device, name="name", keys=KEYS, roots=hosts.roots)
     await Publisher(
-        database=cache.database, transfers=hosts.transfers, roots=hosts.roots, keys=KEYS,  # type: ignore[arg-type]
+        database=cache.database, transfers=hosts.transfers, roots=hosts.roots, keys=KEYS,
         directory=paths.history_dir("volume"), tenure=tenure,
     ).publish()  # fmt: skip
 
@@ -88,7 +88,7 @@ def begin(database: Database) -> None:
 
 async def rebuilt(paths: Paths, hosts: Hosts) -> list[str]:
     """With nothing left of the old database but what the test left."""
-    return await rebuild(volume(paths), hosts, "it is missing", lambda _sentence: None)  # type: ignore[arg-type]
+    return await rebuild(volume(paths), hosts, "it is missing", lambda _sentence: None)
 
 
 def lose_database(paths: Paths) -> None:

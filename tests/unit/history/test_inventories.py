@@ -55,7 +55,7 @@ class Hosts:
         after: PieceId,
         tenant_private: bytes,
         *,
-        deadline_seconds: float,  # noqa: ARG002
+        deadline_seconds: float,  # noqa: ARG002 - the real link has it
     ) -> Listing:
         assert tenant_private == tenant_key(host.node_id)
         with self.lock:

@@ -55,7 +55,7 @@ class OneHost:
 
     def inventory(self, *, signer: NodeIdentity = TENANT, number: int = 0, **changed: bytes) -> Answer:
         bound = {"network": NETWORK, "host": HOST.node_id, "challenge": self.visit.challenge, "after": START} | changed
-        statement = messages.inventory_statement(**bound, number=number)  # type: ignore[arg-type]
+        statement = messages.inventory_statement(**bound, number=number)
         return self.ask(messages.Inventory(TENANT.public_key, signer.sign(statement), START))
 
 
