@@ -9,6 +9,7 @@ and database closed. What is not on hosts by then is uploaded after the next mou
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 from collections.abc import Callable, Set
@@ -395,4 +396,5 @@ async def _serve(parts: _Parts, mountpoint: str | None, kernel: Kernel, ready: C
         if parts.follower is not None:
             nursery.start_soon(parts.follower.run, kernel.forget_bytes)
         nursery.start_soon(stop_when_told)
+        gc.freeze()  # what there is by now stays to the end: looking through it made requests wait 20 ms each time
         ready()
