@@ -146,16 +146,11 @@ class PooledTransfers:
     ) -> tuple[PieceRecord, ...]:
         """See `Transfers.top_up`."""
         placement = self._placer.begin(self._holders(shard))
-        kept: tuple[PieceRecord, ...] = ()
-        try:
-            office = _Office(placement, self._find_content)
-            done = await self._fetch(
-                Lane.UPLOAD, shard, office, lambda job, plan: TopUp(job, plan, tuple(slots), purpose)
-            )
-            kept = done.pieces
-            return kept
-        finally:
-            self._end(placement, kept)
+        office = _Office(placement, self._find_content)
+        done = await self._fetch(Lane.UPLOAD, shard, office, lambda job, plan: TopUp(job, plan, tuple(slots), purpose))
+        # Nothing is discarded: made again it is the same piece, and another top-up may just have recorded it.
+        placement.end({(piece.host, piece.id) for piece in done.pieces})
+        return done.pieces
 
     def forgive(self, hosts: Iterable[NodeId]) -> None:
         """These hosts have just appeared, or come back: what went wrong before says nothing now."""

@@ -201,7 +201,7 @@ class Contents:
     async def flush_to_network(self, inodes: Sequence[InodeNumber] | None, progress: Progress | None = None) -> None:
         """Return when all that is dirty now, of some files or all, is on hosts. Tries for ever; cancel it."""
         await self._writeback.flush(inodes, progress)
-        if self._shelf.ledger.degraded:
+        if self._shelf.ledger.degraded and not self._follows:
             await self._completer.top_up()
 
     async def drop_clean(self) -> int:

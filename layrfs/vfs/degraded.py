@@ -1,6 +1,7 @@
 """Shards with fewer pieces than they should have get the missing ones when hosts appear.
 
 Owns nothing but the order in which that is tried; which shards they are is in the ledger. Must not know placement.
+Invariant: nobody else tops up shards of files, and one at a time: two would give one host two copies of a shard.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class Completer:
         self._shelf = shelf
         self._transfers = transfers
         self._wake = trio.Event()
+        self._next_pass_ended = trio.Event()
 
     def hosts_appeared(self) -> None:
         """Try now."""
@@ -36,23 +38,29 @@ class Completer:
             with trio.move_on_after(RETRY_SECONDS):
                 await self._wake.wait()
             self._wake = trio.Event()
-            await self.top_up()
+            ended, self._next_pass_ended = self._next_pass_ended, trio.Event()
+            await self._pass()
+            ended.set()
 
-    async def top_up(self) -> int:
-        """Try every degraded shard once, oldest first, until no host takes a piece; how many are complete now."""
-        completed = 0
+    async def top_up(self) -> None:
+        """Return when every degraded shard has been tried once more; it is tried even if the caller gives up."""
+        ended = self._next_pass_ended
+        self._wake.set()
+        await ended.wait()
+
+    async def _pass(self) -> None:
+        """Try every degraded shard once, oldest first, until no host takes a piece."""
         for number in sorted(self._shelf.ledger.degraded):
             try:
-                placed, complete = await self._top_up(number)
+                placed = await self._top_up(number)
             except LayrError as error:
                 logger.info("shard %d stays degraded: %s", number, error)
                 continue
-            completed += complete
             if not placed:
                 break
-        return completed
 
-    async def _top_up(self, number: int) -> tuple[bool, bool]:
+    async def _top_up(self, number: int) -> bool:
+        """Whether hosts take pieces."""
         catalog = self._shelf.catalog
         record = catalog.shard(number) if catalog.has_shard(number) else None
         slots = missing_slots(record) if record else []
@@ -62,4 +70,4 @@ class Completer:
         complete = len(pieces) == len(slots)
         if complete:
             self._shelf.ledger.degraded.discard(number)
-        return bool(pieces) or complete, complete
+        return bool(pieces) or complete

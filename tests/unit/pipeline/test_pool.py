@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from layrfs.model.redundancy import Redundancy
 from layrfs.model.shards import ShardRecord
 from layrfs.pipeline import pool as pool_module
 from layrfs.pipeline.pool import Lane
-from layrfs.pipeline.transfers import SourcePart, TargetPart
+from layrfs.pipeline.transfers import SourcePart, TargetPart, missing_slots
 from tests.fakes.loopback import KEYS, RealTransfers, real_transfers
 
 THREE = Redundancy(1, 3)
@@ -107,6 +108,44 @@ async def test_a_cancelled_transfer_has_ended_when_its_caller_goes_on(source: So
         real.mend_hosts()
         assert await stored(real, source)
         assert real.pool.process_ids() == before
+
+
+async def test_a_cancelled_top_up_takes_no_copy_away(source: SourcePart) -> None:
+    async with real_transfers() as real:
+        real.use_hosts(1)
+        shard = await stored(real, source)
+        real.use_hosts(3)
+        recorded = await real.transfers.top_up(shard, missing_slots(shard))
+        assert len(recorded) == 2
+        shelf = real.host(recorded[0].host).shelf
+        shelf.arrived = threading.Event()
+        real.break_hosts("hang stores")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(real.transfers.top_up, shard, missing_slots(shard))
+            assert await trio.to_thread.run_sync(shelf.arrived.wait, 20)
+            nursery.cancel_scope.cancel()
+        real.mend_hosts()
+        await what_is_unwanted_has_gone(real, source, shard)
+        for piece in recorded:
+            assert piece.id in real.host(piece.host).shelf.pieces
+
+
+async def what_is_unwanted_has_gone(real: RealTransfers, source: SourcePart, shard: ShardRecord) -> None:
+    """Unwanted pieces are deleted in the order in which transfers ended: have one more fail, and see its piece go."""
+    real.use_hosts(1)
+    with pytest.raises(Unavailable):
+        await real.transfers.upload([source], Redundancy(2, 3))
+    (host,) = [host for host in real.hosts if host.record() in real.finder.records]
+    assert await trio.to_thread.run_sync(host.shelf.wait_until_only, {piece.id for piece in shard.pieces})
+
+
+async def test_a_piece_made_later_is_none_that_an_upload_left_unwanted(source: SourcePart) -> None:
+    async with real_transfers() as real:
+        real.use_hosts(2)
+        shard = await stored(real, source)
+        real.use_hosts(3)
+        (made,) = await real.transfers.top_up(shard, missing_slots(shard))
+        assert made.generation > 0, "an upload that gave up on a host may still ask it to forget generation 0"
 
 
 async def test_a_stuck_worker_is_replaced_when_a_job_is_cancelled(

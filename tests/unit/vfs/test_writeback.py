@@ -406,3 +406,19 @@ async def test_equal_bytes_that_were_given_up_meanwhile_are_sent(tmp_path: Path)
         assert await cache.get(other, 0, 4000) == b"same" * 1000
         cache.check_sums()
         cache.check_idle()
+
+
+async def test_a_shard_is_topped_up_once_at_a_time_whoever_gives_up(
+    directory: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with running(directory, FakeTransfers(hosts=1)) as cache:
+        await cache.put(FILE, b"x" * 5000)
+        await cache.contents.flush_to_network(None)
+        cache.transfers.hosts, cache.transfers.most_running = 5, 0
+        cache.transfers.delay_seconds = 10
+        cache.contents.hosts_appeared()
+        with trio.move_on_after(5):
+            await cache.contents.flush_to_network(None)
+        await cache.contents.flush_to_network(None)
+        assert cache.contents.runs(FILE, 1)[0].copies == 3
+        assert cache.transfers.most_running == 1
