@@ -1,8 +1,8 @@
 """What of the volume is in this machine's cache, and what of that is not on hosts yet.
 
-Owns the tables ``local``, ``local_use`` and ``local_mark``. Must not know cache files or the network. A row of
-``local`` says that a block's bytes are in the cache file; ``dirty = 1`` that hosts do not have them: those rows are the
-journal, and the queue of uploads, and survive ``kill -9`` from the next commit on.
+Owns the tables ``local``, ``local_replaced``, ``local_use`` and ``local_mark``. Must not know cache files or the
+network. A row of ``local`` says that a block's bytes are in the cache file; ``dirty = 1`` that hosts do not have them:
+those rows are the journal, and the queue of uploads, and survive ``kill -9`` from the next commit on.
 """
 
 from __future__ import annotations
@@ -119,6 +119,29 @@ class Journal:
             (inode, after, limit),
         )
         return list(rows)
+
+    # ---------------------------------------------------------- whole overwrites
+
+    def replaced(self) -> list[BlockKey]:
+        """Blocks that were overwritten whole and may not be on the disk."""
+        return list(self._database.rows("SELECT inode, block FROM local_replaced"))
+
+    def replaced_with_old(self) -> list[BlockKey]:
+        """Of those, the dirty ones of which hosts have the old bytes; a file's together."""
+        rows = self._database.rows(
+            "SELECT r.inode, r.block FROM local_replaced r"
+            " JOIN local l ON l.inode = r.inode AND l.block = r.block AND l.dirty = 1"
+            " JOIN block b ON b.inode = r.inode AND b.number = r.block AND b.content <> 0 ORDER BY r.inode, r.block"
+        )
+        return list(rows)
+
+    def mark_replaced(self, keys: Iterable[BlockKey]) -> None:
+        """See ``layrfs.vfs.flushes``."""
+        self._database.write_many("INSERT OR REPLACE INTO local_replaced(inode, block) VALUES(?, ?)", keys)
+
+    def forget_replaced(self, keys: Iterable[BlockKey]) -> None:
+        """They are on the disk, or nobody needs them."""
+        self._database.write_many("DELETE FROM local_replaced WHERE inode = ? AND block = ?", keys)
 
     # --------------------------------------------------------------------- use
 

@@ -8,7 +8,7 @@ those exist. Tables named ``local…`` describe this machine and never leave it.
 
 from __future__ import annotations
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Kept in ``PRAGMA user_version``; a higher one is a newer LayrFS's file."""
 
 APPLICATION_ID = 0x4C595246
@@ -120,6 +120,12 @@ CREATE TABLE local_use(
     used INTEGER NOT NULL,           -- when it was last read or written, in seconds
     pinned INTEGER NOT NULL DEFAULT 0 -- 1: stays here; directories have such rows too
 ) STRICT;
+
+CREATE TABLE local_replaced(         -- overwritten whole, and the disk may have neither the old bytes nor the new
+    inode INTEGER NOT NULL,
+    block INTEGER NOT NULL,
+    PRIMARY KEY(inode, block)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE local_mark(             -- facts about this machine's last run
     name TEXT NOT NULL PRIMARY KEY,

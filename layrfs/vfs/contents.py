@@ -35,6 +35,7 @@ from layrfs.vfs.degraded import Completer
 from layrfs.vfs.eviction import STALL_SECONDS, Evictor
 from layrfs.vfs.fetching import Fetcher
 from layrfs.vfs.file_content import FileContent, InThread
+from layrfs.vfs.flushes import Flushes
 from layrfs.vfs.keeping import Keeper
 from layrfs.vfs.pins import Pins
 from layrfs.vfs.recovery import Recovery, boot_id
@@ -102,6 +103,7 @@ class Contents:
         self._doomed: set[InodeNumber] = set()
         ledger = Ledger(self._open, cache_bytes, keep_free_bytes)
         self._shelf = Shelf(ledger, Journal(database), catalog, CacheFiles(cache_directory), block_bytes_of)
+        self._flushes = Flushes(self._shelf.journal, self._shelf.files, in_thread)
         self._removals = Removals(self._shelf, database.sync, in_thread)
         pins = PinTable(database)
         self._evictor = Evictor(self._shelf, pins, in_thread, lambda: database.has_room, stall_seconds)
@@ -134,6 +136,7 @@ class Contents:
                 shelf=shelf,
                 fetcher=self._fetcher,
                 evictor=self._evictor,
+                flushes=self._flushes,
                 sync_rows=self._database.sync,
                 in_thread=self._in_thread,
             )
@@ -195,8 +198,7 @@ class Contents:
         if file is not None:
             await file.sync()
         else:
-            files = self._shelf.files
-            await self._in_thread(files.sync_all if inode is None else lambda: files.sync(inode))
+            await self._flushes.sync(inode)
 
     async def flush_to_network(self, inodes: Sequence[InodeNumber] | None, progress: Progress | None = None) -> None:
         """Return when all that is dirty now, of some files or all, is on hosts. Tries for ever; cancel it."""
@@ -303,6 +305,7 @@ class Contents:
         """Recover, say started, and work until cancelled. Nothing may be opened before it has started."""
         self._tick_clock(self._now())
         await self._recovery.recover()
+        self._flushes.load()
         await self._database.sync()  # the mark that this run began must survive a power cut
         self._evictor.refresh()
         async with trio.open_nursery() as nursery:
@@ -310,6 +313,7 @@ class Contents:
             if not self._follows:
                 await nursery.start(self._writeback.run)
                 await nursery.start(self._completer.run)
+            nursery.start_soon(self._flushes.run)
             nursery.start_soon(self.pins.run)
             nursery.start_soon(self._keep_house)
             task_status.started()

@@ -25,6 +25,7 @@ from layrfs.storage.cache_files import CacheFile, failed
 from layrfs.vfs.blocks import ABSENT, CLEAN, DIRTY, HOLE, SENDING, BlockMap, Ledger
 from layrfs.vfs.eviction import Evictor
 from layrfs.vfs.fetching import Fetcher
+from layrfs.vfs.flushes import Flushes
 from layrfs.vfs.shelf import Shelf
 
 InThread = Callable[[Callable[[], None]], Awaitable[None]]
@@ -41,7 +42,8 @@ class FileContent(BlockMap):
     """Open file content; made by ``Contents.open`` only."""
 
     __slots__ = (
-        "_evictor", "_fetcher", "_in_thread", "_ledger", "_reader", "_shelf", "_sync_rows", "promised", "references",
+        "_evictor", "_fetcher", "_flushes", "_in_thread", "_ledger", "_reader", "_shelf", "_sync_rows",
+        "promised", "references",
     )  # fmt: skip
 
     def __init__(
@@ -53,6 +55,7 @@ class FileContent(BlockMap):
         shelf: Shelf,
         fetcher: Fetcher,
         evictor: Evictor,
+        flushes: Flushes,
         sync_rows: Callable[[], Awaitable[None]],
         in_thread: InThread,
     ) -> None:
@@ -61,6 +64,7 @@ class FileContent(BlockMap):
         self._ledger: Ledger = shelf.ledger
         self._fetcher = fetcher
         self._evictor = evictor
+        self._flushes = flushes
         self._sync_rows = sync_rows
         self._in_thread = in_thread
         self._reader = Reader()
@@ -171,6 +175,9 @@ class FileContent(BlockMap):
         if len(data) > self._ledger.room and not has_room:
             return False
         clean = [block for block in blocks if states.get(block) == CLEAN]
+        elsewhere = {ABSENT} if self.durable else {ABSENT, CLEAN}
+        if over := [block for block in replaced if states.get(block) in elsewhere]:
+            self._flushes.overwritten(self.inode, over)
         if clean:
             self._shelf.start_changing(self, clean)
         for block in blocks:
@@ -239,7 +246,7 @@ class FileContent(BlockMap):
         self.promised = True
         if files.is_unsure(inode):
             await self._write_again()
-        await self._in_thread(lambda: files.sync(inode))
+        await self._flushes.sync(inode)
 
     async def _write_again(self) -> None:
         """After a flush that failed the kernel calls pages clean that never reached the disk: make them dirty again."""

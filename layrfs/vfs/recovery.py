@@ -13,6 +13,7 @@ Invariant: when ``recover`` returns, every place in a cache file whose block is 
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
@@ -94,8 +95,10 @@ class Recovery:
         journal.commit()
 
     def stopped(self) -> None:
-        """The rows are the truth now: nothing is written to cache files any more."""
-        self._shelf.journal.set_mark(RUNNING, None)
+        """Every cache file is on the disk, and the rows are the truth: nothing is written to cache files any more."""
+        journal = self._shelf.journal
+        journal.forget_replaced(journal.replaced())
+        journal.set_mark(RUNNING, None)
 
     def stamp(self) -> None:
         """Call before a commit: remembers when rows and cache files last agreed."""
@@ -173,6 +176,8 @@ class Recovery:
         since = float(written or 0) - (POWER_CUT_SECONDS if power_cut else CLOCK_SLACK_SECONDS)
         if self._shelf.journal.mark(FOLLOWING):
             since = 0.0  # what another version has replaced may still lie there, untouched for long
+        if power_cut:
+            self._drop_replaced()
         filled = self._shelf.journal.used_since(int(since)) if power_cut else frozenset()
         done = InodeNumber(0)
         for group in self._shelf.files.groups():
@@ -220,6 +225,22 @@ class Recovery:
             journal.mark_all_dirty(dirty)
         except LayrError as error:
             logger.error("cache file of inode %d could not be examined: %s", inode, error)  # noqa: TRY400
+
+    def _drop_replaced(self) -> None:
+        """Who knows how much of them is on the disk; hosts' bytes count instead."""
+        journal = self._shelf.journal
+        keys, done = journal.replaced_with_old(), set(journal.replaced())
+        for inode, of_one in itertools.groupby(keys, lambda key: key[0]):
+            block_bytes, lost = self._shelf.block_bytes(inode), list(of_one)
+            try:
+                self._shelf.files.punch(inode, [(block * block_bytes, block_bytes) for _inode, block in lost])
+                journal.forget(lost)
+            except LayrError as error:
+                done.difference_update(lost)
+                logger.error("%s", error)  # noqa: TRY400 - the sentence says it all
+        if keys:
+            logger.warning("%d blocks were overwritten and not on the disk yet; what hosts have is used", len(keys))
+        journal.forget_replaced(done)
 
     def _drop_clean(self, inode: InodeNumber) -> None:
         clean = self._shelf.journal.clean_blocks(inode)

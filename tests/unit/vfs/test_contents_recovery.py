@@ -276,3 +276,83 @@ async def test_rows_of_a_whole_directory_that_is_gone_are_dropped_and_others_kep
         assert not cache.local(far)
         assert await cache.get(far, 0, len(DATA)) == DATA
         cache.check_sums()
+
+
+async def _overwrite_a_block_that_is_on_hosts(cache: Cache, data: bytes) -> None:
+    await cache.put(FILE, DATA)
+    await cache.contents.flush_to_network(None)
+    await cache.contents.drop_clean()
+    cache.transfers.hold()
+    file = cache.contents.open(FILE)
+    await write(file, BLOCK, data)
+    cache.database.commit()
+
+
+@pytest.mark.parametrize("on_disk", [0, BLOCK // 2])
+async def test_a_whole_overwrite_that_a_power_cut_took_leaves_what_hosts_have(
+    directory: str, autojump_clock: trio.testing.MockClock, on_disk: int
+) -> None:
+    transfers = FakeTransfers()
+    async with killed(directory, transfers) as cache:
+        await _overwrite_a_block_that_is_on_hosts(cache, b"n" * BLOCK)
+        cache.contents._shelf.files.punch(FILE, [(BLOCK + on_disk, BLOCK - on_disk)])
+    transfers.release()
+    async with running(directory, transfers, boot="another") as cache:
+        assert await cache.get(FILE, 0, len(DATA)) == DATA
+        await cache.contents.flush_to_network(None)
+        await cache.contents.drop_clean()
+        assert await cache.get(FILE, 0, len(DATA)) == DATA
+        cache.check_sums()
+
+
+@pytest.mark.parametrize("how", ["fsync", "sync", "waiting"])
+async def test_a_whole_overwrite_that_is_on_the_disk_survives_a_power_cut_even_if_zeros_took_no_room_there(
+    directory: str, autojump_clock: trio.testing.MockClock, how: str
+) -> None:
+    transfers = FakeTransfers()
+    async with killed(directory, transfers) as cache:
+        await _overwrite_a_block_that_is_on_hosts(cache, bytes(BLOCK))
+        if how == "waiting":
+            await trio.sleep(20)
+        else:
+            await cache.contents.sync(FILE if how == "fsync" else None)
+        cache.database.commit()
+        cache.contents._shelf.files.punch(FILE, [(BLOCK, BLOCK)])
+    transfers.release()
+    async with running(directory, transfers, boot="another") as cache:
+        assert await cache.get(FILE, 0, len(DATA)) == DATA[:BLOCK] + bytes(BLOCK) + DATA[2 * BLOCK :]
+        cache.check_sums()
+
+
+async def test_a_whole_overwrite_found_after_a_kill_waits_for_the_disk_still(
+    directory: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    transfers = FakeTransfers()
+    async with killed(directory, transfers) as cache:
+        await _overwrite_a_block_that_is_on_hosts(cache, b"n" * BLOCK)
+    transfers.hold()
+    async with killed(directory, transfers) as cache:
+        assert cache.local(FILE) == {1: 1}
+        cache.database.commit()
+    Path(cache.path(FILE)).write_bytes(b"")
+    transfers.release()
+    async with running(directory, transfers, boot="another") as cache:
+        assert await cache.get(FILE, 0, len(DATA)) == DATA
+
+
+async def test_a_clean_block_that_was_not_on_the_disk_when_it_was_overwritten_whole(
+    directory: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    transfers = FakeTransfers()
+    async with killed(directory, transfers) as cache:
+        await cache.put(FILE, DATA)
+        await cache.contents.flush_to_network(None)
+        transfers.hold()
+        file = cache.contents.open(FILE)
+        await write(file, BLOCK, b"n" * BLOCK)
+        cache.database.commit()
+        cache.contents._shelf.files.punch(FILE, [(BLOCK, BLOCK)])
+    transfers.release()
+    async with running(directory, transfers, boot="another") as cache:
+        assert await cache.get(FILE, 0, len(DATA)) == DATA
+        cache.check_sums()

@@ -1,0 +1,79 @@
+"""Cache files on their way to the disk.
+
+Owns who waits for a flush of them, and the rows of ``local_replaced``: blocks that were overwritten whole without their
+old bytes having been on this disk. Should the power go before a flush, part of the new bytes is there and none of the
+old ones, so the block counts as never written and hosts' bytes are used (``Recovery``). Must not know hosts or names.
+Invariant: a row goes when a flush of its file that began after the write has ended well, never before.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+
+import trio
+
+from layrfs.errors import LayrError
+from layrfs.ids import BlockNumber, InodeNumber
+from layrfs.storage.cache_files import CacheFiles
+from layrfs.storage.journal import BlockKey, Journal
+
+logger = logging.getLogger(__name__)
+
+FLUSH_SECONDS = 15.0
+"""How long what was overwritten may wait for the kernel to write it back by itself."""
+
+
+class Flushes:
+    """Of one cache."""
+
+    def __init__(
+        self, journal: Journal, files: CacheFiles, in_thread: Callable[[Callable[[], None]], Awaitable[None]]
+    ) -> None:
+        self._journal = journal
+        self._files = files
+        self._in_thread = in_thread
+        self._replaced: dict[InodeNumber, dict[BlockNumber, int]] = {}
+        self._numbers = itertools.count()
+
+    def load(self) -> None:
+        """What an earlier run left, which ended without losing the kernel's memory."""
+        for inode, block in self._journal.replaced():
+            self._replaced.setdefault(inode, {})[block] = next(self._numbers)
+
+    def overwritten(self, inode: InodeNumber, blocks: Iterable[int]) -> None:
+        """Blocks whose old bytes only hosts have are about to be overwritten whole; goes with the next commit."""
+        numbered = {BlockNumber(block): next(self._numbers) for block in blocks}
+        self._replaced.setdefault(inode, {}).update(numbered)
+        self._journal.mark_replaced((inode, block) for block in numbered)
+
+    async def sync(self, inode: InodeNumber | None) -> None:
+        """Return when a file's cache file, or every one, is on the disk. Raises ``LocalError``."""
+        seen = self._seen([inode] if inode is not None else list(self._replaced))
+        files = self._files
+        await self._in_thread(files.sync_all if inode is None else lambda: files.sync(inode))
+        self._forget(seen)
+
+    async def run(self) -> None:
+        """Have overwritten blocks on the disk soon, whoever asks for it, until cancelled."""
+        while True:
+            await trio.sleep(FLUSH_SECONDS)
+            try:
+                if self._replaced:
+                    await self.sync(None)
+            except LayrError as error:
+                logger.error("cache: %s", error)  # noqa: TRY400 - the sentence says it all
+
+    def _seen(self, inodes: Iterable[InodeNumber]) -> list[tuple[BlockKey, int]]:
+        return [((inode, block), number) for inode in inodes for block, number in self._replaced.get(inode, {}).items()]
+
+    def _forget(self, seen: Iterable[tuple[BlockKey, int]]) -> None:
+        """But not what was overwritten again since."""
+        gone = [key for key, number in seen if self._replaced.get(key[0], {}).get(key[1]) == number]
+        for inode, block in gone:
+            blocks = self._replaced[inode]
+            del blocks[block]
+            if not blocks:
+                del self._replaced[inode]
+        self._journal.forget_replaced(gone)
