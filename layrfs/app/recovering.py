@@ -38,6 +38,7 @@ from layrfs.storage.cache_files import failed
 from layrfs.storage.changes import count_unsent, settle
 from layrfs.storage.database import Database
 from layrfs.storage.journal import Journal
+from layrfs.storage.kept_changes import KeptChanges
 
 HOSTS_SECONDS = 30.0
 """How long hosts are sought, and a record among them."""
@@ -167,7 +168,7 @@ async def restore_record(
     shutil.rmtree(directory, ignore_errors=True)
     os.makedirs(kept := os.path.join(directory, "history"), mode=0o700)
     try:
-        database = await restore_segments(history.segments, keys, transfers, directory, keep_in=kept)
+        database = await restore_segments(history.segments, keys, transfers, directory, keep_in=KeptChanges(kept))
         recovered = _settled(database, history, record)
         await trio.to_thread.run_sync(settle, database, paths.database(volume))
         shutil.rmtree(paths.history_dir(volume), ignore_errors=True)

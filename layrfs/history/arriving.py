@@ -34,6 +34,7 @@ from layrfs.storage.changes import ChangeLog
 from layrfs.storage.content import Catalog
 from layrfs.storage.database import Database
 from layrfs.storage.journal import Journal
+from layrfs.storage.kept_changes import KeptChanges
 from layrfs.storage.replay import database_difference, touched
 from layrfs.storage.tree import Tree
 from layrfs.vfs.blocks import Ledger
@@ -109,6 +110,7 @@ class Arrival:
         self._restore = restore
         self._say = say
         self._known = Known.read(self._marks)
+        self._kept = KeptChanges(paths.history_dir(volume))
 
     async def arrive(self, *, take_over: bool, patience_seconds: float = PATIENCE_SECONDS) -> bool:
         """Return when what is here may be mounted; True when the right to write has to be claimed before.
@@ -193,11 +195,8 @@ class Arrival:
         if pending:
             yield pending
         for segment in self._known.history.segments:
-            if segment.number > self._known.published:
-                path = os.path.join(self._paths.history_dir(self._volume), str(segment.number))
-                if os.path.exists(path):
-                    with open(path, "rb") as file:
-                        yield file.read()
+            if segment.number > self._known.published and (changes := self._kept.read(segment)) is not None:
+                yield changes
 
     async def _forget(self, files: frozenset[InodeNumber], cache: CacheFiles) -> None:
         """Take files out of the cache: first their rows, on the disk, then their bytes."""

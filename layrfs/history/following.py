@@ -7,12 +7,10 @@ only grow, and each was signed by the volume.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import shutil
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from typing import Protocol
 
 import trio
@@ -22,7 +20,7 @@ from layrfs.errors import CorruptFile, LayrError, NotFound, RemoteError
 from layrfs.history.arriving import Known, observed_seconds
 from layrfs.history.leasing import history_of
 from layrfs.history.publishing import mark_prepared, mark_published, newest_segment
-from layrfs.history.restoring import fetch_segment, restore_segments
+from layrfs.history.restoring import blob_path, fetch_segment, restore_segments
 from layrfs.ids import InodeNumber
 from layrfs.model.history import History
 from layrfs.model.root_record import RootRecord, newest
@@ -33,6 +31,7 @@ from layrfs.storage.cache_files import failed
 from layrfs.storage.changes import ChangeLog, read_blob
 from layrfs.storage.database import Database
 from layrfs.storage.journal import Journal
+from layrfs.storage.kept_changes import KeptChanges
 from layrfs.storage.replay import Touched, database_difference, difference, touched
 from layrfs.vfs.recovery import FOLLOWING, RUNNING
 
@@ -103,7 +102,7 @@ class Follower:
         self._watch = watch
         self._transfers = transfers
         self._keys = keys
-        self._kept = history_directory
+        self._kept = KeptChanges(history_directory)
         self._work = work_directory
         self._looking = trio.Lock()
         known = Known.read(self._marks)
@@ -168,7 +167,8 @@ class Follower:
 
     async def _go_over(self, record: RootRecord) -> list[InodeNumber]:
         history = history_of(record, self._keys)
-        planned = way(self._history.segments, history.segments, self._kept_numbers())
+        kept = {one.number for one in self._history.segments if self._kept.size(one) is not None}
+        planned = way(self._history.segments, history.segments, kept)
         self._empty_work()
         try:
             if isinstance(planned, Replay):
@@ -191,12 +191,15 @@ class Follower:
 
     def _netted(self, planned: Replay) -> bytes:
         """In a thread."""
+        undone, done = [self._kept.read(segment) for segment in planned.undone], []
         for segment in planned.done:
-            blob = os.path.join(self._work, str(segment.number))
-            read_blob(blob, segment.kind, os.path.join(self._new, str(segment.number)))
-        undone = [_bytes_of(os.path.join(self._kept, str(number))) for number in planned.undone]
-        done = [_bytes_of(os.path.join(self._new, str(segment.number))) for segment in planned.done]
-        return difference(undone, done)
+            blob = blob_path(self._work, segment.number)
+            read_blob(blob, segment.kind, blob + ".plain")
+            done.append(_bytes_of(blob + ".plain"))
+            self._new.keep(segment, done[-1])
+        if None in undone:
+            raise CorruptFile("What is kept of the version that is here is damaged.")
+        return difference([changes for changes in undone if changes is not None], done)
 
     async def _rebuilt(self, history: History) -> bytes:
         """The same from comparing with a whole new database."""
@@ -207,7 +210,6 @@ class Follower:
     async def _take(self, changes: bytes, history: History, record: RootRecord) -> list[InodeNumber]:
         """The tables become another version's, in one transaction with the marks that say so."""
         about = await trio.to_thread.run_sync(touched, changes)
-        self._forget_kept(set(map(int, os.listdir(self._new))))  # of the same number, but not of this history
 
         def apply() -> None:
             self._database.apply(changes)
@@ -219,40 +221,23 @@ class Follower:
         moved = await self._tables.go_over(about, apply)
         self._history, self._record = history, record
         _log.info("version %d, written by %s: %d bytes of changes", record.version, history.device, len(changes))
-        await trio.to_thread.run_sync(partial(self._keep, {segment.number for segment in history.segments}))
+        self._kept.keep_only(history.segments)
+        self._kept.adopt(self._new)
         return moved
 
     # ---------------------------------------------------------------- changesets
 
     @property
-    def _new(self) -> str:
+    def _new(self) -> KeptChanges:
         """Where the new segments' changesets are until the version is taken."""
-        return os.path.join(self._work, "new")
+        return KeptChanges(os.path.join(self._work, "new"))
 
     def _empty_work(self) -> None:
         shutil.rmtree(self._work, ignore_errors=True)
         try:
-            os.makedirs(self._new, mode=0o700)
-            os.makedirs(self._kept, mode=0o700, exist_ok=True)
+            os.mkdir(self._work, mode=0o700)
         except OSError as error:
             raise failed(error, self._work) from error
-
-    def _kept_numbers(self) -> set[int]:
-        try:
-            return {int(name) for name in os.listdir(self._kept) if name.isdecimal()}
-        except FileNotFoundError:
-            return set()
-
-    def _forget_kept(self, numbers: set[int]) -> None:
-        for number in numbers:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(os.path.join(self._kept, str(number)))
-
-    def _keep(self, numbers: set[int]) -> None:
-        """The changesets of the segments that count now, and no others. In a thread."""
-        self._forget_kept(self._kept_numbers() - numbers)
-        for name in os.listdir(self._new):
-            os.replace(os.path.join(self._new, name), os.path.join(self._kept, name))
 
 
 def _bytes_of(path: str) -> bytes:

@@ -352,7 +352,7 @@ class Publisher:
         await self._database.sync()
         reached("record saved")
         gone = {one.number for one in segments} - {one.number for one in kept}
-        await trio.to_thread.run_sync(partial(self._segments.forget, gone))
+        await trio.to_thread.run_sync(partial(self._segments.kept.forget, gone))
         return record
 
     def _is_checkpoint_due(self) -> bool:

@@ -25,6 +25,7 @@ from layrfs.pipeline.pooled import PooledTransfers
 from layrfs.pipeline.transfers import Downloads
 from layrfs.storage.changes import read_blob, restore
 from layrfs.storage.database import Database
+from layrfs.storage.kept_changes import KeptChanges
 
 
 @asynccontextmanager
@@ -50,11 +51,16 @@ async def fetch_segment(segment: Segment, keys: VolumeKeys, transfers: Downloads
 
 
 async def restore_segments(
-    segments: Sequence[Segment], keys: VolumeKeys, transfers: Downloads, directory: str, *, keep_in: str | None = None
+    segments: Sequence[Segment],
+    keys: VolumeKeys,
+    transfers: Downloads,
+    directory: str,
+    *,
+    keep_in: KeptChanges | None = None,
 ) -> str:
     """Make the database of a version in a directory that is empty; its path.
 
-    ``keep_in``: a directory that gets the changesets, as files of their segments' numbers.
+    ``keep_in`` gets the changesets.
     Raises ``Unavailable``, ``CorruptFile``, ``BadMessage``, ``LocalError``; the directory is the caller's to remove.
     """
     for segment in segments:
@@ -68,7 +74,7 @@ def blob_path(directory: str, number: int) -> str:
 
 
 async def build_database(
-    segments: Sequence[Segment], keys: VolumeKeys, directory: str, *, keep_in: str | None = None
+    segments: Sequence[Segment], keys: VolumeKeys, directory: str, *, keep_in: KeptChanges | None = None
 ) -> str:
     """Likewise, when the blobs are in the directory already. Raises ``CorruptFile``, ``BadMessage``, ``LocalError``."""
     path = os.path.join(directory, "metadata.db")
@@ -79,24 +85,23 @@ async def build_database(
     return path
 
 
-def _build(directory: str, segments: Sequence[Segment], path: str, keep_in: str | None) -> None:
+def _build(directory: str, segments: Sequence[Segment], path: str, keep_in: KeptChanges | None) -> None:
     """Segments to a database; one changeset in memory at a time, and no blob on the disk for longer than needed."""
     checkpoint: str | None = None
-    changes: dict[int, str] = {}
+    changes: list[tuple[Segment, str]] = []
     for segment in segments:
         blob, plain = (os.path.join(directory, f"{segment.number}{ending}") for ending in ("", ".plain"))
         read_blob(blob, segment.kind, plain)
         os.unlink(blob)
         if segment.kind == "checkpoint":
-            checkpoint, changes = plain, {}
+            checkpoint, changes = plain, []
         else:
-            changes[segment.number] = plain
-    restore(path, checkpoint, (_bytes_of(name) for name in changes.values()))
-    for number, name in changes.items():
-        if keep_in is None:
-            os.unlink(name)
-        else:
-            os.replace(name, os.path.join(keep_in, str(number)))
+            changes.append((segment, plain))
+    restore(path, checkpoint, (_bytes_of(plain) for _segment, plain in changes))
+    for segment, plain in changes:
+        if keep_in is not None:
+            keep_in.keep(segment, _bytes_of(plain))
+        os.unlink(plain)
     if checkpoint is not None:
         os.unlink(checkpoint)
 

@@ -1,12 +1,13 @@
 """Segments of the volume's history: pending changes, or all of the volume, made into a blob and sent to hosts.
 
-Owns the directory with the changesets of published segments, which the next ones are merged with; it may be emptied.
-Must not know root records. Invariant: a segment is answered only when all its shards are on hosts.
+Owns what is merged with what, and the files that are on their way. Must not know root records. Invariant: a segment is
+answered only when all its shards are on hosts, and holds all that the segments held which it replaces.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Sequence
 
@@ -24,6 +25,9 @@ from layrfs.policy.history import first_merged
 from layrfs.storage.cache_files import failed
 from layrfs.storage.changes import ChangeLog, Cut, combined, write_blob, write_checkpoint
 from layrfs.storage.database import Database
+from layrfs.storage.kept_changes import KeptChanges
+
+_log = logging.getLogger(__name__)
 
 METADATA_REDUNDANCY = Redundancy(1, 5)
 """Small, and everything depends on it."""
@@ -38,6 +42,8 @@ class SegmentMaker:
         self._changes = ChangeLog(database)
         self._transfers = transfers
         self._directory = directory
+        self.kept = KeptChanges(directory)
+        """The changesets of published segments, which the next ones are merged with."""
         try:
             make_directory(directory)
         except OSError as error:
@@ -59,34 +65,28 @@ class SegmentMaker:
 
         What was true then, the segment, and the older ones it does not replace.
         """
-        cut, (_last, changes) = self._changes.cut(), self._changes.pending()
-        start = next((at for at, one in enumerate(segments) if one.kind == "changes"), len(segments))
-        sizes = [self._size(segment.number) for segment in segments[start:]]
-        missing = max((at + 1 for at, size in enumerate(sizes) if size is None), default=0)
-        first = start + missing + first_merged([size or 0 for size in sizes[missing:]], len(changes))
-        merged = segments[first:]
-        own, path = self._path(str(version)), self._path("blob")
-        changes = await trio.to_thread.run_sync(self._combine, own, merged, changes)
+        cut, (_last, pending) = self._changes.cut(), self._changes.pending()
+        first, changes = await trio.to_thread.run_sync(self._merged, segments, pending)
+        path, previous = self._path("blob"), segments[first - 1].tag if first else NO_BLOB
         try:
-            previous = segments[first - 1].tag if first else NO_BLOB
-            return cut, await self._upload("changes", version, path, changes, previous), list(segments[:first])
+            segment = await self._upload("changes", version, path, changes, previous)
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
-
-    def _combine(self, path: str, merged: Sequence[Segment], changes: bytes) -> bytes:
-        """One changeset of all, kept as a file for the next merge."""
         try:
-            older = []
-            for segment in merged:
-                with open(self._path(str(segment.number)), "rb") as file:
-                    older.append(file.read())
-            together = combined([*older, changes])
-            with open(path, "wb") as file:
-                file.write(together)
-        except OSError as error:
-            raise failed(error, path) from error
-        return together
+            await trio.to_thread.run_sync(self.kept.keep, segment, changes)
+        except LocalError as error:
+            _log.warning("segment %d will not be merged with later ones: %s", version, error)
+        return cut, segment, list(segments[:first])
+
+    def _merged(self, segments: Sequence[Segment], pending: bytes) -> tuple[int, bytes]:
+        """From which of the segments on they are merged with the pending changes, and all of these in one changeset."""
+        sizes = [self.kept.size(segment) if segment.kind == "changes" else None for segment in segments]
+        first = _after_missing(sizes)
+        first += first_merged([size or 0 for size in sizes[first:]], len(pending))
+        older = [self.kept.read(segment) for segment in segments[first:]]
+        readable = _after_missing(older)
+        return first + readable, combined([*(changes or b"" for changes in older[readable:]), pending])
 
     async def _upload(self, kind: Kind, number: int, path: str, source: str | bytes, previous: bytes) -> Segment:
         """``previous``: the tag of the segment whose state the changes follow."""
@@ -107,15 +107,7 @@ class SegmentMaker:
     def _path(self, name: str) -> str:
         return os.path.join(self._directory, name)
 
-    def _size(self, number: int) -> int | None:
-        """Of the changeset kept for a segment; None when it is not here (the volume was recovered)."""
-        try:
-            return os.stat(self._path(str(number))).st_size
-        except FileNotFoundError:
-            return None
 
-    def forget(self, numbers: set[int]) -> None:
-        """Drop the changesets of segments that were merged into others. Blocks."""
-        for number in numbers:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._path(str(number)))
+def _after_missing(found: Sequence[int | bytes | None]) -> int:
+    """Where the part begins in which nothing is None."""
+    return max((at + 1 for at, one in enumerate(found) if one is None), default=0)

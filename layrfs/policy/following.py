@@ -46,9 +46,9 @@ def reason_not_to_follow(state: LocalState) -> str | None:
 
 
 class Replay(msgspec.Struct, frozen=True):
-    """Undo the segments of these numbers (the last of the old list, in order), then apply these instead."""
+    """Undo these segments (the last of the old list, in order), then apply these instead."""
 
-    undone: tuple[int, ...]
+    undone: tuple[Segment, ...]
     done: tuple[Segment, ...]
 
 
@@ -66,7 +66,7 @@ def way(old: Sequence[Segment], new: Sequence[Segment], kept: Container[int]) ->
         return Rebuild()
     if any(one.number not in kept for one in undone):
         return Rebuild()
-    return Replay(tuple(one.number for one in undone), tuple(done))
+    return Replay(tuple(undone), tuple(done))
 
 
 def _is_same(one: Segment, other: Segment) -> bool:

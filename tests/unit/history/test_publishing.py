@@ -135,6 +135,40 @@ async def test_hosts_keep_a_whole_volume_at_every_moment(
     database.close()
 
 
+@pytest.mark.parametrize("left", ["nothing", "zeros", "half", "all but a bit", "another history's"])
+async def test_what_a_power_cut_left_of_a_changeset_is_not_merged(tmp_path: Path, left: str) -> None:
+    roots, transfers, dice = OneRecord(), FakeTransfers(), random.Random(3)
+    with opened(tmp_path / "metadata.db") as database:
+        publishing = publisher(database, transfers, roots, tmp_path / "history")
+        change(database, dice)
+        await publishing.publish()
+        kept = tmp_path / "history" / str(publishing.version)
+        data = kept.read_bytes()
+        match left:
+            case "nothing":
+                kept.write_bytes(b"")
+            case "zeros":
+                kept.write_bytes(bytes(len(data)))
+            case "half":
+                kept.write_bytes(data[: len(data) // 2])
+            case "all but a bit":
+                kept.write_bytes(data[:-5] + bytes([data[-5] ^ 1]) + data[-4:])
+            case _:
+                kept.write_bytes(await kept_by_another(tmp_path / "another"))
+        change(database, dice)
+        await publishing.publish()
+        assert await kept_by_hosts(roots, transfers, tmp_path / "other") == rows_of(database)
+
+
+async def kept_by_another(place: Path) -> bytes:
+    """The changeset of the first segment of a volume that another machine began."""
+    place.mkdir()
+    with opened(place / "metadata.db") as database:
+        change(database, random.Random(4))
+        await publisher(database, FakeTransfers(), OneRecord(), place / "history").publish()
+    return (place / "history" / "1").read_bytes()
+
+
 async def test_notes_alone_lead_to_the_segments_of_the_newest_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
