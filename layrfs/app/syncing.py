@@ -100,16 +100,16 @@ class Syncer:
         left, since = self._contents.stats().degraded_shards, trio.current_time()
         while self._is_degraded(inodes):
             report(ProgressReport(text=f"{left} shards wait for more copies"))
-            await self._membership.explore()
             enough = len(self._membership.known_hosts()) >= DEFAULT_REDUNDANCY.total
-            if enough:
-                await self._contents.flush_to_network([], None)
+            with trio.move_on_at(since + (COMPLETE_SECONDS if enough else SEARCH_SECONDS)) as patience:
+                await self._membership.explore()
+                await self._contents.complete()
+                if self._contents.stats().degraded_shards >= left:
+                    await trio.sleep(RETRY_SECONDS)
             if (now_left := self._contents.stats().degraded_shards) < left:
                 left, since = now_left, trio.current_time()
-            elif trio.current_time() - since > (COMPLETE_SECONDS if enough else SEARCH_SECONDS):
+            elif patience.cancelled_caught:
                 return
-            elif now_left:
-                await trio.sleep(RETRY_SECONDS)
 
     def _is_degraded(self, inodes: Sequence[InodeNumber] | None) -> bool:
         if not self._contents.stats().degraded_shards:

@@ -59,6 +59,7 @@ _LONGEST_PAUSE_SECONDS = 0.5
 """A reader waits, and a look-up in a small network costs next to nothing."""
 
 _ORPHANS_WAITING = 64
+_NO_COPY = "No good copy of the shard can be reached."
 
 _log = logging.getLogger(__name__)
 
@@ -147,7 +148,13 @@ class PooledTransfers:
         """See `Transfers.top_up`."""
         placement = self._placer.begin(self._holders(shard))
         office = _Office(placement, self._find_content)
-        done = await self._fetch(Lane.UPLOAD, shard, office, lambda job, plan: TopUp(job, plan, tuple(slots), purpose))
+        candidates = await self._book.looked_up(shard)
+        # Once, without patience: who wants copies tries again anyway, and other shards wait meanwhile.
+        done = await self._ask(
+            Lane.UPLOAD, shard, candidates, office, lambda job, plan: TopUp(job, plan, tuple(slots), purpose)
+        )
+        if done is None:
+            raise Unavailable(_NO_COPY)
         # Nothing is discarded: made again it is the same piece, and another top-up may just have recorded it.
         placement.end({(piece.host, piece.id) for piece in done.pieces})
         return done.pieces
@@ -177,11 +184,11 @@ class PooledTransfers:
         candidates = self._book.recorded(shard)
         pause_seconds, give_up = _FIRST_PAUSE_SECONDS, trio.current_time() + self._patience_seconds
         while True:
-            done = await self._ask(lane, shard, candidates, office, make) if candidates else None
+            done = await self._ask(lane, shard, candidates, office, make)
             if done is not None:
                 return done
             if trio.current_time() >= give_up:
-                raise Unavailable("No good copy of the shard can be reached.")
+                raise Unavailable(_NO_COPY)
             await trio.sleep(pause_seconds)
             pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
             candidates = await self._book.looked_up(shard)
@@ -195,6 +202,8 @@ class PooledTransfers:
         make: Callable[[int, FetchPlan], Job],
     ) -> Done | None:
         """One round; None when no candidate had a good copy."""
+        if not candidates:
+            return None
         plan = self._plan(shard, candidates)
         answer = await self._pool.do(lane, lambda job: make(job, plan), office)
         self._remember(shard, answer.attempts)

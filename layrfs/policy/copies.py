@@ -1,7 +1,8 @@
-"""What hosts' answers about copies mean for a shard. Pure."""
+"""What hosts' answers about copies, or their silence, mean for a shard. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from collections.abc import Set as AbstractSet
 from typing import Literal
 
@@ -15,3 +16,8 @@ def fate(needed: int, recorded: AbstractSet[bytes], held: AbstractSet[bytes], mi
     if len(recorded & held) >= needed:
         return "fewer" if gone else "good"
     return "lost" if len(recorded - gone) < needed else "unseen"
+
+
+def within_reach(needed: int, holders: Collection[bytes], silent: AbstractSet[bytes]) -> bool:
+    """Whether enough pieces, which are on these hosts, are on others than those that do not answer."""
+    return sum(holder not in silent for holder in holders) >= needed

@@ -203,6 +203,9 @@ class Contents:
     async def flush_to_network(self, inodes: Sequence[InodeNumber] | None, progress: Progress | None = None) -> None:
         """Return when all that is dirty now, of some files or all, is on hosts. Tries for ever; cancel it."""
         await self._writeback.flush(inodes, progress)
+
+    async def complete(self) -> None:
+        """Return when every shard with too few copies was tried once more; how that went is in ``stats``."""
         if self._shelf.ledger.degraded and not self._follows:
             await self._completer.top_up()
 

@@ -10,8 +10,11 @@ import logging
 
 import trio
 
-from layrfs.errors import LayrError
-from layrfs.pipeline.transfers import Transfers, missing_slots
+from layrfs.errors import LayrError, Unavailable
+from layrfs.ids import NodeId
+from layrfs.model.shards import ShardRecord
+from layrfs.pipeline.transfers import Slot, Transfers, missing_slots
+from layrfs.policy.copies import within_reach
 from layrfs.vfs.shelf import Shelf
 
 logger = logging.getLogger(__name__)
@@ -49,25 +52,38 @@ class Completer:
         await ended.wait()
 
     async def _pass(self) -> None:
-        """Try every degraded shard once, oldest first, until no host takes a piece."""
-        for number in sorted(self._shelf.ledger.degraded):
-            try:
-                placed = await self._top_up(number)
-            except LayrError as error:
-                logger.info("shard %d stays degraded: %s", number, error)
-                continue
-            if not placed:
-                break
+        """Try every degraded shard once, oldest first, until no host takes a piece.
 
-    async def _top_up(self, number: int) -> bool:
+        Of hosts that have failed to deliver one shard no other is asked for: silence costs its time once, not for each.
+        """
+        silent: set[NodeId] = set()
+        for number in sorted(self._shelf.ledger.degraded):
+            record = self._record(number)
+            slots = missing_slots(record) if record else []
+            if record is None or not slots:
+                self._shelf.ledger.degraded.discard(number)
+            elif within_reach(record.redundancy.needed, [piece.host for piece in record.pieces], silent):
+                try:
+                    takes = await self._top_up(number, record, slots)
+                except Unavailable:
+                    silent.update(piece.host for piece in record.pieces)
+                except LayrError as error:
+                    logger.info("shard %d stays degraded: %s", number, error)
+                else:
+                    if not takes:
+                        break
+        if silent:
+            logger.info("%d hosts do not answer: shards that are only there stay degraded", len(silent))
+
+    async def _top_up(self, number: int, record: ShardRecord, slots: list[Slot]) -> bool:
         """Whether hosts take pieces."""
-        catalog = self._shelf.catalog
-        record = catalog.shard(number) if catalog.has_shard(number) else None
-        slots = missing_slots(record) if record else []
-        pieces = await self._transfers.top_up(record, slots) if record and slots else ()
-        if catalog.has_shard(number):
-            catalog.put_pieces(number, pieces)
-        complete = len(pieces) == len(slots)
-        if complete:
+        pieces = await self._transfers.top_up(record, slots)
+        if self._shelf.catalog.has_shard(number):
+            self._shelf.catalog.put_pieces(number, pieces)
+        if len(pieces) == len(slots):
             self._shelf.ledger.degraded.discard(number)
-        return bool(pieces) or complete
+        return bool(pieces)
+
+    def _record(self, number: int) -> ShardRecord | None:
+        catalog = self._shelf.catalog
+        return catalog.shard(number) if catalog.has_shard(number) else None

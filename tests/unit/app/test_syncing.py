@@ -1,24 +1,30 @@
 """fsync through to hosts: what it waits for, and what it says when hosts do not come."""
 
+import os
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 import trio
 
-from layrfs.app.syncing import FSYNC_SECONDS, SEARCH_SECONDS, Syncer
+from layrfs.app.syncing import COMPLETE_SECONDS, FSYNC_SECONDS, SEARCH_SECONDS, Syncer
 from layrfs.errors import LocalError, Unavailable
 from layrfs.history.publishing import Superseded
+from layrfs.ids import InodeNumber
 from layrfs.model.records import NodeRecord
 from tests.caches import FILE, Cache, running
+from tests.fakes.hosts import TlsHost
 from tests.fakes.transfers import FakeTransfers
 
 
-class Nobody:
-    """A network in which no more hosts turn up."""
+class Hosts:
+    """A network with so many hosts, in which no more turn up."""
+
+    def __init__(self, count: int = 0) -> None:
+        self._records = [TlsHost().record()] * count
 
     def known_hosts(self) -> Sequence[NodeRecord]:
-        return []
+        return self._records
 
     async def explore(self) -> None:
         await trio.lowlevel.checkpoint()
@@ -45,8 +51,9 @@ async def cache(tmp_path: Path, autojump_clock: object) -> AsyncIterator[Cache]:
         yield cache
 
 
-def syncer(cache: Cache, publications: Publications) -> Syncer:
-    return Syncer(database=cache.database, contents=cache.contents, membership=Nobody(), publisher=publications)
+def syncer(cache: Cache, publications: Publications, hosts: Hosts | None = None) -> Syncer:
+    membership = hosts or Hosts()
+    return Syncer(database=cache.database, contents=cache.contents, membership=membership, publisher=publications)
 
 
 async def test_bytes_are_on_hosts_before_the_record_is_out(cache: Cache, autojump_clock: object) -> None:
@@ -90,6 +97,21 @@ async def test_too_few_copies_are_not_enough(cache: Cache, autojump_clock: objec
         await syncer(cache, Publications()).fsync(FILE)
     assert trio.current_time() - started < SEARCH_SECONDS + 5, "hosts that are not there are not waited for for long"
     assert cache.contents.state(FILE) == "degraded"
+
+
+async def test_copies_that_no_silent_host_gives_are_waited_for_for_a_moment(
+    cache: Cache, autojump_clock: object
+) -> None:
+    cache.transfers.hosts = 1
+    for number in range(20):
+        await cache.put(InodeNumber(100 + number), os.urandom(5000))
+        await cache.contents.flush_to_network(None)
+    cache.transfers.delay_seconds = 60
+    cache.transfers.lost = set(cache.transfers.payloads)
+    started = trio.current_time()
+    await syncer(cache, Publications(), Hosts(5)).sync(None, lambda _report: None)
+    assert trio.current_time() - started < COMPLETE_SECONDS + 5
+    assert cache.contents.stats().degraded_shards == 20
 
 
 async def test_a_silent_publication_is_not_waited_for_without_end(cache: Cache, autojump_clock: object) -> None:

@@ -130,6 +130,15 @@ async def test_a_cancelled_top_up_takes_no_copy_away(source: SourcePart) -> None
             assert piece.id in real.host(piece.host).shelf.pieces
 
 
+async def test_a_top_up_does_not_insist_as_a_reader_does(source: SourcePart) -> None:
+    async with real_transfers(patience_seconds=1e9) as real:
+        real.use_hosts(1)
+        shard = await stored(real, source)
+        real.host(shard.pieces[0].host).stop()
+        with trio.fail_after(20), pytest.raises(Unavailable):
+            await real.transfers.top_up(shard, missing_slots(shard))
+
+
 async def what_is_unwanted_has_gone(real: RealTransfers, source: SourcePart, shard: ShardRecord) -> None:
     """Unwanted pieces are deleted in the order in which transfers ended: have one more fail, and see its piece go."""
     real.use_hosts(1)

@@ -418,7 +418,26 @@ async def test_a_shard_is_topped_up_once_at_a_time_whoever_gives_up(
         cache.transfers.delay_seconds = 10
         cache.contents.hosts_appeared()
         with trio.move_on_after(5):
-            await cache.contents.flush_to_network(None)
-        await cache.contents.flush_to_network(None)
+            await cache.contents.complete()
+        await cache.contents.complete()
         assert cache.contents.runs(FILE, 1)[0].copies == 3
         assert cache.transfers.most_running == 1
+
+
+async def test_a_host_that_is_gone_costs_its_silence_once_not_for_every_shard(
+    directory: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with running(directory, FakeTransfers(hosts=1)) as cache:
+        for number in range(50):
+            await cache.put(InodeNumber(100 + number), os.urandom(5000))
+            await cache.contents.flush_to_network(None)
+        assert cache.contents.stats().degraded_shards == 50
+        cache.transfers.lost = set(cache.transfers.payloads)
+        cache.transfers.delay_seconds = 20
+        started = trio.current_time()
+        await cache.contents.complete()
+        assert trio.current_time() - started < 41, "two passes at most, one silence each"
+        cache.transfers.lost.clear()
+        cache.transfers.delay_seconds, cache.transfers.hosts = 0, 3
+        await cache.contents.complete()
+        assert cache.contents.stats().degraded_shards == 0
