@@ -197,10 +197,10 @@ class Journal:
     def set_mark(self, name: str, value: str | int | bytes | None) -> None:
         self._database.write("INSERT OR REPLACE INTO local_mark(name, value) VALUES(?, ?)", (name, value))
 
-    def inodes_between(self, first: InodeNumber, end: InodeNumber) -> set[InodeNumber]:
-        """Which inode numbers exist from ``first`` to before ``end``."""
-        rows = self._database.rows("SELECT number FROM inode WHERE number >= ? AND number < ?", (first, end))
-        return {row[0] for row in rows}
+    def sizes_between(self, first: InodeNumber, end: InodeNumber) -> dict[InodeNumber, int]:
+        """The inodes that exist from ``first`` to before ``end``, with their sizes as last written to the database."""
+        rows = self._database.rows("SELECT number, size FROM inode WHERE number >= ? AND number < ?", (first, end))
+        return dict(rows)
 
     def size_of(self, inode: InodeNumber) -> int:
         """The file's size as last written to the database, 0 when there is no such file."""

@@ -22,6 +22,7 @@ from layrfs.errors import LayrError
 from layrfs.ids import BlockNumber, InodeNumber
 from layrfs.policy.readahead import Reader, observe
 from layrfs.storage.cache_files import CacheFile, failed
+from layrfs.storage.journal import Use
 from layrfs.vfs.blocks import ABSENT, CLEAN, DIRTY, HOLE, SENDING, BlockMap, Ledger
 from layrfs.vfs.eviction import Evictor
 from layrfs.vfs.fetching import Fetcher
@@ -265,6 +266,7 @@ class FileContent(BlockMap):
             if (block + 1) * self.block_bytes > new_size:
                 await self._fetcher.settle(self, block)
         end, loses_promised = self.end, self._loses_promised(new_size)
+        self._shelf.journal.add_use([Use(self.inode, 0, int(self._ledger.now))])  # should the disk not know of the cut
         before = self._shelf.cut(self, new_size)
         reached("truncation committed")
         if loses_promised:

@@ -4,10 +4,11 @@ Owns the comparison of the database with the cache directory. Must not know host
 
 After a proper stop the rows are the truth, and only the queue of uploads is counted. After ``kill -9`` every write is
 in the page cache and every change of a clean block was committed first, but the last second's *other* rows may be
-missing: files changed since the last commit are looked through, and what they hold becomes dirty rather than lost or
-trusted. After a power cut the page cache is gone too: clean blocks of recently changed files are dropped, hosts have
-them (what was fsynced is dirty in the database, because fsync syncs that last). When a file changed is said by its own
-time and by the rows: the time of a change inside a file may come to the disk long after the change.
+missing: files changed since the last commit, or longer than their rows say, are looked through, and what they hold
+becomes dirty rather than lost or trusted. After a power cut the page cache is gone too: clean blocks of recently
+changed files are dropped, hosts have them (what was fsynced is dirty in the database, because fsync syncs that last).
+When a file changed is said by its own time and by the rows: the time of a change inside a file may come to the disk
+long after the change.
 Invariant: when ``recover`` returns, every place in a cache file whose block is not CLEAN or DIRTY is zeros.
 """
 
@@ -16,7 +17,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Container, Iterable, Iterator, Mapping
 
 import trio
 
@@ -125,13 +126,15 @@ class Recovery:
             await trio.lowlevel.checkpoint()
             present = files.inodes(group)
             self._shelf.journal.commit()  # whoever keeps new inodes in memory writes them now
-            if strays := self._strays(group, present):
+            if strays := self._strays(self._sizes(group), present):
                 await self._sync_rows()  # a power cut must not bring back the rows of what is deleted here
             for inode in strays:
                 files.remove(inode)
 
-    def _strays(self, group: int, present: Iterable[InodeNumber]) -> list[InodeNumber]:
-        known = self._shelf.journal.inodes_between(*_inodes_of(group))
+    def _sizes(self, group: int) -> dict[InodeNumber, int]:
+        return self._shelf.journal.sizes_between(*_inodes_of(group))
+
+    def _strays(self, known: Container[InodeNumber], present: Iterable[InodeNumber]) -> list[InodeNumber]:
         return [inode for inode in present if inode not in known and inode not in self._shelf.ledger.open]
 
     # ---------------------------------------------------------------- counting
@@ -183,13 +186,14 @@ class Recovery:
         for group in self._shelf.files.groups():
             first, end = _inodes_of(group)
             await self._compare(done, first, {})
-            facts = self._shelf.files.facts(group)
-            for inode in self._strays(group, facts):
+            facts, sizes = self._shelf.files.facts(group), self._sizes(group)
+            for inode in self._strays(sizes, facts):
                 self._shelf.files.remove(inode)
                 del facts[inode]
             await trio.lowlevel.checkpoint()
-            for inode in [inode for inode, fact in facts.items() if fact.changed >= since or inode in filled]:
-                self._examine(inode, power_cut=power_cut)
+            recent = {inode for inode, fact in facts.items() if fact.changed >= since}
+            for inode in [one for one in facts if one in recent or one in filled or facts[one].size > sizes[one]]:
+                self._examine(inode, power_cut=power_cut, is_recent=inode in recent)
                 facts[inode] = FileFacts(self._shelf.files.size(inode), 0.0)
                 await trio.lowlevel.checkpoint()
             await self._compare(first, end, facts)
@@ -203,7 +207,8 @@ class Recovery:
         await trio.lowlevel.checkpoint()
         await self._count_dirty(first, end, facts)
 
-    def _examine(self, inode: InodeNumber, *, power_cut: bool) -> None:
+    def _examine(self, inode: InodeNumber, *, power_cut: bool, is_recent: bool) -> None:
+        """Bytes that no row speaks for are new, but in an old file after a power cut: then they were cut off."""
         shelf, journal = self._shelf, self._shelf.journal
         try:
             shelf.files.cut(inode, journal.size_of(inode))
@@ -213,12 +218,13 @@ class Recovery:
             local, stored = dict(journal.blocks(inode)), set(shelf.catalog.block_numbers(inode))
             dirty: list[BlockKey] = []
             only_copies = bool(journal.mark(FOLLOWING))
+            believes = not only_copies and (is_recent or not power_cut)
             for block in self._blocks_with_data(inode, block_bytes):
                 if block in local:
                     if not local[block] and not only_copies:
                         journal.add_use([Use(inode, -on_disk(journal.clean_length(inode, block)), 0)])
                         dirty.append((inode, block))
-                elif block in stored or only_copies:
+                elif block in stored or not believes:
                     shelf.files.punch(inode, [(block * block_bytes, block_bytes)])
                 else:
                     dirty.append((inode, block))

@@ -356,3 +356,42 @@ async def test_a_clean_block_that_was_not_on_the_disk_when_it_was_overwritten_wh
     async with running(directory, transfers, boot="another") as cache:
         assert await cache.get(FILE, 0, len(DATA)) == DATA
         cache.check_sums()
+
+
+async def test_a_file_whose_cut_was_committed_and_not_done_ends_where_it_should_however_old_it_is(
+    directory: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    transfers = FakeTransfers()
+    async with killed(directory, transfers) as cache:
+        await cache.put(FILE, DATA)
+        await cache.contents.flush_to_network(None)
+        cache.make(FILE, BLOCK + 10)
+        cache.contents._shelf.cut(cache.contents.open(FILE), BLOCK + 10)
+    os.utime(cache.path(FILE), (1000, 1000))
+    transfers.release()
+    async with running(directory, transfers) as cache:
+        cache.make(FILE, len(DATA))
+        assert await cache.get(FILE, 0, len(DATA)) == DATA[: BLOCK + 10].ljust(len(DATA), b"\0")
+        await cache.put(FILE, b"more", len(DATA))
+        await cache.contents.flush_to_network(None)
+        await cache.contents.drop_clean()
+        assert await cache.get(FILE, 0, len(DATA)) == DATA[: BLOCK + 10].ljust(len(DATA), b"\0")
+
+
+async def test_a_cut_and_a_growth_that_a_power_cut_took_from_an_old_file(
+    directory: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    transfers = FakeTransfers()
+    async with killed(directory, transfers) as cache:
+        await cache.put(FILE, DATA)
+        await cache.contents.flush_to_network(None)
+        cache.database.write("UPDATE local_use SET used = 1000")
+        cache.make(FILE, len(DATA))
+        file = cache.contents.open(FILE)
+        await file.truncate(len(DATA), BLOCK + 10)
+        cache.database.commit()
+    Path(cache.path(FILE)).write_bytes(DATA)
+    os.utime(cache.path(FILE), (1000, 1000))
+    transfers.release()
+    async with running(directory, transfers, boot="another") as cache:
+        assert await cache.get(FILE, 0, len(DATA)) == DATA[: BLOCK + 10].ljust(len(DATA), b"\0")
