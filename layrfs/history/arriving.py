@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -159,13 +159,16 @@ class Arrival:
         try:
             newer = await self._restore(history, directory)
             await _settle_cache(self._database, self._paths.cache_dir(self._volume))
-            await self._set_aside(writer_of(found, self._keys))
+            await self._set_aside(writer_of(found, self._keys), newer)
             await self._replace(newer, history, found)
         finally:
             shutil.rmtree(directory, ignore_errors=True)
 
-    async def _set_aside(self, writer: str) -> None:
-        unsynced = find_unsynced(self._database, self._unpublished())
+    async def _set_aside(self, writer: str, newer: str) -> None:
+        self._database.commit()
+        _last, pending = ChangeLog(self._database).pending()
+        unpublished = await trio.to_thread.run_sync(self._unpublished, pending, newer)
+        unsynced = find_unsynced(self._database, unpublished)
         if not unsynced.anything and newest_segment(self._known.history) <= self._known.published:
             return
         cache = CacheFiles(self._paths.cache_dir(self._volume))
@@ -189,14 +192,16 @@ class Arrival:
         mark_published(self._marks, record)
         await database.sync()
 
-    def _unpublished(self) -> Iterator[bytes]:
-        """Every changeset that no version on hosts has; of merged ones the published part as well."""
-        _last, pending = ChangeLog(self._database).pending()
-        if pending:
-            yield pending
-        for segment in self._known.history.segments:
-            if segment.number > self._known.published and (changes := self._kept.read(segment)) is not None:
-                yield changes
+    def _unpublished(self, pending: bytes, newer: str) -> list[bytes]:
+        """Every changeset that no version on hosts has; of merged ones the published part as well. In a thread.
+
+        A checkpoint has none, and one that was kept may be gone: then all that differs from ``newer``, a database.
+        """
+        segments = [one for one in self._known.history.segments if one.number > self._known.published]
+        kept = [self._kept.read(segment) for segment in segments]
+        if None in kept:
+            return [database_difference(newer, self._database.path)]
+        return [changes for changes in (pending, *kept) if changes]
 
     async def _forget(self, files: frozenset[InodeNumber], cache: CacheFiles) -> None:
         """Take files out of the cache: first their rows, on the disk, then their bytes."""

@@ -131,8 +131,7 @@ def _fill(database_path: str, cache: CacheFiles, target: str, files: Iterable[In
             if found is None or path is None or not stat.S_ISREG(found[0]):
                 continue
             if _is_whole(connection, inode):
-                whole += 1
-                _keep_file(cache.path(inode), os.path.join(os.fsencode(target), b"files", path), found[1])
+                whole += _keep_file(cache.path(inode), os.path.join(os.fsencode(target), b"files", path), found[1])
             else:
                 below = os.path.relpath(cache.path(inode), cache.directory)
                 partial += _link(cache.path(inode), os.fsencode(os.path.join(target, "cache", below)))
@@ -170,11 +169,14 @@ def _path_of(connection: apsw.Connection, inode: int) -> bytes | None:
     return b"/".join(reversed(parts)) if parts else None
 
 
-def _keep_file(source: str, target: bytes, size: int) -> None:
-    _link(source, target)
+def _keep_file(source: str, target: bytes, size: int) -> bool:
+    """False and nothing when the cache has none of it: an earlier start set it aside, and zeros are not what it was."""
+    if not _link(source, target) and size:
+        return False
     with open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600), "wb", closefd=True) as file:
         os.ftruncate(file.fileno(), size)
         os.fsync(file.fileno())
+    return True
 
 
 def _link(source: str, target: bytes) -> bool:

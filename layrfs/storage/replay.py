@@ -9,6 +9,7 @@ Functions here block and may run in a thread; applying is ``Database.apply``.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,21 +42,16 @@ def difference(undone: Sequence[bytes], done: Sequence[bytes]) -> bytes:
 
 def database_difference(old: str, new: str) -> bytes:
     """The change from the volume in one database to that in another; reads both with a connection of its own."""
-    connection = apsw.Connection(new)
     try:
-        connection.execute("ATTACH DATABASE ? AS old", (old,))
-        session = apsw.Session(connection, "main")
-        try:
-            for table in VOLUME_TABLES:
-                session.attach(table)
-                session.diff("old", table)
-            return session.changeset()
-        finally:
-            session.close()
+        with contextlib.closing(apsw.Connection(new)) as connection:
+            connection.execute("ATTACH DATABASE ? AS old", (old,))
+            with contextlib.closing(apsw.Session(connection, "main")) as session:
+                for table in VOLUME_TABLES:
+                    session.attach(table)
+                    session.diff("old", table)
+                return session.changeset()
     except apsw.Error as error:
         raise LocalError(f"{old} and {new} cannot be compared: {error}") from error
-    finally:
-        connection.close()
 
 
 class Touched(msgspec.Struct, frozen=True):

@@ -3,7 +3,7 @@
 import os
 import shutil
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import trio
 from layrfs.app.recovering import restore_record
 from layrfs.config import Paths
 from layrfs.crypto.keys import VolumeKeys
-from layrfs.errors import Unavailable, VolumeHeld
+from layrfs.errors import LocalError, Unavailable, VolumeHeld
 from layrfs.history.arriving import SEEN, Arrival
 from layrfs.history.leasing import Tenure
 from layrfs.history.publishing import Publisher
@@ -22,6 +22,7 @@ from layrfs.history.restoring import restore_segments
 from layrfs.ids import ROOT_INODE, InodeNumber, NodeId
 from layrfs.model.history import History
 from layrfs.policy.leasing import LEASE_SECONDS
+from layrfs.storage.changes import REPAIRED
 from layrfs.storage.content import Catalog
 from layrfs.storage.database import Database
 from layrfs.storage.journal import Journal
@@ -104,6 +105,7 @@ class Machine:
         self.paths.prepare("volume")
         self.device = NodeId(name.encode().ljust(20, b"."))
         self.said: list[str] = []
+        self.say: Callable[[str], None] = self.said.append
 
     async def recover(self) -> None:
         """As `layrfs recover` does."""
@@ -122,7 +124,7 @@ class Machine:
             database=database,
             roots=self.roots,
             restore=restore,
-            say=self.said.append,
+            say=self.say,
         )
         return await arrival.arrive(take_over=take_over)
 
@@ -262,6 +264,53 @@ async def test_what_was_written_before_a_crash_is_set_aside_too(laptop: Machine,
         assert await mount.read(b"/changed") == b"old " * 5000
     (aside,) = crashed.asides()
     assert (aside / "files" / "changed").read_bytes() == b"mine" + (b"old " * 5000)[4:]
+
+
+@pytest.mark.parametrize("lost", ["it was a checkpoint", "its changeset is gone"])
+async def test_what_hosts_have_and_no_version_names_is_set_aside(laptop: Machine, desk: Machine, lost: str) -> None:
+    await both_have_it(laptop, desk)
+    async with laptop.mounted(released=False) as mount:
+        await mount.write(b"/changed", (0, b"mine"))
+        await mount.write(b"/mine", (0, b"on hosts, and nobody knows"))
+        await mount.contents.flush_to_network(None)
+        if lost == "it was a checkpoint":
+            Journal(mount.database).set_mark(REPAIRED, 1)
+        laptop.roots.silent = {0, 1, 2}
+        with pytest.raises(Unavailable):
+            await mount.publisher.publish()
+        assert mount.contents.stats().dirty_blocks == 0
+    shutil.rmtree(laptop.paths.history_dir("volume"))
+    laptop.roots.silent = set()
+    async with desk.mounted(take_over=True) as mount:
+        await mount.write(b"/theirs", (0, b"theirs"))
+        await mount.publish()
+    async with laptop.mounted() as mount:
+        assert await mount.read(b"/theirs") == b"theirs"
+        assert mount.filesystem.lookup(ROOT_INODE, b"mine") is None
+    (aside,) = laptop.asides()
+    assert (aside / "files" / "changed").read_bytes() == b"mine" + (b"old " * 5000)[4:]
+    assert (aside / "files" / "mine").read_bytes() == b"on hosts, and nobody knows"
+    assert not (aside / "files" / "same").exists()
+
+
+async def test_what_was_set_aside_is_not_set_aside_as_zeros_by_the_next_start(laptop: Machine, desk: Machine) -> None:
+    await both_have_it(laptop, desk)
+    async with laptop.mounted(released=False) as mount:
+        await mount.write(b"/never sent", (0, b"mine"))
+    async with desk.mounted(take_over=True) as mount:
+        await mount.write(b"/theirs", (0, b"theirs"))
+        await mount.publish()
+    newer = Path(laptop.paths.volume_dir("volume"), "catching-up")
+    with Database(laptop.paths.database("volume")) as database:
+        laptop.say = lambda _sentence: shutil.rmtree(newer)  # it ends between the two transactions
+        with pytest.raises(LocalError):
+            await laptop.arrive(database)
+        laptop.say = laptop.said.append
+        await laptop.arrive(database)
+    first, _second = laptop.asides()
+    found = list(first.parent.glob("aside-*/files/*"))
+    assert found == [first / "files" / "never sent"]
+    assert found[0].read_bytes() == b"mine"
 
 
 async def test_what_cannot_be_caught_up_with_leaves_everything_as_it_was(laptop: Machine, desk: Machine) -> None:
