@@ -45,7 +45,9 @@ class Cache:
         self.directory = directory
         self.transfers = transfers
         self.database = InlineDatabase(f"{directory}/metadata.db")
-        self.catalog = Catalog(self.database, unsent_elsewhere=bool(options.get("follows")))
+        self.catalog = Catalog(
+            self.database, unsent_elsewhere=bool(options.get("follows")), alive=transfers.living_hosts
+        )
         self.block_bytes: dict[InodeNumber, int] = {}
         transfers.find_content = self.catalog.find_content
         self.contents = Contents(

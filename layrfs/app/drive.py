@@ -97,8 +97,8 @@ class Drive:
             with Database(paths.database(volume)) as database:
                 follows = self.options.read_only and may_follow(database)
                 check_volume(database, self.keys, paths.database(volume), follows=follows)
-                catalog = Catalog(database, unsent_elsewhere=follows)
-                membership = Membership(paths, identity, self.options.listen, remembered_hosts(catalog))
+                membership = Membership(paths, identity, self.options.listen, remembered_hosts(Catalog(database)))
+                catalog = Catalog(database, unsent_elsewhere=follows, alive=membership.living_hosts)
                 async with trio.open_nursery() as nursery:
                     await nursery.start(membership.run)
                     network_id = await _network_id(membership)

@@ -89,6 +89,10 @@ class Membership:
         """See ``HostFinder``."""
         return [] if self._discovery is None else self._discovery.known_hosts()
 
+    def living_hosts(self) -> set[NodeId]:
+        """Those that are known now: all of them, in a network of a few."""
+        return {record.node_id for record in self.known_hosts()}
+
     def suspect(self, node: NodeId) -> None:
         """See ``HostFinder``."""
         if self._discovery is not None:

@@ -3,7 +3,7 @@
 Owns those rows and the numbers in them. Must not know cache files, inodes' attributes or how shards travel.
 
 A block row names a content (equal blocks share one), a content is a range of a shard's payload, a shard has pieces on
-hosts. Content is found by digest; content of a shard that cannot be fetched (``distrust``) is never offered for that,
+hosts. Content is found by digest; content of a shard that cannot be fetched now (``reach``) is never offered for that,
 and storing equal bytes again moves the content to the new shard: copying a lost file in once more heals every block.
 Invariant: a block row names a content row, a content row names a shard row with at least one piece.
 """
@@ -18,6 +18,7 @@ from layrfs.model.manifest import ManifestBlock, ManifestShard
 from layrfs.model.redundancy import Redundancy
 from layrfs.model.shards import PieceRecord, ShardRecord
 from layrfs.storage.database import Database
+from layrfs.storage.reach import Alive, Reach
 
 
 class Place(NamedTuple):
@@ -72,8 +73,8 @@ _SENT = " AND NOT EXISTS (SELECT 1 FROM unsent u WHERE u.inode = b.inode AND u.b
 class Catalog:
     """Plain code on the trio thread; every method is a handful of statements in the open transaction."""
 
-    def __init__(self, database: Database, *, unsent_elsewhere: bool = False) -> None:
-        """``unsent_elsewhere``: the rows of ``unsent`` are about another machine, or another time.
+    def __init__(self, database: Database, *, unsent_elsewhere: bool = False, alive: Alive | None = None) -> None:
+        """``alive``: see ``Reach``. ``unsent_elsewhere``: ``unsent`` is about another machine, or another time.
 
         Those blocks are there and cannot be read, whatever an older row says of them.
         """
@@ -85,7 +86,7 @@ class Catalog:
         self._known = _KNOWN_OR_UNSENT if unsent_elsewhere else _KNOWN
         self._next_content = self._next_shard = 1
         self._hosts: dict[NodeId, int] = {}
-        self._distrusted: set[int] = set()
+        self.reach = Reach(database, alive)
         self.refresh()
 
     def refresh(self) -> None:
@@ -93,7 +94,7 @@ class Catalog:
         self._next_content = 1 + (self._database.value("SELECT max(number) FROM content") or 0)
         self._next_shard = 1 + (self._database.value("SELECT max(number) FROM shard") or 0)
         self._hosts.clear()
-        self._distrusted.clear()
+        self.reach.forget()
 
     # ------------------------------------------------------------------ blocks
 
@@ -150,12 +151,9 @@ class Catalog:
 
     def find_content(self, digests: Sequence[bytes]) -> Mapping[bytes, tuple[int, int]]:
         """Of the digests, those already stored where they can be fetched: digest to content number and length."""
-        found: dict[bytes, tuple[int, int]] = {}
-        for digest in digests:
-            row = self._content(digest)
-            if row is not None and row[1] not in self._distrusted:
-                found[digest] = (row[0], row[2])
-        return found
+        known = [(digest, row) for digest in digests if (row := self._content(digest)) is not None]
+        within = self.reach.within(shard for _digest, (_number, shard, _length) in known)
+        return {digest: (number, length) for digest, (number, shard, length) in known if shard in within}
 
     def add_content(self, shard: int, contents: Sequence[NewContent]) -> list[int]:
         """Record what a shard holds; the content numbers in order. Known, fetchable content keeps its place."""
@@ -165,7 +163,7 @@ class Catalog:
             row = self._content(content.digest)
             if row is not None:
                 number = row[0]
-                if row[1] in self._distrusted and row[1] != shard:
+                if row[1] != shard and not self.reach.within([row[1]]):
                     self._move_content(number, shard, content)
             elif (number := new.get(content.digest, 0)) == 0:
                 number = new[content.digest] = self._next_content
@@ -199,18 +197,6 @@ class Catalog:
             "UPDATE content SET shard = ?, offset = ?, length = ? WHERE number = ?",
             (shard, content.offset, content.length, number),
         )
-
-    def distrust(self, shard: int) -> None:
-        """The shard could not be fetched: until ``trust``, its content is not offered as already stored."""
-        self._distrusted.add(shard)
-
-    def trust(self, shard: int) -> None:
-        self._distrusted.discard(shard)
-
-    @property
-    def distrusted(self) -> frozenset[int]:
-        """Shards that could not be fetched when last tried (since this start)."""
-        return frozenset(self._distrusted)
 
     # ------------------------------------------------------------------ shards
 

@@ -91,7 +91,7 @@ class Garbage:
         pieces = [(piece.id, piece.host) for piece in self._catalog.shard(shard).pieces]
         for table, column in (("content", "shard"), ("piece", "shard"), ("dead", "shard"), ("shard", "number")):
             self._database.write(f"DELETE FROM {table} WHERE {column} = ?", (shard,))  # noqa: S608 - constants
-        self._catalog.trust(shard)
+        self._catalog.reach.trust(shard)
         return pieces
 
     def live_contents(self, shard: int) -> list[LiveContent]:

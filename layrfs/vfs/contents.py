@@ -244,7 +244,7 @@ class Contents:
             return "uploading"  # by another machine, or lost with it: here nobody can know
         if shelf.catalog.has_lost(inode):
             return "lost"
-        unreachable, degraded = shelf.catalog.distrusted, shelf.ledger.degraded
+        unreachable, degraded = shelf.catalog.reach.distrusted, shelf.ledger.degraded
         if not unreachable and not degraded:
             return "safe"
         shards = set(shelf.catalog.shards_of(inode))
@@ -297,7 +297,7 @@ class Contents:
             upload_bytes_per_second=self._rate,
             eta_seconds=ledger.dirty_bytes / self._rate if self._rate >= 1 else None if ledger.dirty_bytes else 0.0,
             degraded_shards=len(ledger.degraded),
-            unreachable_shards=len(catalog.distrusted),
+            unreachable_shards=len(catalog.reach.distrusted),
             shards=catalog.shard_count(),
             problem=self._writeback.problem,
         )

@@ -153,7 +153,7 @@ class Fetcher:
 
     def _note_failed(self, shard: int, error: RemoteError) -> None:
         now = trio.current_time()
-        self._shelf.catalog.distrust(shard)
+        self._shelf.catalog.reach.distrust(shard)
         self._failed = {one: what for one, what in self._failed.items() if now - what[0] < FAILED_SECONDS}
         self._failed[shard] = (now, error)
 
@@ -198,7 +198,7 @@ class Fetcher:
             targets = [self._target(place) for place in fetch.places]
             await self._transfers.download(record, targets, urgent=fetch.urgent)
             reached("fetch arrived")
-            self._shelf.catalog.trust(fetch.shard)
+            self._shelf.catalog.reach.trust(fetch.shard)
             await self._record(fetch)
         except LayrError as error:
             fetch.error = None if fetch.spoiled else error  # whoever waits tries again with what is true now

@@ -51,6 +51,7 @@ class FakeTransfers:
     hosts: int = 5
     failure: LayrError | None = None
     delay_seconds: float = 0.0
+    gone: set[NodeId] = field(default_factory=set)
     lost: set[bytes] = field(default_factory=set)
     payloads: dict[bytes, bytes] = field(default_factory=dict)
     shards: dict[Salt, tuple[ShardRecord, tuple[ExaminedPart, ...]]] = field(default_factory=dict)
@@ -124,6 +125,10 @@ class FakeTransfers:
         free = [host for host in self._host_ids() if host not in used]
         return self._place(_piece(shard.id, slot, host) for slot, host in zip(slots, free, strict=False))
 
+    def living_hosts(self) -> set[NodeId]:
+        """Those that take pieces and are not gone."""
+        return set(self._host_ids())
+
     def drop(self, pieces: Iterable[PieceId]) -> None:
         """Hosts keep these no longer."""
         for piece in pieces:
@@ -166,7 +171,7 @@ class FakeTransfers:
         )
 
     def _payload(self, shard: ShardRecord) -> bytes:
-        is_kept = any(self.pieces.get(piece.id) == piece.host for piece in shard.pieces)
+        is_kept = any(self.pieces.get(piece.id) == piece.host and piece.host not in self.gone for piece in shard.pieces)
         if shard.id in self.lost or not is_kept:
             raise Unavailable("No good piece of the shard can be reached.")
         return self.payloads[shard.id]
@@ -177,7 +182,12 @@ class FakeTransfers:
         return placed
 
     def _host_ids(self) -> list[NodeId]:
-        return [NodeId(bytes([number + 1]) * 20) for number in range(self.hosts)]
+        every = [NodeId(bytes([number + 1]) * 20) for number in range(self.hosts + len(self.gone))]
+        return [host for host in every if host not in self.gone]
+
+    def lose_hosts(self) -> None:
+        """All hosts go, with what they have, and as many new ones come."""
+        self.gone |= set(self._host_ids())
 
 
 def _digest(data: bytes) -> bytes:

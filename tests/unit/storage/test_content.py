@@ -71,14 +71,30 @@ def test_content_that_cannot_be_fetched_is_not_offered_and_heals_when_stored_aga
     lost = catalog.add_shard(shard(1))
     (number,) = catalog.add_content(lost, [content(1)])
     catalog.put_blocks([(A, BlockNumber(0), number, 100)])
-    catalog.distrust(lost)
+    catalog.reach.distrust(lost)
     assert catalog.find_content([content(1).digest]) == {}
     found = catalog.add_shard(shard(2))
     assert catalog.add_content(found, [content(1, offset=70)]) == [number]
     assert catalog.place(A, BlockNumber(0)) == Place(number, found, 70, 100)
     assert catalog.find_content([content(1).digest]) == {content(1).digest: (number, 100)}
-    catalog.trust(lost)
-    assert catalog.distrusted == frozenset()
+    catalog.reach.trust(lost)
+    assert catalog.reach.distrusted == frozenset()
+
+
+def test_content_whose_hosts_are_gone_is_stored_again(database: Database) -> None:
+    alive = {piece.host for piece in shard(1).pieces[2:]}
+    catalog = Catalog(database, alive=lambda: alive)
+    old = catalog.add_shard(shard(1))
+    (number,) = catalog.add_content(old, [content(1)])
+    assert catalog.find_content([content(1).digest]) == {content(1).digest: (number, 100)}, (
+        "one copy of three is enough"
+    )
+    alive.clear()
+    assert catalog.find_content([content(1).digest]) == {}
+    new = catalog.add_shard(shard(2))
+    assert catalog.add_content(new, [content(1, offset=70)]) == [number]
+    catalog.put_blocks([(A, BlockNumber(0), number, 100)])
+    assert catalog.place(A, BlockNumber(0)) == Place(number, new, 70, 100)
 
 
 def test_cut_block_keeps_the_smaller_length(catalog: Catalog) -> None:

@@ -81,13 +81,13 @@ def test_a_mark_stays_as_it_was_first(volume: Volume) -> None:
 def test_a_dead_shard_goes_with_all_that_is_known_of_it(volume: Volume) -> None:
     other = volume.add(2)
     volume.die()
-    volume.catalog.distrust(volume.shard)
+    volume.catalog.reach.distrust(volume.shard)
     assert volume.garbage.sweep(volume.shard, 7) == [(PieceId(bytes([1]) * 32), HOST)]
     assert volume.garbage.sweep(volume.shard, 7) == []
     for table in ("shard", "piece"):
         assert volume.database.value(f"SELECT count(*) FROM {table}") == 1  # noqa: S608 - constants
     assert [row[0] for row in volume.database.rows("SELECT DISTINCT shard FROM content")] == [other]
-    assert not volume.catalog.distrusted
+    assert not volume.catalog.reach.distrusted
     assert volume.database.value("SELECT count(*) FROM dead") == 0
     assert volume.add(3) > other, "a number is not given out twice in one run"
 

@@ -441,3 +441,18 @@ async def test_a_host_that_is_gone_costs_its_silence_once_not_for_every_shard(
         cache.transfers.delay_seconds, cache.transfers.hosts = 0, 3
         await cache.contents.complete()
         assert cache.contents.stats().degraded_shards == 0
+
+
+async def test_copied_once_more_a_file_whose_hosts_are_all_gone_is_sent_once_more(
+    directory: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with running(directory) as cache:
+        data = os.urandom(5000)
+        await cache.put(FILE, data)
+        await cache.contents.flush_to_network(None)
+        cache.transfers.lose_hosts()
+        await cache.put(OTHER, data)
+        await cache.contents.flush_to_network(None)
+        await cache.contents.drop_clean()
+        assert await cache.get(OTHER, 0, len(data)) == data
+        assert await cache.get(FILE, 0, len(data)) == data, "the old name is healed, too"

@@ -1,0 +1,61 @@
+"""Which shards can be fetched now, as far as anybody knows.
+
+Owns what is remembered of shards that could not be fetched (since this start), and the question whether enough pieces
+of a shard are on hosts that live. Must not know how hosts are found or bytes travel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+
+from layrfs.ids import NodeId
+from layrfs.storage.database import Database
+
+Alive = Callable[[], Collection[NodeId]]
+"""The hosts that live at this moment."""
+
+
+class Reach:
+    """One volume's."""
+
+    def __init__(self, database: Database, alive: Alive | None) -> None:
+        """Without ``alive`` every host is believed to live."""
+        self._database = database
+        self._alive = alive
+        self._distrusted: set[int] = set()
+
+    def distrust(self, shard: int) -> None:
+        """The shard could not be fetched: until ``trust``, its content is not offered as already stored."""
+        self._distrusted.add(shard)
+
+    def trust(self, shard: int) -> None:
+        """It could be fetched, or is there no more."""
+        self._distrusted.discard(shard)
+
+    def forget(self) -> None:
+        """Numbers of shards mean other shards now."""
+        self._distrusted.clear()
+
+    @property
+    def distrusted(self) -> frozenset[int]:
+        """Shards that could not be fetched when last tried (since this start)."""
+        return frozenset(self._distrusted)
+
+    def within(self, shards: Iterable[int]) -> set[int]:
+        """Of the shards, those that can be fetched now: not distrusted, and enough pieces on living hosts."""
+        trusted = set(shards) - self._distrusted
+        return trusted if self._alive is None else self.held(trusted)
+
+    def held(self, shards: Iterable[int]) -> set[int]:
+        """Of the shards, those of which enough pieces are on living hosts, whatever happened when last tried."""
+        alive = None if self._alive is None else frozenset(self._alive())
+        return {shard for shard in shards if alive is None or self._is_held(shard, alive)}
+
+    def _is_held(self, shard: int, alive: Collection[NodeId]) -> bool:
+        rows = self._database.rows(
+            "SELECT s.needed, h.node_id FROM shard s JOIN piece p ON p.shard = s.number"
+            " JOIN host h ON h.number = p.host WHERE s.number = ?",
+            (shard,),
+        )
+        needed = [(count, node in alive) for count, node in rows]
+        return bool(needed) and sum(lives for _count, lives in needed) >= needed[0][0]
