@@ -27,7 +27,7 @@ def matrix_of(directory: Path, turns: list[str], seed: int) -> list[str]:
 
 
 SHARE = 5
-"""Every fifth crash point has its turn in the suite, all of them with ``--big``."""
+"""Every fifth crash point of the mount has its turn in the suite, all of them with ``--big``."""
 
 
 def test_nothing_fsynced_is_lost_whoever_is_killed_at_whatever_moment(tmp_path: Path, big: bool) -> None:
@@ -40,11 +40,7 @@ def test_nothing_fsynced_is_lost_at_crash_points_of_the_mount_and_its_workers(tm
 
 
 @pytest.mark.timeout(900)
-def test_nothing_fsynced_is_lost_at_crash_points_of_hosts_of_the_start_and_of_recover(
-    tmp_path: Path, big: bool
-) -> None:
-    if not big:
-        pytest.skip("takes minutes, and a host may die of its crash point before the test is ready for it")
+def test_nothing_fsynced_is_lost_at_crash_points_of_hosts_of_the_start_and_of_recover(tmp_path: Path) -> None:
     assert matrix_of(tmp_path, [*OF_HOSTS, *OF_START, *OF_RECOVER], seed=13) == []
 
 
