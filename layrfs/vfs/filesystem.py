@@ -221,7 +221,7 @@ class Filesystem:
         for name in filter(None, path.split(b"/")):
             found = self._directories.find(inode.number, name)
             if found is None:
-                raise NotFound(f"There is no {path.decode(errors='replace')} in the volume.")
+                raise NotFound(f"There is no {path.decode(errors='replace')} in the volume as it is now.")
             inode = found
         return inode
 
