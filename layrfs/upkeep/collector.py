@@ -141,11 +141,11 @@ class Collector:
 
     async def _mark(self, found: Plan) -> None:
         async with self._log.between_versions() as newest:
-            since = self._since(newest)
-            for place, shard in enumerate(found.mark):
-                self._garbage.mark(shard, since)
-                if place % TOGETHER == 0:
-                    await trio.lowlevel.checkpoint()
+            for at in range(0, len(found.mark), TOGETHER):
+                since = self._since(newest)  # anew: what was needed at the last look may have been deleted meanwhile
+                for shard in found.mark[at : at + TOGETHER]:
+                    self._garbage.mark(shard, since)
+                await trio.lowlevel.checkpoint()
             reached("shards marked")
 
     async def _sweep(self, found: Plan) -> None:

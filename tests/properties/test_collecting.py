@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import trio
 
 from layrfs.crypto.keys import VolumeKeys
 from layrfs.errors import LayrError, Unavailable
@@ -31,7 +32,7 @@ from layrfs.storage.garbage import Garbage
 from layrfs.storage.versions import Versions
 from layrfs.upkeep import collector as collector_module
 from layrfs.upkeep import dropping, repacking
-from layrfs.upkeep.collector import Collector
+from layrfs.upkeep.collector import TOGETHER, Collector
 from layrfs.upkeep.dropping import Dropper
 from layrfs.upkeep.repacking import Repacker
 from tests.caches import BLOCK, Cache, Killed, running
@@ -317,3 +318,32 @@ async def test_nothing_needed_is_collected_and_all_else_is(tmp_path: Path, seed:
     kinds = [kind for kind, weight in STEPS.items() for _ in range(weight)]
     await world.live(world.dice.choices(kinds, k=1500 if big else 250))
     await world.end()
+
+
+async def test_what_dies_while_others_are_marked_is_needed_by_the_version_before(tmp_path: Path, crash: Crash) -> None:
+    world = World(tmp_path, 1, crash)
+    async with world.life() as life:
+        database = life.cache.database
+        last = 2 * TOGETHER + 2
+        for number in range(1, last + 1):
+            await life.cache.put(InodeNumber(100 + number), bytes([number]) * 3000)
+            await life.cache.contents.flush_to_network(None)
+        for number in range(1, last + 1):
+            life.cache.delete(InodeNumber(100 + number))
+        found = await life.collector._plan()
+        assert found.mark == tuple(range(1, last + 1))
+        await life.cache.put(InodeNumber(99), bytes([last]) * 3000)  # stored already
+        await life.cache.contents.flush_to_network(None)
+        await life.log.publish()
+        newest = life.log.segments[-1].number
+
+        async def delete_when_the_first_is_marked() -> None:
+            while database.value("SELECT 1 FROM dead WHERE shard = 1") is None:  # noqa: ASYNC110 - by turns with the collector, not by time
+                await trio.lowlevel.checkpoint()
+            life.cache.delete(InodeNumber(99))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(delete_when_the_first_is_marked)
+            await life.collector._mark(found)
+        since = database.value("SELECT since FROM dead WHERE shard = ?", (last,))
+        assert since == newest + 1
