@@ -192,6 +192,8 @@ class Publisher:
         if not self._tenure.publishes:
             return
         async with self._lock:
+            self._database.commit()
+            self._changes.compact()  # also when no host answers for weeks
             await self._look()
             if not await self._prepare_pending() and self._is_renewal_due():
                 await self._renew()
@@ -319,7 +321,6 @@ class Publisher:
         self._database.commit()
         if not self._changes.has_pending():
             return False
-        self._changes.compact()
         await self._prepare()
         return True
 

@@ -27,7 +27,7 @@ from layrfs.model.snapshot_names import time_name
 from layrfs.policy import history as history_policy
 from layrfs.policy.chains import chains, whole_segments
 from layrfs.policy.collecting import RETENTION_SECONDS
-from layrfs.storage.changes import ChangeLog
+from layrfs.storage.changes import ROWS_TOGETHER, ChangeLog
 from layrfs.storage.database import Database
 from layrfs.storage.versions import Version, Versions
 from layrfs.upkeep.dropping import Dropper
@@ -212,6 +212,19 @@ async def test_a_record_that_few_hosts_keep_is_offered_again(tmp_path: Path, aut
         await trio.sleep(REPEAT_SECONDS)
         await publishing.publish()
         assert roots.offers == 2
+
+
+async def test_changes_made_without_hosts_do_not_pile_up(tmp_path: Path) -> None:
+    roots = OneRecord()
+    roots.hosts = 0
+    with opened(tmp_path / "metadata.db") as database:
+        publishing = publisher(database, FakeTransfers(), roots, tmp_path / "history")
+        for value in range(3 * ROWS_TOGETHER):
+            database.write("INSERT OR REPLACE INTO volume VALUES('x', ?)", (value,))
+            database.commit()
+            with pytest.raises(Unavailable):
+                await publishing.publish()
+        assert database.value("SELECT count(*) FROM local_change") <= ROWS_TOGETHER
 
 
 async def test_another_machines_version_is_not_replaced(tmp_path: Path) -> None:
