@@ -338,7 +338,7 @@ async def test_what_dies_while_others_are_marked_is_needed_by_the_version_before
         newest = life.log.segments[-1].number
 
         async def delete_when_the_first_is_marked() -> None:
-            while database.value("SELECT 1 FROM dead WHERE shard = 1") is None:  # noqa: ASYNC110 - by turns with the collector, not by time
+            while database.value("SELECT 1 FROM dead WHERE shard = 1") is None:
                 await trio.lowlevel.checkpoint()
             life.cache.delete(InodeNumber(99))
 
