@@ -10,7 +10,7 @@ Invariant: a block row names a content row, a content row names a shard row with
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from layrfs.ids import BlockNumber, InodeNumber, NodeId, PieceId, Salt, ShardId
@@ -337,6 +337,14 @@ class Catalog:
             if shard not in seen:
                 seen.add(shard)
                 yield shard
+
+    def blocks_in(self, inode: InodeNumber, shards: Container[int]) -> set[int]:
+        """The file's blocks whose bytes are in one of the shards."""
+        rows = self._database.rows(
+            "SELECT b.number, c.shard FROM block b CROSS JOIN content c ON c.number = b.content WHERE b.inode = ?",
+            (inode,),
+        )
+        return {number for number, shard in rows if shard in shards}
 
     def copies(self, inode: InodeNumber) -> list[tuple[BlockNumber, int, int]]:
         """Of each stored block of a file: its number, how many pieces of its shard are on hosts, how many should be."""

@@ -1,14 +1,17 @@
 """Room in the cache: clean blocks leave, least recently used first; writers wait while dirty ones are on their way out.
 
-Owns what leaves and who waits. Must not know hosts. Dirty blocks and pinned files never leave.
+Owns what leaves and who waits. Must not know hosts. Dirty blocks and pinned files never leave, nor does what no host
+could give back: the cache may have the last copy of it.
 Invariant: rows that call a block clean are gone *and committed* before its bytes are; a block being emptied is ABSENT
 and busy, a file being deleted is in ``ledger.leaving``.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import NamedTuple
 
@@ -50,6 +53,9 @@ PUNCH_BYTES = 32 << 20
 
 BATCH = 256
 """Closed files looked at in one query."""
+
+CAREFUL_BATCHES = 4
+"""So many of those are looked through for what hosts have enough copies of, before other files leave, too."""
 
 
 class Evictor:
@@ -145,28 +151,41 @@ class Evictor:
     # ------------------------------------------------------------- choosing
 
     async def _free(self, needed_bytes: int) -> int:
+        """What hosts have too few copies of leaves when nothing else does; what no host could give now stays."""
+        ledger, reach = self._shelf.ledger, self._shelf.catalog.reach
+        last = Spared(self._shelf, reach.distrusted - reach.held(reach.distrusted))
+        few = Spared(self._shelf, last.shards | reach.distrusted | ledger.degraded)
+        freed = await self._free_others(few, needed_bytes, CAREFUL_BATCHES if few.shards else None)
+        if freed < needed_bytes and few.shards:
+            freed += await self._free_others(last, needed_bytes - freed, None)
+        return freed
+
+    async def _free_others(self, spared: Spared, needed_bytes: int, batches: int | None) -> int:
         freed, after = 0, Use(InodeNumber(0), 0, -1)
-        while freed < needed_bytes:
+        for batch in itertools.count():
+            if freed >= needed_bytes or batch == batches:
+                break
             closed = self._shelf.journal.oldest(after, BATCH)
             # open files compete with this batch; after the last batch nothing but they is left
             horizon = float(closed[-1].used) if len(closed) == BATCH else float("inf")
-            candidates = [*self._closed(closed), *self._opened(horizon)]
-            freed += await self._evict(choose(candidates, needed_bytes - freed), needed_bytes - freed)
+            candidates = [*self._closed(closed, spared), *self._opened(horizon, spared)]
+            freed += await self._evict(choose(candidates, needed_bytes - freed), spared, needed_bytes - freed)
             if len(closed) < BATCH:
                 break
             after = closed[-1]
+            await trio.lowlevel.checkpoint()
         return freed
 
-    def _closed(self, uses: list[Use]) -> Iterator[Candidate]:
+    def _closed(self, uses: list[Use], spared: Spared) -> Iterator[Candidate]:
+        ledger = self._shelf.ledger
         for use in uses:
-            if use.inode not in self._shelf.ledger.open:
-                yield Candidate(
-                    use.inode, None, use.clean_bytes, max(use.used, self._shelf.ledger.used.get(use.inode, 0))
-                )
+            if use.inode not in ledger.open and (clean_bytes := spared.clean_bytes(use)) > 0:
+                yield Candidate(use.inode, None, clean_bytes, max(use.used, ledger.used.get(use.inode, 0)))
 
-    def _opened(self, horizon: float) -> Iterator[Candidate]:
+    def _opened(self, horizon: float, spared: Spared) -> Iterator[Candidate]:
         for file in self._shelf.ledger.open.values():
             clean = [block for block, state in file.states.items() if state == CLEAN and block not in file.waiting]
+            clean = spared.others(file.inode, clean)
             if not clean or self._pins.is_pinned(file.inode):
                 continue
             each = 1 + self._shelf.journal.clean_bytes_of(file.inode) // len(clean)
@@ -177,17 +196,17 @@ class Evictor:
 
     # ------------------------------------------------------------- carrying out
 
-    async def _evict(self, chosen: list[Candidate], needed_bytes: int) -> int:
+    async def _evict(self, chosen: list[Candidate], spared: Spared, needed_bytes: int) -> int:
         freed = 0
         for first in range(0, len(chosen), SLICE):
-            freed += await self._evict_slice(chosen[first : first + SLICE], needed_bytes - freed)
+            freed += await self._evict_slice(chosen[first : first + SLICE], spared, needed_bytes - freed)
         return freed
 
-    async def _evict_slice(self, chosen: list[Candidate], needed_bytes: int) -> int:
+    async def _evict_slice(self, chosen: list[Candidate], spared: Spared, needed_bytes: int) -> int:
         shelf, emptied, freed = self._shelf, dict[InodeNumber, list[BlockNumber]](), 0
         for candidate in chosen:
             inode = InodeNumber(candidate.inode)
-            blocks = self._still_clean(inode, candidate.block)
+            blocks = self._still_clean(inode, candidate.block, spared)
             if candidate.clean_bytes > SMALL_BYTES:
                 blocks = _enough(blocks, needed_bytes - freed)
             freed += shelf.forget_clean(inode, blocks)
@@ -220,13 +239,13 @@ class Evictor:
             clearing.busy.done.set()
         self._shelf.ledger.moved()
 
-    def _still_clean(self, inode: InodeNumber, block: int | None) -> list[tuple[BlockNumber, int]]:
+    def _still_clean(self, inode: InodeNumber, block: int | None, spared: Spared) -> list[tuple[BlockNumber, int]]:
         file = self._shelf.ledger.open.get(inode)
         if block is not None:
             number = BlockNumber(block)
             length = self._shelf.journal.clean_length(inode, number) if _evictable(file, block) else 0
             return [(number, length)] if length else []
-        clean = self._shelf.journal.clean_blocks(inode)
+        clean = spared.clean_blocks(inode)
         return clean if file is None else [(number, length) for number, length in clean if _evictable(file, number)]
 
     def _occupy(self, leaving: list[InodeNumber], emptied: dict[InodeNumber, list[BlockNumber]]) -> Busy:
@@ -254,6 +273,31 @@ class Evictor:
             self._shelf.files.remove(inode)
         for inode, holes in ranges.items():
             self._shelf.files.punch(inode, holes)
+
+
+class Spared:
+    """Shards whose blocks stay in the cache."""
+
+    def __init__(self, shelf: Shelf, shards: AbstractSet[int]) -> None:
+        self.shards = shards
+        self._shelf = shelf
+
+    def others(self, inode: InodeNumber, blocks: list[int]) -> list[int]:
+        """Of a file's blocks those that may leave."""
+        staying = self._shelf.catalog.blocks_in(inode, self.shards) if self.shards and blocks else set()
+        return [block for block in blocks if block not in staying]
+
+    def clean_blocks(self, inode: InodeNumber) -> list[tuple[BlockNumber, int]]:
+        """The clean ones of those, with their lengths."""
+        clean = self._shelf.journal.clean_blocks(inode)
+        leaving = set(self.others(inode, [block for block, _length in clean]))
+        return [(block, length) for block, length in clean if block in leaving]
+
+    def clean_bytes(self, use: Use) -> int:
+        """What they take of a closed file's room in the cache."""
+        return (
+            sum(on_disk(length) for _block, length in self.clean_blocks(use.inode)) if self.shards else use.clean_bytes
+        )
 
 
 def _evictable(file: BlockMap | None, block: int) -> bool:

@@ -197,3 +197,29 @@ async def test_file_opened_and_extended_while_it_leaves_keeps_its_bytes(
         assert await cache.get(FILE, 2 * BLOCK, 8) == b"extended"
         cache.check_sums()
         cache.check_idle()
+
+
+async def test_a_last_copy_never_leaves_and_what_hosts_have_too_few_of_leaves_last(
+    directory: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    last, few, safe, more = (InodeNumber(number) for number in range(10, 14))
+    async with running(directory, cache_bytes=LIMIT) as cache:
+        hosts, data = cache.transfers, await store(cache, last, 7)
+        hosts.gone = hosts.living_hosts()
+        for shard in cache.catalog.shards_of(last):
+            cache.catalog.reach.distrust(shard)
+        hosts.hosts = 1
+        await store(cache, few, 6)
+        hosts.hosts = 5
+        await store(cache, safe, 6)
+        await store(cache, more, 6)
+        assert len(cache.local(last)) == 7
+        assert len(cache.local(few)) == 6
+        assert len(cache.local(safe)) < 6
+        await cache.contents.drop_clean()
+        assert in_cache(cache) == {last}
+        assert await cache.get(last, 0, 7 * BLOCK) == data
+        cache.check_sums()
+        hosts.gone.clear()
+        await cache.contents.drop_clean()
+        assert in_cache(cache) == set()
