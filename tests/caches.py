@@ -29,6 +29,7 @@ class InlineDatabase(Database):
     """Puts nothing on the disk, so that virtual clocks need not wait for a thread."""
 
     async def sync(self) -> None:
+        await self.wait_before_sync()
         await trio.lowlevel.checkpoint()
         self.commit()
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -75,6 +75,7 @@ class Database:
         self._connection.set_wal_hook(self._log_grew)
         self._session = self._new_session()
         self._flushes: list[Callable[[], None]] = []
+        self._waits: list[Callable[[], Awaitable[None]]] = []
         self._writing = False
         self._failure: str | None = None
         self._damage: str | None = None
@@ -174,6 +175,15 @@ class Database:
         """Have ``flush`` called before every commit: whoever keeps rows in memory writes the changed ones there."""
         self._flushes.append(flush)
 
+    def before_sync(self, wait: Callable[[], Awaitable[None]]) -> None:
+        """Have ``wait`` awaited by every ``sync``: what must be on the disk before the rows that refer to it are."""
+        self._waits.append(wait)
+
+    async def wait_before_sync(self) -> None:
+        """All that ``sync`` waits for first."""
+        for wait in self._waits:
+            await wait()
+
     def commit(self) -> None:
         """Give everything written so far to the operating system; costs no disk flush."""
         for flush in self._flushes:
@@ -197,6 +207,7 @@ class Database:
 
     async def sync(self) -> None:
         """Commit, and return when it is on the disk. Callers that arrive together share one flush."""
+        await self.wait_before_sync()
         self.commit()
         reached("log committed")
         needed = self._commits

@@ -121,6 +121,7 @@ class Contents:
         """Call it with a shard that somebody else has stored with fewer copies than it should have."""
         self._rate, self._rate_sent_bytes = 0.0, 0
         database.before_commit(self._recovery.stamp)
+        database.before_sync(self._flushes.sync_renamed)
 
     # ------------------------------------------------------------- open files
 
@@ -175,6 +176,10 @@ class Contents:
             self._doomed.add(inode)
         else:
             self._removals.remove(inode, self._block_bytes(inode))
+
+    def replaces(self, inode: InodeNumber) -> None:
+        """The file took another's name: its bytes are on the disk before it is certain that the other's go."""
+        self._flushes.renamed(inode)
 
     def remove_cached(self, inode: InodeNumber) -> None:
         """The file was deleted by another machine, its rows are gone, and nobody needs it any more: its bytes go."""
@@ -319,6 +324,7 @@ class Contents:
             nursery.start_soon(self._flushes.run)
             nursery.start_soon(self.pins.run)
             nursery.start_soon(self._keep_house)
+            nursery.start_soon(self._remove)
             task_status.started()
             try:
                 await self._recovery.remove_strays()
@@ -341,7 +347,7 @@ class Contents:
             self._removals.unlink(gone)
 
     async def _keep_house(self) -> None:
-        """Clock, sums, limits and the end of deleted files, twice a second."""
+        """Clock, sums and limits, twice a second."""
         started, wall = trio.current_time(), self._now()
         closed_ticks = max(CLOSED_TICKS, math.ceil(self._closed_seconds / TICK_SECONDS))
         for tick in itertools.count(1):
@@ -355,6 +361,15 @@ class Contents:
                 self._evictor.refresh()
                 await self._evictor.keep_limit()
                 self._close_lingering()
+            except LayrError as error:
+                logger.error("cache: %s", error)  # noqa: TRY400 - the sentence says it all
+
+    async def _remove(self) -> None:
+        """The end of deleted and replaced files, twice a second."""
+        while True:
+            await trio.sleep(TICK_SECONDS)
+            try:
+                await self._flushes.sync_renamed()
                 await self._removals.finish()
             except LayrError as error:
                 logger.error("cache: %s", error)  # noqa: TRY400 - the sentence says it all

@@ -184,8 +184,9 @@ class Filesystem:
         replaced = self._directories.rename(parent, name, new_parent, new_name, replace=replace)
         reached("renamed")
         self._follow_pins(new_parent, new_name, replaced)
-        if replaced is not None:
+        if replaced is not None and (moved := self._tree.find(new_parent, new_name)) is not None:
             self._lost_name(replaced)
+            self._contents.replaces(moved)
 
     def exchange(self, parent: InodeNumber, name: bytes, new_parent: InodeNumber, new_name: bytes) -> None:
         """Swap what two names stand for."""

@@ -2,7 +2,9 @@
 
 Owns who waits for a flush of them, and the rows of ``local_replaced``: blocks that were overwritten whole without their
 old bytes having been on this disk. Should the power go before a flush, part of the new bytes is there and none of the
-old ones, so the block counts as never written and hosts' bytes are used (``Recovery``). Must not know hosts or names.
+old ones, so the block counts as never written and hosts' bytes are used (``Recovery``). Files that took another's name
+come to the disk before the rows that say so, or a power cut could leave neither the old bytes nor the new. Must not
+know hosts or names.
 Invariant: a row goes when a flush of its file that began after the write has ended well, never before.
 """
 
@@ -21,6 +23,10 @@ from layrfs.storage.journal import BlockKey, Journal
 
 logger = logging.getLogger(__name__)
 
+ROUNDS = 3
+MANY = 8
+"""More files than this are flushed with all others, in one step."""
+
 FLUSH_SECONDS = 15.0
 """How long what was overwritten may wait for the kernel to write it back by itself."""
 
@@ -35,6 +41,8 @@ class Flushes:
         self._files = files
         self._in_thread = in_thread
         self._replaced: dict[InodeNumber, dict[BlockNumber, int]] = {}
+        self._renamed: dict[InodeNumber, int] = {}
+        self._renaming = trio.Lock()
         self._numbers = itertools.count()
 
     def load(self) -> None:
@@ -54,6 +62,29 @@ class Flushes:
         files = self._files
         await self._in_thread(files.sync_all if inode is None else lambda: files.sync(inode))
         self._forget(seen)
+
+    def renamed(self, inode: InodeNumber) -> None:
+        """A file took another's name; whether somebody has flushed it, its rows do not say."""
+        self._renamed[inode] = next(self._numbers)
+
+    async def sync_renamed(self) -> None:
+        """Return when all files that took another's name are on the disk; one whose flush fails is not waited for."""
+        for _ in range(ROUNDS):  # more are renamed meanwhile, and for ever if programs never pause
+            if not self._renamed:
+                return
+            async with self._renaming:
+                taken = dict(self._renamed)
+                await self._sync_some([inode for inode in taken if self._journal.has_dirty(inode)])
+                for inode, number in taken.items():
+                    if self._renamed[inode] == number:
+                        del self._renamed[inode]
+
+    async def _sync_some(self, inodes: list[InodeNumber]) -> None:
+        for inode in [None] if len(inodes) > MANY else inodes:
+            try:
+                await self.sync(inode)
+            except LayrError as error:
+                logger.error("cache: %s", error)  # noqa: TRY400 - the sentence says it all
 
     async def run(self) -> None:
         """Have overwritten blocks on the disk soon, whoever asks for it, until cancelled."""

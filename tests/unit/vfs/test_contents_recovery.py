@@ -395,3 +395,24 @@ async def test_a_cut_and_a_growth_that_a_power_cut_took_from_an_old_file(
     transfers.release()
     async with running(directory, transfers, boot="another") as cache:
         assert await cache.get(FILE, 0, len(DATA)) == DATA[: BLOCK + 10].ljust(len(DATA), b"\0")
+
+
+async def test_what_takes_a_name_is_on_the_disk_before_the_rows_and_before_the_old_bytes_go(
+    directory: str, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    real_sync, real_unlink = os.fdatasync, os.unlink
+    monkeypatch.setattr(os, "fdatasync", lambda fd: done.append(os.readlink(f"/proc/self/fd/{fd}")) or real_sync(fd))
+    monkeypatch.setattr(os, "unlink", lambda path: done.append(path) or real_unlink(path))
+    async with running(directory) as cache:
+        await cache.put(OTHER, b"old")
+        await cache.put(FILE, b"new")
+        cache.contents.replaces(FILE)
+        cache.delete(OTHER)
+        done.clear()
+        await trio.sleep(1)
+        assert done == [cache.path(FILE), cache.path(OTHER)]
+        await cache.put(FILE, b"newer")
+        cache.contents.replaces(FILE)
+        await cache.database.sync()
+        assert done[2:] == [cache.path(FILE)]
