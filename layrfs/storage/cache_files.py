@@ -68,11 +68,11 @@ class CacheFile:
             return bytes(length)
         try:
             data = os.pread(fd, length, offset)
-            if len(data) < length:
-                data += bytes(length - len(data))
+            while len(data) < length and (more := os.pread(fd, length - len(data), offset + len(data))):
+                data += more
         except OSError as error:
             raise failed(error, self.path) from error
-        return data
+        return data if len(data) == length else data + bytes(length - len(data))
 
     def write(self, data: bytes | memoryview, offset: int) -> None:
         """Write everything. Raises ``NoSpace`` or ``LocalError``."""

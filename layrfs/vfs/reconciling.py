@@ -196,7 +196,8 @@ class Reconciler:
         source, target = self._files.file(inode), self._files.file(copy)
         try:
             for start, end in list(source.data_ranges()):
-                target.write(source.read(start, end - start), start)
+                for at in range(start, end, _STEP_BYTES):
+                    target.write(source.read(at, min(_STEP_BYTES, end - at)), at)
             target.close()
             self._files.sync(copy)
         finally:

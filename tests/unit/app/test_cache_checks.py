@@ -159,3 +159,17 @@ async def test_after_a_crash_only_what_would_be_cleared_away_is_looked_at(place:
     os.rename(place.path(11), place.path(77))
     os.truncate(place.path(10), BLOCK)
     assert await place.checked(unclean=True) == ["stray files"]
+
+
+async def test_a_large_file_is_set_aside_in_small_steps(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, steps, real = os.urandom(5 << 19), [], os.pread
+    Path(place.path(11)).write_bytes(data)
+    with InlineDatabase(f"{place.directory}/metadata.db") as database:
+        files = CacheFiles(f"{place.directory}/cache")
+        reconciler = Reconciler(database, files, DIGESTER, None, scratch="")
+        monkeypatch.setattr(
+            os, "pread", lambda fd, length, offset: steps.append(length) or real(fd, min(length, 1 << 20), offset)
+        )
+        copy = reconciler.set_aside(TWO, Nameless(database, OWNER))
+    assert Path(files.path(copy)).read_bytes() == data
+    assert max(steps) <= 1 << 20

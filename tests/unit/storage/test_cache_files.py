@@ -35,6 +35,13 @@ def test_what_was_never_written_reads_as_zeros(files: CacheFiles) -> None:
     assert file.size() == files.size(ONE) == 7
 
 
+def test_a_read_that_the_kernel_answers_in_pieces_is_whole(files: CacheFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, real = files.file(ONE), os.pread
+    file.write(bytes(range(250)) * 4, 0)
+    monkeypatch.setattr(os, "pread", lambda fd, length, offset: real(fd, min(length, 300), offset))
+    assert file.read(100, 1000) == (bytes(range(250)) * 4)[100:].ljust(1000, b"\0")
+
+
 def test_punched_range_is_zeros_and_takes_no_room(files: CacheFiles) -> None:
     file = files.file(ONE)
     file.write(b"x" * 300_000, 0)
