@@ -11,6 +11,7 @@ put on the disk (power cut: otherwise the mark could survive and the unchanged h
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Awaitable, Callable
@@ -184,7 +185,7 @@ class FileContent(BlockMap):
         for block in blocks:
             if states.get(block) == SENDING:
                 self._shelf.wrote_sending(self, block)
-        self.file.write(data, offset)
+        self._write_whole(offset, data)
         reached("bytes cached")
         self.end = max(self.end, offset + len(data))
         for block in blocks:
@@ -194,6 +195,17 @@ class FileContent(BlockMap):
         self._ledger.room -= len(data)
         self._ledger.settle(self)
         return True
+
+    def _write_whole(self, offset: int, data: bytes) -> None:
+        """Or leave zeros where no row speaks for what is there, wherever it failed."""
+        try:
+            self.file.write(data, offset)
+        except LayrError:
+            new = [block for block in self.blocks_of(offset, len(data)) if self.states.get(block, HOLE) < CLEAN]
+            with contextlib.suppress(LayrError):  # the caller hears of the first failure
+                self._shelf.files.punch(self.inode, [(block * self.block_bytes, self.block_bytes) for block in new])
+            self.end = max(self.end, self.file.size())
+            raise
 
     def _is_writable(self, block: int, replaced: frozenset[int]) -> bool:
         if self.inode in self._ledger.leaving:

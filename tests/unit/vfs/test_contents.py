@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 import trio
 import trio.testing
 
-from layrfs.errors import LocalError, Unavailable
+from layrfs.errors import LocalError, NoSpace, Unavailable
 from layrfs.ids import InodeNumber
 from layrfs.model.shards import ShardRecord
 from layrfs.pipeline.transfers import TargetPart
@@ -427,3 +428,29 @@ async def test_file_closed_while_it_is_being_filled_and_again_afterwards_is_clos
         cache.contents.release(file)
         await trio.sleep(2)
         assert await cache.get(FILE, 0, len(DATA)) == DATA
+
+
+@pytest.mark.parametrize("at", [BLOCK, 2 * BLOCK])
+async def test_a_write_that_fails_midway_leaves_nothing_where_nothing_is_here(
+    directory: str, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    real, data = os.pwrite, b"x" * (BLOCK + 100)
+
+    def fill(fd: int, data: bytes, offset: int) -> int:
+        if offset % BLOCK:
+            raise OSError(errno.ENOSPC, "full")
+        return real(fd, data[: BLOCK // 2], offset)
+
+    async with running(directory) as cache:
+        await cache.put(FILE, data)
+        await cache.contents.flush_to_network(None)
+        await cache.contents.drop_clean()
+        file = cache.contents.open(FILE)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "pwrite", fill)
+            with pytest.raises(NoSpace):
+                await write(file, at, b"n" * BLOCK)
+        assert await read(file, 0, 3 * BLOCK) == data.ljust(3 * BLOCK, b"\0")
+        assert cache.local(FILE) == {0: 0, 1: 0}
+        assert os.stat(cache.path(FILE)).st_size <= file.end
+        cache.contents.release(file)
