@@ -235,6 +235,11 @@ class CacheFiles:
         """Whether a ``sync`` of the file has failed: what it holds must be written again before another is believed."""
         return inode in self._unsure
 
+    @property
+    def has_unsure(self) -> bool:
+        """Whether any is."""
+        return bool(self._unsure)
+
     def sync(self, inode: InodeNumber) -> None:
         """Return when the file's data and its name are on the disk. For a thread. Raises ``LocalError``."""
         path = self.path(inode)

@@ -103,7 +103,10 @@ class Contents:
         self._doomed: set[InodeNumber] = set()
         ledger = Ledger(self._open, cache_bytes, keep_free_bytes)
         self._shelf = Shelf(ledger, Journal(database), catalog, CacheFiles(cache_directory), block_bytes_of)
-        self._flushes = Flushes(self._shelf.journal, self._shelf.files, in_thread)
+        self._recovery = Recovery(
+            self._shelf, database.sync, boot if boot is not None else boot_id(), now, follows=follows
+        )
+        self._flushes = Flushes(self._shelf.journal, self._shelf.files, in_thread, self._recovery.distrust)
         self._removals = Removals(self._shelf, database.sync, in_thread)
         pins = PinTable(database)
         self._evictor = Evictor(self._shelf, pins, in_thread, lambda: database.has_room, stall_seconds)
@@ -112,9 +115,6 @@ class Contents:
         fix = fix_block_bytes or block_bytes_of
         self._writeback = Writeback(self._shelf, self._evictor, transfers, redundancy_of, fix, closed_seconds)
         self._completer = Completer(self._shelf, transfers)
-        self._recovery = Recovery(
-            self._shelf, database.sync, boot if boot is not None else boot_id(), now, follows=follows
-        )
         self._follows = follows
         self.versions = Versions(self._shelf, self._evictor, self._fetcher, block_bytes_of)
         self.lacks_copies = ledger.degraded.add
@@ -341,7 +341,7 @@ class Contents:
         self._open.clear()
         gone = self._removals.finish_rows()
         if in_order:
-            self._shelf.files.sync_all()
+            self._flushes.sync_all()
             self._recovery.stopped()
             self._database.flush()
             self._removals.unlink(gone)

@@ -4,7 +4,7 @@ Owns who waits for a flush of them, and the rows of ``local_replaced``: blocks t
 old bytes having been on this disk. Should the power go before a flush, part of the new bytes is there and none of the
 old ones, so the block counts as never written and hosts' bytes are used (``Recovery``). Files that took another's name
 come to the disk before the rows that say so, or a power cut could leave neither the old bytes nor the new. Must not
-know hosts or names.
+know hosts or names. After a failed flush of all files no later one is believed in this run.
 Invariant: a row goes when a flush of its file that began after the write has ended well, never before.
 """
 
@@ -35,8 +35,15 @@ class Flushes:
     """Of one cache."""
 
     def __init__(
-        self, journal: Journal, files: CacheFiles, in_thread: Callable[[Callable[[], None]], Awaitable[None]]
+        self,
+        journal: Journal,
+        files: CacheFiles,
+        in_thread: Callable[[Callable[[], None]], Awaitable[None]],
+        distrust: Callable[[], None],
     ) -> None:
+        """``distrust`` is called when files are not on the disk that nobody will be told of again."""
+        self._distrust = distrust
+        self._is_unsure = False
         self._journal = journal
         self._files = files
         self._in_thread = in_thread
@@ -60,8 +67,32 @@ class Flushes:
         """Return when a file's cache file, or every one, is on the disk. Raises ``LocalError``."""
         seen = self._seen([inode] if inode is not None else list(self._replaced))
         files = self._files
-        await self._in_thread(files.sync_all if inode is None else lambda: files.sync(inode))
-        self._forget(seen)
+        if inode is not None:
+            await self._in_thread(lambda: files.sync(inode))
+            self._forget(seen)
+            return
+        try:
+            await self._in_thread(files.sync_all)
+        except LayrError:
+            self._note_failure()
+            raise
+        if not self._is_unsure:
+            self._forget(seen)
+
+    def sync_all(self) -> None:
+        """At the end, when nobody else is kept waiting. Raises ``LocalError``."""
+        try:
+            self._files.sync_all()
+        except LayrError:
+            self._note_failure()
+            raise
+        if self._files.has_unsure:
+            self._note_failure()
+
+    def _note_failure(self) -> None:
+        """The kernel says once that it could not write something, not what, and calls it written after that."""
+        self._is_unsure = True
+        self._distrust()
 
     def renamed(self, inode: InodeNumber) -> None:
         """A file took another's name; whether somebody has flushed it, its rows do not say."""

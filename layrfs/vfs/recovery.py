@@ -14,6 +14,7 @@ Invariant: when ``recover`` returns, every place in a cache file whose block is 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import os
@@ -36,6 +37,11 @@ FOLLOWING = "following"
 """The mark of a run that follows another machine: nothing in its cache is the only copy of anything."""
 
 WRITTEN = "written"
+TRUSTED = "trusted"
+"""When every cache file was known to be on the disk, in seconds."""
+
+UNSURE = "unsure"
+"""A flush of the cache has failed since then."""
 
 CLOCK_SLACK_SECONDS = 2.0
 POWER_CUT_SECONDS = 600.0
@@ -80,26 +86,36 @@ class Recovery:
         """Before anything is opened."""
         journal, ledger = self._shelf.journal, self._shelf.ledger
         ledger.dirty_blocks = ledger.dirty_bytes = 0
-        running = journal.mark(RUNNING)
+        running, unsure = journal.mark(RUNNING), journal.mark(UNSURE) is not None
         if running is not None:
             logger.info("the last run did not stop properly; looking through the cache")
             if not self._follows:
                 journal.remove_orphans()
-            await self._look_through(power_cut=running != self._boot)
+            await self._look_through(power_cut=unsure or running != self._boot, unsure=unsure)
             reached("cache examined")
         else:
             await self._count_dirty(InodeNumber(0), LAST, {})
+            journal.set_mark(TRUSTED, int(self._wall_clock()))
         ledger.clean_bytes = journal.clean_bytes()
         await self._find_degraded()
         journal.set_mark(RUNNING, self._boot)
+        journal.set_mark(UNSURE, None)
         journal.set_mark(FOLLOWING, 1 if self._follows else None)
         journal.commit()
 
     def stopped(self) -> None:
-        """Every cache file is on the disk, and the rows are the truth: nothing is written to cache files any more."""
+        """Nothing is written any more, the rows are true and, but for ``distrust``, every cache file is on the disk."""
         journal = self._shelf.journal
+        if journal.mark(UNSURE) is not None:
+            return  # the next start looks through the cache, as after a power cut
         journal.forget_replaced(journal.replaced())
         journal.set_mark(RUNNING, None)
+
+    def distrust(self) -> None:
+        """Cache files could not be flushed: of what was written in this run, nobody knows what is on the disk."""
+        with contextlib.suppress(LayrError):  # then the database is in doubt as well, and says so
+            self._shelf.journal.set_mark(UNSURE, 1)
+            self._shelf.journal.commit()
 
     def stamp(self) -> None:
         """Call before a commit: remembers when rows and cache files last agreed."""
@@ -172,13 +188,15 @@ class Recovery:
 
     # ---------------------------------------------------- after an unclean stop
 
-    async def _look_through(self, *, power_cut: bool) -> None:
+    async def _look_through(self, *, power_cut: bool, unsure: bool) -> None:
         """Directory by directory; each file is asked about once."""
         await self._sync_rows()  # what is cleared below, the rows on the disk must not need either
         written = self._shelf.journal.mark(WRITTEN)
         since = float(written or 0) - (POWER_CUT_SECONDS if power_cut else CLOCK_SLACK_SECONDS)
         if self._shelf.journal.mark(FOLLOWING):
             since = 0.0  # what another version has replaced may still lie there, untouched for long
+        if unsure:
+            since = min(since, float(self._shelf.journal.mark(TRUSTED) or 0) - CLOCK_SLACK_SECONDS)
         if power_cut:
             self._drop_replaced()
         filled = self._shelf.journal.used_since(int(since)) if power_cut else frozenset()

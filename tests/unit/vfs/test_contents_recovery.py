@@ -12,7 +12,9 @@ import pytest
 import trio
 import trio.testing
 
+from layrfs.errors import LocalError
 from layrfs.ids import InodeNumber
+from layrfs.storage.cache_files import CacheFiles
 from tests.caches import BLOCK, FILE, Cache, Killed, read, running, write
 from tests.fakes.transfers import FakeTransfers
 
@@ -416,3 +418,43 @@ async def test_what_takes_a_name_is_on_the_disk_before_the_rows_and_before_the_o
         cache.contents.replaces(FILE)
         await cache.database.sync()
         assert done[2:] == [cache.path(FILE)]
+
+
+@pytest.mark.parametrize("ending", ["sync", "umount", "file"])
+async def test_after_a_flush_that_failed_the_next_start_believes_nothing_written_in_that_run(
+    directory: str, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    transfers = FakeTransfers()
+    async with running(directory, transfers, now=lambda: time.time() - 7200) as cache:
+        await cache.put(OTHER, DATA)
+        await cache.contents.flush_to_network(None)
+    os.utime(cache.path(OTHER), (time.time() - 7200,) * 2)
+    cache = Cache(directory, transfers, now=lambda: time.time() - 3600)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(cache.contents.run)
+        await cache.put(FILE, DATA)
+        await cache.contents.flush_to_network(None)
+        with monkeypatch.context() as patch:  # as the kernel does: it says so once
+            patch.setattr(CacheFiles, "sync", _fail)
+            patch.setattr(CacheFiles, "sync_all", _fail)
+            cache.contents._shelf.files._unsure.update([FILE] if ending == "file" else [])
+            if ending == "sync":
+                with pytest.raises(LocalError):
+                    await cache.contents.sync(None)
+            if ending == "umount":
+                with pytest.raises(LocalError):
+                    cache.contents.close()
+        nursery.cancel_scope.cancel()
+    cache.close()
+    with open(cache.path(FILE), "r+b") as file:
+        file.write(bytes(BLOCK))  # what did not come to the disk
+    os.utime(cache.path(FILE), (time.time() - 3600,) * 2)
+    async with running(directory, transfers) as cache:
+        assert await cache.get(FILE, 0, len(DATA)) == DATA
+        assert len(cache.local(OTHER)) == 3
+    async with running(directory, transfers) as cache:
+        assert len(cache.local(FILE)) == 3
+
+
+def _fail(*_: object) -> None:
+    raise LocalError("it could not be written")
