@@ -68,6 +68,7 @@ class BlockMap:
         "inode",
         "opened",
         "states",
+        "unflushed",
         "used",
         "waiting",
         "written",
@@ -94,6 +95,13 @@ class BlockMap:
         """When it was; blocks not used since count as used then."""
         self.durable = False
         """Clean blocks' bytes are known to be on the disk, not only in the page cache."""
+        self.unflushed = 0
+        """How often clean blocks came that are not."""
+
+    def not_flushed(self) -> None:
+        """There is a new clean block, perhaps in the page cache only."""
+        self.durable = False
+        self.unflushed += 1
 
     def set_state(self, block: int, state: int) -> None:
         """Move a block to another state; HOLE forgets it."""

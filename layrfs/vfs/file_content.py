@@ -244,14 +244,11 @@ class FileContent(BlockMap):
     async def _make_durable(self) -> None:
         if self.durable:
             return
-        self.durable = True  # unless a block is fetched or sent while we wait
-        try:
-            changed = self._shelf.files.changed_seconds(self.inode)
-            if changed is None or time.time() - changed < ON_DISK_SECONDS or self._shelf.files.is_unsure(self.inode):
-                await self.sync()
-        except BaseException:
-            self.durable = False
-            raise
+        unflushed = self.unflushed
+        changed = self._shelf.files.changed_seconds(self.inode)
+        if changed is None or time.time() - changed < ON_DISK_SECONDS or self._shelf.files.is_unsure(self.inode):
+            await self.sync()
+        self.durable = self.unflushed == unflushed
 
     async def sync(self) -> None:
         """Return when the cache file is on the disk. Raises ``LocalError``."""

@@ -229,7 +229,7 @@ class Shelf:
                 file.set_state(place.block, CLEAN)
                 file.used[place.block] = ledger.now
                 file.end = max(file.end, place.block * file.block_bytes + place.length)
-                file.durable = False
+                file.not_flushed()
         ledger.writing = True
         return good
 
@@ -355,7 +355,7 @@ class Shelf:
             ledger.dirty_bytes -= part.mark.charged
         else:
             file.set_state(block, state)
-            file.durable = False
+            file.not_flushed()
             ledger.settle(file)
         if ledger.dirty_blocks == 0:
             ledger.dirty_bytes = 0

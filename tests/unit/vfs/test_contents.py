@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -453,4 +453,28 @@ async def test_a_write_that_fails_midway_leaves_nothing_where_nothing_is_here(
         assert await read(file, 0, 3 * BLOCK) == data.ljust(3 * BLOCK, b"\0")
         assert cache.local(FILE) == {0: 0, 1: 0}
         assert os.stat(cache.path(FILE)).st_size <= file.end
+        cache.contents.release(file)
+
+
+async def test_a_clean_block_is_not_changed_while_the_flush_it_needs_is_under_way(
+    directory: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    flushed = trio.Event()
+
+    async def slowly(work: Callable[[], None]) -> None:
+        await flushed.wait()
+        work()
+
+    async with running(directory, in_thread=slowly) as cache:
+        await cache.put(FILE, DATA)
+        await cache.contents.flush_to_network(None)
+        file = cache.contents.open(FILE)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(file.write, 5, b"first")
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(file.write, BLOCK + 5, b"second")
+            await trio.testing.wait_all_tasks_blocked()
+            assert cache.local(FILE) == {0: 0, 1: 0, 2: 0}
+            flushed.set()
+        assert cache.local(FILE) == {0: 1, 1: 1, 2: 0}
         cache.contents.release(file)
