@@ -264,7 +264,7 @@ class Answers:
             return SyncReport(0)  # nothing is only here
         inodes = None if inode.number == ROOT_INODE else await self._all_below(inode)
         sent_bytes = await self._syncer.sync(inodes, progress)
-        return SyncReport(sent_bytes, self._contents.stats().degraded_shards)
+        return SyncReport(sent_bytes, self._contents.stats().degraded_shards, self._publisher.lacks_copies)
 
     async def _all_below(self, inode: Inode) -> list[InodeNumber]:
         if not inode.is_directory:

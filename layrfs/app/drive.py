@@ -160,7 +160,7 @@ class _Parts:
         paths, volume, options, keys = drive.paths, drive.volume, drive.options, drive.keys
         self.volume, self.options, self.membership = volume, options, membership
         self.database, self.catalog = database, catalog
-        self.losses = Losses()
+        self.losses, self.superseded = Losses(), trio.Event()
         identity = NodeIdentity.from_private(worker_keys.node_private)
         self.transfers = PooledTransfers(
             WorkerPool(worker_keys, workers=options.workers),
@@ -182,7 +182,6 @@ class _Parts:
             virtual_attributes=control,
         )
         tenure = Tenure(device=identity.node_id, name=os.uname().nodename, keys=keys, roots=roots, conduct=conduct)
-        self.superseded = trio.Event()
         self.publisher = Publisher(
             database=database,
             transfers=self.transfers,
@@ -192,6 +191,7 @@ class _Parts:
             tenure=tenure,
             on_superseded=self._superseded,
             in_use=self.snapshots.in_use,
+            known_hosts=lambda: len(membership.known_hosts()),
         )
         tree = Tree(database)
         inodes = Inodes(tree)

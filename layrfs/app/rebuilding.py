@@ -28,8 +28,8 @@ from layrfs.crashpoints import reached
 from layrfs.crypto.digests import BlockDigester
 from layrfs.crypto.keys import VolumeKeys
 from layrfs.errors import BadMessage, CorruptFile, NotFound, Unavailable
+from layrfs.history.known import mark_prepared
 from layrfs.history.leasing import history_of
-from layrfs.history.publishing import mark_prepared
 from layrfs.history.restoring import restore_segments
 from layrfs.model.root_record import RootRecord, verified_untrusted
 from layrfs.storage import soundness

@@ -22,8 +22,8 @@ from layrfs.config import Paths
 from layrfs.crypto.keys import VolumeKeys
 from layrfs.errors import BadMessage, CorruptFile, NotFound, Unavailable
 from layrfs.history.arriving import observed_seconds
+from layrfs.history.known import mark_prepared, mark_published
 from layrfs.history.leasing import history_of
-from layrfs.history.publishing import mark_prepared, mark_published
 from layrfs.history.rescuing import NOTHING_RESCUED, Rescued
 from layrfs.history.restoring import restore_segments
 from layrfs.history.roots import Roots

@@ -21,7 +21,7 @@ from layrfs.crypto.keys import VolumeKeys
 from layrfs.crypto.root_body import seal_root_body
 from layrfs.errors import BadMessage, CorruptFile, NotFound, RemoteError, Unavailable, WorkerLost
 from layrfs.history.inventories import every_host, take_inventories
-from layrfs.history.publishing import mark_prepared, mark_published
+from layrfs.history.known import mark_prepared, mark_published
 from layrfs.history.rescuing import Examiner, Rescued, Rescuer, completed
 from layrfs.history.restoring import blob_path, build_database
 from layrfs.model.history import METADATA_INODE, History, Moment, Segment

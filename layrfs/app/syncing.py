@@ -43,6 +43,9 @@ class Explorer(Protocol):
 class Flusher(Protocol):
     """Who publishes metadata: ``layrfs.history.publishing.Publisher``, or a fake."""
 
+    @property
+    def lacks_copies(self) -> bool: ...
+
     async def flush(self) -> None: ...
 
 
@@ -75,7 +78,7 @@ class Syncer:
         return sent
 
     async def fsync(self, inode: InodeNumber | None) -> None:
-        """Return when a file (None: only the metadata) is on hosts with all its copies, and the root record is out.
+        """Return when a file (None: only the metadata) is on hosts with all its copies, and so is the metadata.
 
         Raises ``Unavailable`` when that does not come true in time, ``LocalError`` when it never will; nothing is lost
         then, and uploads go on by themselves.
@@ -83,7 +86,7 @@ class Syncer:
         inodes = [] if inode is None else [inode]
         with trio.move_on_after(FSYNC_SECONDS) as patience:
             await self._send(inodes)
-        if patience.cancelled_caught or self._is_degraded(inodes):
+        if patience.cancelled_caught or self._is_degraded(inodes) or self._publisher.lacks_copies:
             raise Unavailable("What was written is on this disk, but not on enough hosts yet; uploads go on.")
 
     async def _send(self, inodes: Sequence[InodeNumber]) -> None:

@@ -66,4 +66,6 @@ def _sentence(report: SyncReport) -> str:
     if report.degraded_shards:
         missing = shown_count(report.degraded_shards, "shard")
         return f"everything is on hosts; {missing} still lack copies because there are too few hosts"
+    if report.metadata_lacks_copies:
+        return "everything is on hosts, but the list of files on very few of them: others did not take it yet"
     return f"everything is on hosts ({shown_bytes(report.uploaded_bytes)} uploaded just now)"

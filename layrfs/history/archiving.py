@@ -6,7 +6,7 @@ the newest version or any retained one needs is never retired.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from layrfs.errors import AlreadyExists
 from layrfs.model.history import History, Segment
@@ -43,6 +43,16 @@ class Archive:
         version = _version(history, name or free_name(history.moment.time_ms, taken))
         self._versions.put(version, history.segments)
         return version
+
+    def amend(self, segments: Iterable[Segment]) -> None:
+        """These have other pieces than before."""
+        self._versions.amend(segments)
+
+    def chains(self) -> Iterator[tuple[Segment, ...]]:
+        """The segments of each retained version in order, as they are when it is its turn."""
+        for version in self._versions.all():
+            if self._versions.find(version.number) is not None:
+                yield self._versions.segments_of(version)
 
     def expired(self) -> list[int]:
         """Retained versions that the schedule does not keep any longer."""

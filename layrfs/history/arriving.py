@@ -12,7 +12,6 @@ import os
 import shutil
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import partial
 
 import msgspec
@@ -21,11 +20,11 @@ import trio
 from layrfs.config import Paths
 from layrfs.crypto.keys import VolumeKeys
 from layrfs.errors import Unavailable, VolumeHeld
+from layrfs.history.known import Known, mark_prepared, mark_published, newest_segment
 from layrfs.history.leasing import NewestRoot, history_of, writer_of
-from layrfs.history.publishing import mark_prepared, mark_published, newest_segment
 from layrfs.ids import InodeNumber, NodeId
 from layrfs.model.history import History
-from layrfs.model.root_record import RootRecord, verified_untrusted
+from layrfs.model.root_record import RootRecord
 from layrfs.policy import leasing
 from layrfs.policy.leasing import CatchUp, ClaimFirst, Facts, Refuse, Seen, Unknown
 from layrfs.storage.aside import find_unsynced, set_aside
@@ -59,29 +58,6 @@ FROM_ANOTHER_VERSION = ("local_change", "local_retired")
 
 Restore = Callable[[History, str], Awaitable[str]]
 """Makes the database of a version in an empty directory; its path."""
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What is here, as the marks of the database say it."""
-
-    record: RootRecord | None
-    history: History
-    published: int
-
-    @classmethod
-    def read(cls, marks: Journal) -> Known:
-        """Of a volume that is not in use."""
-        history, root = marks.mark("history"), marks.mark("root")
-        return cls(
-            verified_untrusted(root) if isinstance(root, bytes) else None,
-            History.from_bytes(history) if isinstance(history, bytes) else History(),
-            int(marks.mark("published") or 0),
-        )
-
-    def seen(self) -> Seen | None:
-        """For the decision."""
-        return None if self.record is None else Seen(self.record.version, self.history.lease)
 
 
 class Arrival:
@@ -139,8 +115,8 @@ class Arrival:
     def _facts(self, found: RootRecord | None, *, reached: bool, take_over: bool) -> Facts:
         return Facts(
             device=self._device,
-            known=self._known.seen(),
-            found=None if found is None else Seen(found.version, history_of(found, self._keys).lease),
+            known=_seen(self._known.record, self._known.history),
+            found=None if found is None else _seen(found, history_of(found, self._keys)),
             reached=reached,
             same=found is not None and found == self._known.record,
             unchanged_seconds=0.0 if found is None else observed_seconds(self._marks, found),
@@ -259,6 +235,10 @@ def last_writer_is(device: NodeId, database: Database) -> bool:
     """Whether this machine published the newest version that is here, or nobody ever published one."""
     known = Known.read(Journal(database))
     return known.record is None or _is_by(known.history, device)
+
+
+def _seen(record: RootRecord | None, history: History) -> Seen | None:
+    return None if record is None else Seen(record.version, history.lease)
 
 
 def _is_by(history: History, device: NodeId) -> bool:

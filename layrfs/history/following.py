@@ -17,9 +17,9 @@ import trio
 
 from layrfs.crypto.keys import VolumeKeys
 from layrfs.errors import CorruptFile, LayrError, NotFound, RemoteError
-from layrfs.history.arriving import Known, observed_seconds
+from layrfs.history.arriving import observed_seconds
+from layrfs.history.known import Known, mark_prepared, mark_published, newest_segment
 from layrfs.history.leasing import history_of
-from layrfs.history.publishing import mark_prepared, mark_published, newest_segment
 from layrfs.history.restoring import blob_path, fetch_segment, restore_segments
 from layrfs.ids import InodeNumber
 from layrfs.model.history import History

@@ -16,7 +16,7 @@ from layrfs.errors import RemoteError, Superseded, Unavailable
 from layrfs.ids import NodeId
 from layrfs.model.history import History, Lease
 from layrfs.model.root_record import RootRecord
-from layrfs.policy.leasing import LEASE_SECONDS, Seen, outcome, renewal_due
+from layrfs.policy.leasing import LEASE_SECONDS, outcome, renewal_due
 
 Conduct = Literal["write", "finish", "watch"]
 """``write``: hold the lease. ``finish``: publish what is left from before, without one. ``watch``: publish nothing."""
@@ -71,13 +71,15 @@ class Tenure:
     async def look(self, known: RootRecord | None) -> None:
         """See that ``known`` is the newest version. Raises ``Superseded``, ``Unavailable``."""
         found = await self._roots.fetch()
-        if found is not None and (known is None or outcome(known.version, _seen(found), same=found == known) == "lost"):
+        if found is not None and (
+            known is None or outcome(known.version, found.version, same=found == known) == "lost"
+        ):
             raise self._superseded(found)
 
     async def prove(self, record: RootRecord) -> None:
         """See that hosts keep ``record`` and prefer it to any other. Raises ``Superseded``, ``Unavailable``."""
         found = await self._roots.fetch()
-        match outcome(record.version, None if found is None else _seen(found), same=found == record):
+        match outcome(record.version, None if found is None else found.version, same=found == record):
             case "lost" if found is not None:
                 raise self._superseded(found)
             case "won":
@@ -103,7 +105,3 @@ def writer_of(record: RootRecord, keys: VolumeKeys) -> str:
         return history_of(record, keys).device or "Another machine"
     except RemoteError:
         return "Another machine"
-
-
-def _seen(record: RootRecord) -> Seen:
-    return Seen(record.version, None)

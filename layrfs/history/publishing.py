@@ -6,9 +6,8 @@ newer one is out. So a crash between any two steps leaves a volume that can be r
 Before a version is prepared, the one before it is retained, as rows that the new one publishes. Must not know what
 other rows mean.
 
-The state lives in three marks of the database, written in one transaction: ``history`` (the segments), ``root`` (the
-newest record, signed) and ``published`` (the newest version that hosts keep). A version whose lease alone is new has
-the segments of the one before, so the newest that says something about files has the number of its last segment.
+The state lives in the marks of ``layrfs.history.known``. A version whose lease alone is new has the segments of the one
+before, so the newest that says something about files has the number of its last segment.
 """
 
 from __future__ import annotations
@@ -16,11 +15,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
 
-import msgspec
 import trio
 
 from layrfs.crashpoints import reached
@@ -28,13 +26,14 @@ from layrfs.crypto.keys import VolumeKeys
 from layrfs.crypto.root_body import seal_root_body
 from layrfs.errors import LayrError, LocalError, ReadOnly, RemoteError, Superseded, Unavailable
 from layrfs.history.archiving import Archive
-from layrfs.history.leasing import Tenure
+from layrfs.history.known import Known, mark_prepared, mark_published, newest_segment
+from layrfs.history.leasing import NewestRoot, Tenure
 from layrfs.history.roots import Kept
-from layrfs.history.segments import SegmentMaker
+from layrfs.history.segments import SegmentMaker, fewest_copies
 from layrfs.model.history import History, Moment, Segment
-from layrfs.model.root_record import BODY_LIMIT_BYTES, RootRecord, verified_untrusted
+from layrfs.model.root_record import BODY_LIMIT_BYTES, RootRecord
 from layrfs.pipeline.transfers import Transfers
-from layrfs.policy.history import checkpoint_due
+from layrfs.policy.history import checkpoint_due, is_lacking
 from layrfs.storage.changes import REPAIRED, ChangeLog
 from layrfs.storage.database import Database
 from layrfs.storage.journal import Journal
@@ -55,28 +54,10 @@ REFRESH_SECONDS = 3600.0
 T = TypeVar("T")
 
 
-class RootPublisher(Protocol):
+class RootPublisher(NewestRoot, Protocol):
     """``layrfs.history.roots.Roots``, or a fake."""
 
     async def publish(self, record: RootRecord) -> Kept: ...
-
-    async def fetch(self) -> RootRecord | None: ...
-
-
-def mark_prepared(marks: Journal, history: History, record: RootRecord) -> None:
-    """This is the newest version of the volume, as far as this machine knows."""
-    marks.set_mark("history", history.to_bytes())
-    marks.set_mark("root", record.to_bytes())
-
-
-def newest_segment(history: History) -> int:
-    """The number of the newest version that says something about files; 0 before the first."""
-    return max((segment.number for segment in history.segments), default=0)
-
-
-def mark_published(marks: Journal, record: RootRecord) -> None:
-    """Hosts keep this version."""
-    marks.set_mark("published", record.version)
 
 
 class Publisher:
@@ -94,12 +75,13 @@ class Publisher:
         on_superseded: Callable[[str], None] = lambda _reason: None,
         interval_seconds: float = INTERVAL_SECONDS,
         in_use: Callable[[], Collection[int]] = tuple,
+        known_hosts: Callable[[], int] = lambda: 0,
         now: Callable[[], float] = time.time,
     ) -> None:
         """``directory`` keeps the changesets of published segments, so that they can be merged; it may be emptied.
 
-        ``in_use`` tells which retained versions somebody is looking at; ``on_superseded`` is told, in a sentence, when
-        another machine turns out to have taken over.
+        ``in_use`` tells which retained versions somebody is looking at, ``known_hosts`` how many hosts there are;
+        ``on_superseded`` is told, in a sentence, when another machine turns out to have taken over.
         """
         self._database = database
         self._marks = Journal(database)
@@ -117,12 +99,13 @@ class Publisher:
         self._superseded = False
         self._looked = False
         """Whether hosts were asked, since the start, if another machine has written meanwhile."""
-        self._repeat_at = 0.0
+        self._known_hosts = known_hosts
+        self._repeat_at = self._complete_at = 0.0
+        self._keepers = 0
+        """How many hosts kept the record when it was offered last."""
         self._wake = trio.Event()
-        history, root = self._marks.mark("history"), self._marks.mark("root")
-        self._history = History.from_bytes(history) if isinstance(history, bytes) else History()
-        self._record = verified_untrusted(root) if isinstance(root, bytes) else None
-        self._published = int(self._marks.mark("published") or 0)
+        known = Known.read(self._marks)
+        self._history, self._record, self._published = known.history, known.record, known.published
         self.problem: str | None = None
         """Why the network does not learn of changes, in a sentence."""
 
@@ -142,6 +125,12 @@ class Publisher:
         if not self._tenure.publishes:
             return False
         return self._changes.has_pending() or self._published < newest_segment(self._history)
+
+    @property
+    def lacks_copies(self) -> bool:
+        """Whether the newest version would be gone with very few hosts, though there are more."""
+        copies = min(self._keepers, fewest_copies(self._history.segments))
+        return self._record is not None and is_lacking(copies, FEW_HOSTS, self._known_hosts())
 
     @property
     def _newest(self) -> int:
@@ -166,8 +155,8 @@ class Publisher:
 
     def hosts_appeared(self) -> None:
         """Hosts have been found or come back: try again what waits for them."""
-        if self.problem is not None or self._is_renewal_due():
-            self._wake.set()
+        self._complete_at = 0.0
+        self._wake.set()
 
     async def flush(self) -> None:
         """Return when everything written before the call is on the network. Tries for ever; raises ``Superseded``."""
@@ -202,6 +191,7 @@ class Publisher:
                 await self._announce(self._record)
             if self._is_checkpoint_due():  # who changed much pays for it, not who next changes a little
                 await self._announce(await self._prepare())
+            await self._complete()
             self.problem = None
 
     def expired(self) -> Collection[int]:
@@ -274,9 +264,8 @@ class Publisher:
             self._check_not_superseded()
             if self._record is None:
                 return
-            await self._renew()
-            await self._announce(self._record)
-            await self._or_superseded(self._tenure.prove(self._record))
+            await self._announce(record := await self._renew())
+            await self._or_superseded(self._tenure.prove(record))
             self._looked = True
 
     async def release(self) -> None:
@@ -285,10 +274,10 @@ class Publisher:
             return
         async with self._lock:
             await self._look()
-            if not await self._prepare_pending() and self._record is not None:
-                await self._renew()
-            if self._record is not None:
+            if await self._prepare_pending() and self._record is not None:
                 await self._announce(self._record)
+            elif self._record is not None:
+                await self._announce(await self._renew())
 
     async def _look(self) -> None:
         self._check_not_superseded()
@@ -324,12 +313,27 @@ class Publisher:
         await self._prepare()
         return True
 
-    async def _renew(self) -> None:
-        """A version with another lease and nothing else."""
+    async def _renew(self, segments: Sequence[Segment] | None = None) -> RootRecord:
+        """A version with another lease, or with other copies of the same segments, and nothing else."""
         lease, time_ms = self._tenure.lease(), int(self._now() * 1000)
-        history = msgspec.structs.replace(self._history, device=self._tenure.name, time_ms=time_ms, lease=lease)
-        self._save(history, self._signed(self._newest + 1, history), 0)
+        kept = self._history.segments if segments is None else tuple(segments)
+        history = History(kept, self._tenure.name, time_ms, lease, self._history.moment)
+        record = self._signed(self._newest + 1, history)
+        self._save(history, record, 0)
         await self._database.sync()
+        return record
+
+    async def _complete(self) -> None:
+        """Have hosts that were not there, or failed, keep segments as well, those of retained versions too."""
+        if trio.current_time() < self._complete_at:
+            return
+        hosts, self._complete_at = self._known_hosts(), trio.current_time() + REPEAT_SECONDS
+        segments = await self._segments.completed(self._history.segments, hosts)
+        self._archive.amend(segments)
+        if segments != self._history.segments:
+            await self._announce(await self._renew(segments))
+        for older in self._archive.chains():
+            self._archive.amend(await self._segments.completed(older, hosts))
 
     async def _prepare(self) -> RootRecord:
         """Changes become a segment on hosts, or all becomes a checkpoint, and a signed record here."""
@@ -382,6 +386,7 @@ class Publisher:
             await self._or_superseded(self._tenure.prove(record))
         elif not kept.hosts:
             raise Unavailable("No host took the root record.")
+        self._keepers = kept.hosts
         self._repeat_at = trio.current_time() + (REPEAT_SECONDS if kept.hosts < FEW_HOSTS else REFRESH_SECONDS)
         if self._published != record.version:
             self._published = record.version

@@ -11,17 +11,18 @@ import logging
 import os
 from collections.abc import Sequence
 
+import msgspec
 import trio
 
 from layrfs.durable import make_directory
-from layrfs.errors import LocalError
+from layrfs.errors import LayrError, LocalError
 from layrfs.model.history import METADATA_INODE, Kind, Segment
 from layrfs.model.notes import NO_BLOB, Purpose, blob_tag
 from layrfs.model.redundancy import Redundancy
 from layrfs.model.shard_format import MAX_PAYLOAD_BYTES
 from layrfs.model.shards import ShardRecord
-from layrfs.pipeline.transfers import SourcePart, Stored, Transfers
-from layrfs.policy.history import first_merged
+from layrfs.pipeline.transfers import SourcePart, Stored, Transfers, missing_slots
+from layrfs.policy.history import first_merged, is_lacking
 from layrfs.storage.cache_files import failed
 from layrfs.storage.changes import ChangeLog, Cut, combined, write_blob, write_checkpoint
 from layrfs.storage.database import Database
@@ -88,6 +89,26 @@ class SegmentMaker:
         readable = _after_missing(older)
         return first + readable, combined([*(changes or b"" for changes in older[readable:]), pending])
 
+    async def completed(self, segments: Sequence[Segment], hosts: int) -> tuple[Segment, ...]:
+        """The same, with the copies that they lack and that hosts took now; there are so many hosts."""
+        done: list[Segment] = []
+        for segment in segments:
+            previous = done[-1].tag if done and segment.kind == "changes" else NO_BLOB
+            shards = list(segment.shards)
+            for index, shard in enumerate(segment.shards):
+                if is_lacking(len(shard.pieces), shard.redundancy.total, hosts):
+                    shards[index] = await self._topped_up(shard, _purpose(segment, index, previous))
+            done.append(msgspec.structs.replace(segment, shards=tuple(shards)))
+        return tuple(done)
+
+    async def _topped_up(self, shard: ShardRecord, purpose: Purpose) -> ShardRecord:
+        try:
+            pieces = await self._transfers.top_up(shard, missing_slots(shard), purpose)
+        except LayrError as error:
+            _log.info("segment %d still lacks copies: %s", purpose.number, error)
+            pieces = ()
+        return msgspec.structs.replace(shard, pieces=(*shard.pieces, *pieces))
+
     async def _upload(self, kind: Kind, number: int, path: str, source: str | bytes, previous: bytes) -> Segment:
         """``previous``: the tag of the segment whose state the changes follow."""
         blob_bytes = await trio.to_thread.run_sync(write_blob, path, kind, source)
@@ -106,6 +127,17 @@ class SegmentMaker:
 
     def _path(self, name: str) -> str:
         return os.path.join(self._directory, name)
+
+
+def fewest_copies(segments: Sequence[Segment]) -> int:
+    """Of the shard that is on the fewest hosts; of no segments, more than anybody asks for."""
+    shards = (shard for segment in segments for shard in segment.shards)
+    return min((len(shard.pieces) for shard in shards), default=METADATA_REDUNDANCY.total)
+
+
+def _purpose(segment: Segment, index: int, previous: bytes) -> Purpose:
+    blob = segment.tag if index else NO_BLOB
+    return Purpose(segment.kind, segment.number, index, len(segment.shards), blob, previous)
 
 
 def _after_missing(found: Sequence[int | bytes | None]) -> int:

@@ -142,6 +142,8 @@ class SyncReport(msgspec.Struct, frozen=True):
 
     uploaded_bytes: int
     degraded_shards: int = 0
+    metadata_lacks_copies: bool = False
+    """The list of files is on fewer hosts than it could be: hosts did not take it. It is tried again."""
 
 
 class CacheDropped(msgspec.Struct, frozen=True):

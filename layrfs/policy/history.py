@@ -15,6 +15,11 @@ SMALLEST_CHECKPOINT_BYTES = 4 << 20
 MERGE_FACTOR = 2
 
 
+def is_lacking(copies: int, wanted: int, hosts: int) -> bool:
+    """Whether there could be more of so many copies, when there are so many hosts."""
+    return copies < min(wanted, hosts)
+
+
 def checkpoint_due(checkpoint_bytes: int, changes_bytes: int) -> bool:
     """Whether so many bytes of changes should give way to a checkpoint, the last of which had ``checkpoint_bytes``."""
     return changes_bytes > max(SMALLEST_CHECKPOINT_BYTES, checkpoint_bytes)

@@ -129,13 +129,13 @@ def renewal_due(lease: Lease | None, device: bytes, now_ms: int) -> bool:
     return not RENEWAL_SECONDS * 1000 < lease.until_ms - now_ms <= LEASE_SECONDS * 1000
 
 
-def outcome(own_version: int, found: Seen | None, *, same: bool) -> Literal["won", "lost", "unproven"]:
-    """How a publication went that a host called stale, from the newest record that hosts show afterwards.
+def outcome(own: int, found: int | None, *, same: bool) -> Literal["won", "lost", "unproven"]:
+    """How a publication went that a host called stale, from the number of the newest that hosts show afterwards.
 
     Every host keeps one record of a version for good, and of two that hosts keep all machines prefer the same: so
     whatever the order of events, not both machines lose, and those that see the same hosts do not both win.
     """
-    if found is None or found.version < own_version:
+    if found is None or found < own:
         return "unproven"
     return "won" if same else "lost"
 

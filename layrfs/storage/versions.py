@@ -6,7 +6,7 @@ segment has a row only while some version needs it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -65,6 +65,15 @@ class Versions:
             f"INSERT INTO version({_COLUMNS}) VALUES(?, ?, ?, ?, ?, ?)"
             " ON CONFLICT(number) DO UPDATE SET name = excluded.name WHERE excluded.name IS NOT NULL",
             (*version[:5], msgspec.msgpack.encode(version.segments)),
+        )
+
+    def amend(self, segments: Iterable[Segment]) -> None:
+        """These segments have other pieces than before, wherever retained versions need them."""
+        needed = {one.number: one for one in segments if one.number in self.segment_numbers()}
+        changed = [one for number, one in needed.items() if one != self._segment(number)]
+        self._database.write_many(
+            "UPDATE segment SET shards = ? WHERE number = ?",
+            ((msgspec.msgpack.encode(one.shards), one.number) for one in changed),
         )
 
     def remove(self, numbers: Sequence[int]) -> list[Segment]:

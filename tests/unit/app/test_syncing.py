@@ -37,6 +37,7 @@ class Publications:
         self.count = 0
         self.seconds = 0.1
         self.failure: Exception | None = None
+        self.lacks_copies = False
 
     async def flush(self) -> None:
         await trio.sleep(self.seconds)
@@ -66,6 +67,15 @@ async def test_bytes_are_on_hosts_before_the_record_is_out(cache: Cache, autojum
     publications.failure = None
     await syncer(cache, publications).fsync(FILE)
     assert publications.count == 1
+
+
+async def test_metadata_on_too_few_hosts_is_not_on_the_network(cache: Cache, autojump_clock: object) -> None:
+    publications = Publications()
+    publications.lacks_copies = True
+    with pytest.raises(Unavailable):
+        await syncer(cache, publications).fsync(None)
+    publications.lacks_copies = False
+    await syncer(cache, publications).fsync(None)
 
 
 async def test_metadata_alone_waits_for_the_record_alone(cache: Cache, autojump_clock: object) -> None:

@@ -222,7 +222,11 @@ def test_watching_ends_quietly_with_ctrl_c(drive: Shell) -> None:
 
 def test_sync(drive: Shell) -> None:
     assert drive.succeeds("sync") == "everything is on hosts (100 B uploaded just now)\n"
-    assert json.loads(drive.succeeds("sync", "--json")) == {"uploaded_bytes": 100, "degraded_shards": 0}
+    assert json.loads(drive.succeeds("sync", "--json")) == {
+        "uploaded_bytes": 100,
+        "degraded_shards": 0,
+        "metadata_lacks_copies": False,
+    }
 
 
 def test_a_progress_bar_is_drawn_on_a_terminal_only(drive: Shell) -> None:

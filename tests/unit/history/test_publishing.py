@@ -55,11 +55,19 @@ def publisher(
     roots: OneRecord,
     directory: Path,
     now: Callable[[], float] = time.time,
+    hosts: Callable[[], int] = lambda: 5,
 ) -> Publisher:
     """One that has just started."""
     tenure = Tenure(device=NodeId(bytes(20)), name="test", keys=KEYS, roots=roots, now=now)
     return Publisher(
-        database=database, transfers=transfers, roots=roots, keys=KEYS, directory=str(directory), tenure=tenure, now=now
+        database=database,
+        transfers=transfers,
+        roots=roots,
+        keys=KEYS,
+        directory=str(directory),
+        tenure=tenure,
+        known_hosts=hosts,
+        now=now,
     )
 
 
@@ -225,6 +233,38 @@ async def test_changes_made_without_hosts_do_not_pile_up(tmp_path: Path) -> None
             with pytest.raises(Unavailable):
                 await publishing.publish()
         assert database.value("SELECT count(*) FROM local_change") <= ROWS_TOGETHER
+
+
+async def test_a_segment_that_few_hosts_keep_gets_more_copies_when_there_are_more(tmp_path: Path) -> None:
+    roots, transfers = OneRecord(), FakeTransfers()
+    transfers.hosts = roots.hosts = 1
+    with opened(tmp_path / "metadata.db") as database:
+        publishing = publisher(database, transfers, roots, tmp_path / "history", hosts=lambda: transfers.hosts)
+        for name in ("one", "two"):
+            database.write(
+                "INSERT INTO attribute VALUES(1, ?, ?)", (name.encode(), random.Random(1).randbytes(1 << 12))
+            )
+            await publishing.publish()
+            await publishing.retain(name)
+        alone = set(transfers.pieces)
+        assert not publishing.lacks_copies, "one host is all there is"
+        transfers.hosts, roots.hosts = 5, 3
+        assert publishing.lacks_copies
+        publishing.hosts_appeared()
+        await publishing.publish()
+        assert not publishing.lacks_copies
+        transfers.drop(alone)
+        await publishing.publish()
+        wanted = {piece.id for one in publishing.segments for shard in one.shards for piece in shard.pieces}
+        offers, uploads = roots.offers, len(transfers.uploads)
+        publishing.hosts_appeared()
+        await publishing.publish()
+        assert (roots.offers, len(transfers.uploads)) == (offers, uploads), "that was all"
+        assert await kept_by_hosts(roots, transfers, tmp_path / "other") == rows_of(database)
+        versions = Versions(database)
+        for version in versions.all():
+            await restored_version(version, versions, transfers, tmp_path / "restored")
+        assert len(wanted) == 5 * sum(len(one.shards) for one in publishing.segments)
 
 
 async def test_another_machines_version_is_not_replaced(tmp_path: Path) -> None:

@@ -154,12 +154,11 @@ def test_of_two_that_publish_one_version_exactly_one_wins(kept: list[str], a_is_
     """``kept``: what each host got first, which is what it keeps. Both machines ask all of them afterwards."""
     preferred = "a" if a_is_preferred else "b"
     newest = preferred if preferred in kept else kept[0]
-    found = Seen(version, None)
-    results = [outcome(version, found, same=newest == machine) for machine in "ab"]
+    results = [outcome(version, version, same=newest == machine) for machine in "ab"]
     assert sorted(results) == ["lost", "won"]
 
 
 def test_a_host_that_says_stale_and_shows_nothing_newer_proves_nothing() -> None:
     assert outcome(7, None, same=False) == "unproven"
-    assert outcome(7, Seen(6, None), same=False) == "unproven"
-    assert outcome(7, Seen(8, None), same=False) == "lost"
+    assert outcome(7, 6, same=False) == "unproven"
+    assert outcome(7, 8, same=False) == "lost"
