@@ -113,7 +113,7 @@ class Journal:
         return list(rows)
 
     def dirty_of(self, inode: InodeNumber, after: BlockNumber, limit: int) -> list[BlockKey]:
-        """The next dirty blocks of one file after a block; -1 to begin."""
+        """The next dirty blocks of one file after a block, -1 to begin; all of them when ``limit`` is -1."""
         rows = self._database.rows(
             "SELECT inode, block FROM local WHERE dirty = 1 AND inode = ? AND block > ? ORDER BY inode, block LIMIT ?",
             (inode, after, limit),
@@ -142,6 +142,11 @@ class Journal:
     def forget_replaced(self, keys: Iterable[BlockKey]) -> None:
         """They are on the disk, or nobody needs them."""
         self._database.write_many("DELETE FROM local_replaced WHERE inode = ? AND block = ?", keys)
+
+    def still_dirty(self, keys: Iterable[BlockKey]) -> list[BlockKey]:
+        """Those of some blocks that are dirty."""
+        query = "SELECT 1 FROM local WHERE inode = ? AND block = ? AND dirty = 1"
+        return [key for key in keys if self._database.value(query, key) is not None]
 
     # --------------------------------------------------------------------- use
 

@@ -16,8 +16,8 @@ DIRTY      local (dirty 1)          its bytes, hosts have others or none        
 SENDING    local (dirty 1)          its bytes, an upload of just these is on    makes it DIRTY again
 =========  =======================  ==========================================  =====================
 
-Invariants: only an ABSENT block is busy; a ``Mark`` in ``sending`` is ``changed`` as soon as the block is not
-what the upload may read any more; for a file that is not open, the database alone says the state.
+Invariants: only an ABSENT block is busy; a ``Mark`` in ``sending`` says at once when what the upload reads is not (all
+of) what the block is any more; for a file that is not open, the database alone says the state.
 """
 
 from __future__ import annotations
@@ -146,14 +146,30 @@ class BlockMap:
 
 
 class Mark:
-    """An upload's claim on a dirty block: ``changed`` says that what it reads is not what counts any more."""
+    """An upload's claim on a dirty block, and what has become of the block since."""
 
-    __slots__ = ("changed", "charged")
+    __slots__ = ("charged", "number", "valid_bytes", "written")
 
-    def __init__(self, charged: int) -> None:
-        self.changed = False
+    def __init__(self, number: int, length: int, charged: int) -> None:
+        self.number = number
+        """Claims are counted: one with a higher number was made later."""
+        self.valid_bytes = length
+        """How much of what the upload reads is still bytes of the block: what was cut off since is not."""
+        self.written = False
+        """The block was written to or cut since: it stays dirty, and hosts get bytes that it had some time after the
+        claim, some perhaps newer than others, which is what a flush of a file that is being written gives on a disk."""
         self.charged = charged
         """What ``dirty_bytes`` counts for the block while its file is not open."""
+
+    @property
+    def void(self) -> bool:
+        """The block was cut off or removed: what the upload has read means nothing."""
+        return self.valid_bytes == 0
+
+    @property
+    def changed(self) -> bool:
+        """What the upload reads is not the block as it is now."""
+        return self.written or self.valid_bytes == 0
 
 
 class Busy:
@@ -192,6 +208,8 @@ class Ledger:
         """Files of which nothing is in the cache, whose cache file is being deleted: nobody may begin to use it."""
         self._busy: dict[InodeNumber, dict[int, Busy]] = {}
         self.sending: dict[BlockKey, Mark] = {}
+        self.claims = 0
+        """How many have been made since the start."""
         self.degraded: set[int] = set()
         """Shards with fewer pieces than they should have."""
         self._closed: dict[InodeNumber, float] = {}
@@ -267,11 +285,24 @@ class Ledger:
         if not blocks:
             del self._busy[inode]
 
-    def changed(self, inode: InodeNumber, block: int) -> None:
-        """The block is not what an upload on its way has read."""
+    def claim(self, key: BlockKey, length: int, charged: int) -> Mark:
+        """An upload is to read the first ``length`` bytes of a block that nobody has claimed."""
+        self.claims += 1
+        mark = self.sending[key] = Mark(self.claims, length, charged)
+        return mark
+
+    def wrote(self, inode: InodeNumber, block: int) -> None:
+        """The block is not what an upload on its way has read, if there is one."""
         mark = self.sending.get((inode, BlockNumber(block)))
         if mark is not None:
-            mark.changed = True
+            mark.written = True
+
+    def cut(self, inode: InodeNumber, block: int, kept_bytes: int) -> None:
+        """Of what an upload on its way has read, if there is one, at most so much is still the block's."""
+        mark = self.sending.get((inode, BlockNumber(block)))
+        if mark is not None:
+            mark.written = True
+            mark.valid_bytes = min(mark.valid_bytes, kept_bytes)
 
     def moved(self) -> None:
         """Blocks became clean or room was made: wake who waits for that."""

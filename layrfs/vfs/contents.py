@@ -37,12 +37,14 @@ from layrfs.vfs.fetching import Fetcher
 from layrfs.vfs.file_content import FileContent, InThread
 from layrfs.vfs.flushes import Flushes
 from layrfs.vfs.keeping import Keeper
+from layrfs.vfs.owed import Progress
 from layrfs.vfs.pins import Pins
+from layrfs.vfs.readiness import CLOSED_SECONDS
 from layrfs.vfs.recovery import Recovery, boot_id
 from layrfs.vfs.removals import Removals
 from layrfs.vfs.shelf import Shelf
 from layrfs.vfs.versions import Versions
-from layrfs.vfs.writeback import CLOSED_SECONDS, Progress, Writeback
+from layrfs.vfs.writeback import Writeback
 
 __all__ = ["Contents", "FileContent", "FileState", "Progress"]
 

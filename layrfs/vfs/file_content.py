@@ -25,6 +25,7 @@ from layrfs.policy.readahead import Reader, observe
 from layrfs.storage.cache_files import CacheFile, failed
 from layrfs.storage.journal import Use
 from layrfs.vfs.blocks import ABSENT, CLEAN, DIRTY, HOLE, SENDING, BlockMap, Ledger
+from layrfs.vfs.cutting import cut, uncut
 from layrfs.vfs.eviction import Evictor
 from layrfs.vfs.fetching import Fetcher
 from layrfs.vfs.flushes import Flushes
@@ -276,7 +277,7 @@ class FileContent(BlockMap):
                 await self._fetcher.settle(self, block)
         end, loses_promised = self.end, self._loses_promised(new_size)
         self._shelf.journal.add_use([Use(self.inode, 0, int(self._ledger.now))])  # should the disk not know of the cut
-        before = self._shelf.cut(self, new_size)
+        before = cut(self._shelf, self, new_size)
         reached("truncation committed")
         if loses_promised:
             await self._sync_rows()
@@ -286,7 +287,7 @@ class FileContent(BlockMap):
             else:
                 self.file.cut(new_size)
         except LayrError:
-            self._shelf.uncut(self, before, new_size)
+            uncut(self._shelf, self, before, new_size)
             raise
         reached("truncated")
 

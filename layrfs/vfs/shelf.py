@@ -36,14 +36,6 @@ class Part(NamedTuple):
         return InodeNumber(self.source.inode), BlockNumber(self.source.block)
 
 
-class BeforeCut(NamedTuple):
-    """An open file, should the disk not cut it."""
-
-    states: dict[int, int]
-    end: int
-    rows: list[tuple[InodeNumber, BlockNumber, int, int]]
-
-
 class Shelf:
     """The part of the volume that is on this machine."""
 
@@ -141,60 +133,8 @@ class Shelf:
 
     def wrote_sending(self, file: BlockMap, block: int) -> None:
         """SENDING -> DIRTY: what the upload reads does not count any more."""
-        self.ledger.changed(file.inode, block)
+        self.ledger.wrote(file.inode, block)
         file.states[block] = DIRTY
-
-    def cut(self, file: BlockMap, size: int) -> BeforeCut:
-        """The file has no bytes from ``size`` on. No block there may be busy; the caller cuts the cache file after."""
-        first, kept = divmod(size, file.block_bytes)
-        inode, ledger, journal = file.inode, self.ledger, self.journal
-        before = BeforeCut(dict(file.states), file.end, self.catalog.rows_from(inode, BlockNumber(first)))
-        gone = [block for block in file.states if block > first or (block == first and kept == 0)]
-        if first in file.states and kept:
-            self._cut_block(file, first, kept)
-        if gone:
-            start, end = BlockNumber(min(gone)), BlockNumber(max(gone) + 1)
-            freed = sum(on_disk(length) for block, length in journal.clean_blocks(inode) if block >= start)
-            journal.forget_range(inode, start, end)
-            self.catalog.remove_blocks(inode, start, end)
-            self.less_clean(inode, freed)
-            for block in gone:
-                if file.states[block] >= DIRTY:
-                    ledger.dirty_blocks -= 1
-                    ledger.changed(inode, block)
-                file.set_state(block, HOLE)
-        if gone or kept:
-            ledger.writing = True
-            journal.commit()
-        file.end = min(file.end, size)
-        ledger.settle(file)
-        return before
-
-    def uncut(self, file: BlockMap, before: BeforeCut, size: int) -> None:
-        """The cache file was not cut to ``size`` after all: what was here is dirty, the rest on hosts as before."""
-        inode, first, ledger = file.inode, size // file.block_bytes, self.ledger
-        if file.states.get(first) == CLEAN:
-            self.less_clean(inode, on_disk(self.journal.clean_length(inode, BlockNumber(first))))
-        self.catalog.put_blocks(before.rows)
-        here = [block for block, state in before.states.items() if block >= first and state >= CLEAN]
-        new = [BlockNumber(block) for block in here if file.states.get(block, HOLE) < DIRTY]
-        self.journal.mark_all_dirty((inode, block) for block in new)
-        for block in [block for block in before.states if block >= first]:
-            file.set_state(block, DIRTY if before.states[block] >= CLEAN else ABSENT)
-        file.written.update(dict.fromkeys(here, ledger.now))
-        ledger.dirty_blocks += len(new)
-        file.end, ledger.writing = before.end, True
-        self.journal.commit()
-        ledger.settle(file)
-
-    def _cut_block(self, file: BlockMap, block: int, kept: int) -> None:
-        number, state = BlockNumber(block), file.states[block]
-        if state == SENDING:
-            self.wrote_sending(file, block)
-        elif state == CLEAN:
-            before = self.journal.clean_length(file.inode, number)
-            self.less_clean(file.inode, on_disk(before) - on_disk(min(before, kept)))
-        self.catalog.cut_block(file.inode, number, kept)
 
     def less_clean(self, inode: InodeNumber, freed: int) -> None:
         """A file has so many bytes less in clean blocks."""
@@ -276,8 +216,7 @@ class Shelf:
         if length == 0:
             self.lost(key)
             return None
-        mark = Mark(on_disk(length))
-        self.ledger.sending[key] = mark
+        mark = self.ledger.claim(key, length, on_disk(length))
         if file is not None:
             file.states[block] = SENDING
         path = self.files.path(inode)
@@ -303,24 +242,27 @@ class Shelf:
         if file is not None and file.states.get(part.key[1]) == SENDING:
             file.states[part.key[1]] = DIRTY
 
-    def sent(self, parts: Sequence[Part], outcomes: Sequence[PartOutcome], shard: int) -> bool:
-        """SENDING -> CLEAN (or HOLE) of what hosts have, if it was not changed meanwhile; False: some must go again."""
+    def sent(self, parts: Sequence[Part], outcomes: Sequence[PartOutcome], shard: int) -> None:
+        """SENDING -> CLEAN (or HOLE) of what hosts have; what was written meanwhile stays DIRTY, with a newer row.
+
+        Parts that have to go again stay claimed.
+        """
         known = self.catalog.known_content(numbers := self._contents(outcomes, shard))
-        rows, uses, clean, all_well = [], [], [], True
+        rows, uses, clean = [], [], []
         for part, outcome, number in zip(parts, outcomes, numbers, strict=True):
-            if not isinstance(outcome, Zero) and number not in known:  # its equal was given up meanwhile
-                self.unclaim(part)
-                all_well = False
+            if _has_to_go_again(part.mark, outcome, is_known=number in known):
                 continue
             del self.ledger.sending[part.key]
-            if isinstance(outcome, Zero) and not part.mark.changed:
+            if part.mark.void:
+                continue
+            if isinstance(outcome, Zero):
                 self._became_hole(part)
-            if isinstance(outcome, Zero) or part.mark.changed:
                 continue
             length = outcome.part.length if isinstance(outcome, Stored) else outcome.length
-            rows.append((*part.key, number, length))
-            uses.append(Use(part.key[0], on_disk(length), int(self.ledger.now)))
-            clean.append(part)
+            rows.append((*part.key, number, min(length, part.mark.valid_bytes)))
+            if not part.mark.written:
+                uses.append(Use(part.key[0], on_disk(length), int(self.ledger.now)))
+                clean.append(part)
         self.catalog.put_blocks(rows)
         self.journal.mark_clean(part.key for part in clean)
         self.journal.add_use(uses)
@@ -328,7 +270,6 @@ class Shelf:
         for part in clean:
             self._not_dirty(part, CLEAN)
         self.ledger.writing = True
-        return all_well
 
     def _contents(self, outcomes: Sequence[PartOutcome], shard: int) -> list[int]:
         """The content number of every outcome, 0 for zeros; new content is recorded, whoever it is for."""
@@ -386,7 +327,7 @@ class Shelf:
         dirty = self.journal.dirty_of(inode, BlockNumber(first - 1), limit)
         end = self.files.size(inode) if dirty else 0
         for key in dirty:
-            self.ledger.changed(*key)
+            self.ledger.cut(*key, 0)
             self.ledger.dirty_bytes -= on_disk(extent(end, key[1], block_bytes))
         self.ledger.dirty_blocks -= len(dirty)
         self.journal.forget_range(inode, first, BlockNumber(last + 1))
@@ -398,3 +339,12 @@ class Shelf:
         self.ledger.reopened(inode)
         self.ledger.used.pop(inode, None)
         return True
+
+
+def _has_to_go_again(mark: Mark, outcome: PartOutcome, *, is_known: bool) -> bool:
+    """Whether nothing can be recorded of an upload that has ended, though the block is still there."""
+    if mark.void:
+        return False
+    if isinstance(outcome, Zero):
+        return mark.written  # without a row it would count as lost with this machine, rather than as zeros
+    return not is_known  # its equal was given up meanwhile

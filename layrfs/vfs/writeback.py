@@ -1,20 +1,24 @@
-"""Dirty blocks go to hosts: when, which together, and what is recorded when they are there.
+"""Dirty blocks go to hosts: which together, and what is recorded when they are there.
 
-Owns the choice of the moment and the uploads under way. Must not know how bytes travel. The queue is the journal
+Owns the uploads under way. Must not know how bytes travel, nor the moment (``readiness``). The queue is the journal
 itself (rows with ``dirty = 1``, in the order of inodes), swept again and again: a million waiting files cost no memory.
+Uploads that fail are tried again for ever, with pauses that grow while no host answers.
 
-A block goes when its file was closed ``CLOSED_SECONDS`` ago, or was not written for ``OPEN_SECONDS`` though open, or
-when the cache is half full of dirty data, or somebody waits (``flush``). Uploads that fail are tried again for ever,
-with pauses that grow while no host answers.
-Invariant: every claimed block (``ledger.sending``) is unclaimed or recorded when its upload ends, however that ends.
+Somebody who waits (``flush``) is owed the blocks that are dirty when he begins to (``owed``), and goes through just
+those, so he is done in two turns whatever is written meanwhile: a block that is written while it travels stays dirty,
+but hosts have bytes from after the claim, and a row that says where. A sweep of its own accord does not insist on
+blocks that are being written, unless they are overdue.
+Invariant: every claimed block (``ledger.sending``) is unclaimed or recorded when its upload ends, however that ends,
+and whoever waits for it is told.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
+from typing import NamedTuple
 
 import trio
 
@@ -26,14 +30,15 @@ from layrfs.model.sharding import MIN_BLOCK_BYTES
 from layrfs.pipeline.transfers import Transfers, Uploaded
 from layrfs.policy.packing import pack
 from layrfs.storage.journal import BlockKey
+from layrfs.vfs.blocks import Mark
 from layrfs.vfs.eviction import Evictor
+from layrfs.vfs.owed import Claim, Owed, Progress
+from layrfs.vfs.readiness import CLOSED_SECONDS, Readiness
 from layrfs.vfs.recutting import may_recut, recut
 from layrfs.vfs.shelf import Part, Shelf
 
 logger = logging.getLogger(__name__)
 
-CLOSED_SECONDS = 2.0
-OPEN_SECONDS = 10.0
 UPLOADS = 6
 """Shards on their way to hosts at once."""
 
@@ -43,43 +48,12 @@ SLICE = 64
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
 
-Progress = Callable[[int, int], None]
-"""Told bytes sent so far and bytes still to go."""
 
+class Group(NamedTuple):
+    """Blocks that travel together."""
 
-class Sweep:
-    """One pass over dirty blocks, and how the uploads that matter to it end."""
-
-    def __init__(self, progress: Progress | None = None) -> None:
-        self.progress = progress
-        self.outstanding = 0
-        self.sent_bytes = 0
-        self.again = False
-        """Something was not sent: another pass is needed."""
-        self.started = 0
-        self.changed = trio.Event()
-
-    def ended(self, group: Group, *, well: bool) -> None:
-        self.outstanding -= 1
-        self.again = self.again or not well
-        self.sent_bytes += group.plain_bytes if well else 0
-        self.changed.set()
-        self.changed = trio.Event()
-
-
-class Group:
-    """Blocks that travel together, and the sweeps that wait for them."""
-
-    def __init__(self, parts: list[Part], redundancy: Redundancy) -> None:
-        self.parts = parts
-        self.redundancy = redundancy
-        self.plain_bytes = sum(part.source.length for part in parts)
-        self.sweeps: list[Sweep] = []
-
-    def join(self, sweep: Sweep) -> None:
-        if sweep not in self.sweeps:
-            self.sweeps.append(sweep)
-            sweep.outstanding += 1
+    parts: list[Part]
+    redundancy: Redundancy
 
 
 Queues = dict[Redundancy, list[Part]]
@@ -103,9 +77,12 @@ class Writeback:
         self._transfers = transfers
         self._redundancy_of = redundancy_of
         self._fix_block_bytes = fix_block_bytes
-        self._closed_seconds = closed_seconds
+        self._readiness = Readiness(shelf.ledger, evictor, closed_seconds)
         self._groups, self._todo = trio.open_memory_channel[Group](0)
-        self._travelling: dict[BlockKey, Group] = {}
+        self._owed: list[Owed] = []
+        """Of every flush that is on."""
+        self._claims: dict[Mark, list[Claim]] = {}
+        """Who waits for the end of an upload."""
         self._pause_seconds = 0.0
         self._resume_at = 0.0
         self._resumed = trio.Event()
@@ -122,40 +99,44 @@ class Writeback:
             task_status.started()
             while True:
                 await self._until_resumed()
-                sweep = Sweep()
+                started = 0
                 if self._shelf.ledger.dirty_blocks and self._stopped is None:
                     try:
-                        await self._sweep(self._all_dirty(), sweep, hurry=False)
+                        started = await self._sweep(self._all_dirty(), None)
                     except CorruptFile as error:  # nothing can be sent any more; what is open can still be read
                         self._pause(error)
-                if not (sweep.started and self._evictor.writers_waiting):
+                if not (started and self._evictor.writers_waiting):
                     await trio.sleep(SWEEP_SECONDS)  # what is closed meanwhile travels together
 
     async def flush(self, inodes: Sequence[InodeNumber] | None, progress: Progress | None) -> None:
-        """Return when every block that is dirty now (of some files, or all) is on hosts; tries for ever.
+        """Return when every byte that is dirty now (of some files, or all) is on hosts; tries for ever.
 
-        Raises ``Superseded`` when nothing goes out any more and something would have to.
+        Hosts have each block then as it was at some time since the call, some perhaps newer than others. Raises
+        ``Superseded`` when nothing goes out any more and something would have to.
         """
         self.resume()
-        while True:
-            if self._stopped is not None and self._shelf.ledger.dirty_blocks:
-                raise Superseded(self._stopped)
-            await self._until_resumed()
-            sweep = Sweep(progress)
-            await self._sweep(self._all_dirty() if inodes is None else self._dirty_of(inodes), sweep, hurry=True)
-            while sweep.outstanding:
-                changed = sweep.changed
-                self._tell(sweep)
-                await changed.wait()
-            self._tell(sweep)
-            if not sweep.again:
-                return
-            if not sweep.started:
-                await trio.sleep(SWEEP_SECONDS)
+        owed = Owed(self._shelf.ledger.claims, progress)
+        self._owed.append(owed)
+        try:
+            await self._list(self._all_dirty() if inodes is None else self._dirty_of(inodes), owed)
+            while owed.turn():
+                if self._stopped is not None:
+                    raise Superseded(self._stopped)
+                await self._until_resumed()
+                started = await self._sweep(self._still_dirty(owed), owed)
+                if not started and not owed.outstanding:
+                    await trio.sleep(SWEEP_SECONDS)
+                while owed.outstanding:
+                    owed.changed = trio.Event()
+                    self._tell(owed)
+                    await owed.changed.wait()
+            self._tell(owed)
+        finally:
+            self._owed.remove(owed)
 
-    def _tell(self, sweep: Sweep) -> None:
-        if sweep.progress is not None:
-            sweep.progress(sweep.sent_bytes, self._shelf.ledger.dirty_bytes)
+    def _tell(self, owed: Owed) -> None:
+        if owed.progress is not None:
+            owed.progress(owed.sent_bytes, self._shelf.ledger.dirty_bytes)
 
     def stop(self, reason: str) -> None:
         """From now on what is dirty stays here, for the reason that this sentence says."""
@@ -192,68 +173,83 @@ class Writeback:
             if index % SLICE == 0:
                 await trio.lowlevel.checkpoint()
 
-    async def _sweep(self, slices: AsyncGenerator[list[BlockKey], None], sweep: Sweep, *, hurry: bool) -> None:
-        """Claim what is ready, pack it into shards and hand those to the workers."""
+    async def _still_dirty(self, owed: Owed) -> AsyncGenerator[list[BlockKey], None]:
+        while keys := owed.take(SLICE):
+            yield self._shelf.journal.still_dirty(keys)
+            await trio.lowlevel.checkpoint()
+
+    async def _list(self, slices: AsyncGenerator[list[BlockKey], None], owed: Owed) -> None:
+        """Note what is dirty, once it is decided for good into which blocks files are cut."""
+        settled, resized = InodeNumber(0), False
+        async with aclosing(slices):
+            async for keys in slices:
+                for key in keys:
+                    if key[0] != settled:
+                        settled, resized = key[0], self._settle_block_bytes(key[0], owed)
+                        for new in self._shelf.journal.dirty_of(settled, BlockNumber(-1), -1) if resized else ():
+                            owed.add(new)
+                    if not resized:
+                        owed.add(key)
+
+    async def _sweep(self, slices: AsyncGenerator[list[BlockKey], None], owed: Owed | None) -> int:
+        """Claim what is ready (or owed), pack it into shards and hand those to the workers; how many."""
         queues: Queues = defaultdict(list)
+        started = 0
         try:
             async with aclosing(slices):
                 async for keys in slices:
-                    for part in self._take_slice(keys, sweep, hurry=hurry):
+                    for part in self._take_ready(keys) if owed is None else self._take_owed(keys, owed):
                         queues[self._redundancy_of(part.key[0])].append(part)
-                    await self._dispatch(queues, sweep, everything=False)
+                    started += await self._dispatch(queues, everything=owed is None and self._is_awaited(queues))
                     if self._is_paused():
-                        sweep.again = True
-                        return
-            await self._dispatch(queues, sweep, everything=True)
+                        return started
+            started += await self._dispatch(queues, everything=True)
         finally:
             for queue in queues.values():
-                for part in queue:
-                    self._shelf.unclaim(part)
-                    sweep.again = True
+                self._end(queue)
+        if owed is None:
+            self._readiness.swept()
+        return started
 
-    def _take_slice(self, keys: list[BlockKey], sweep: Sweep, *, hurry: bool) -> list[Part]:
+    def _take_ready(self, keys: list[BlockKey]) -> list[Part]:
         """Claim what is ready. Waiting files are passed over by memory alone: no system call, no row."""
         taken: list[Part] = []
         settled, resized = InodeNumber(0), False
         for key in keys:
-            if self._is_held(key[0]):
-                sweep.again = True
-                continue
-            if not hurry and not self._is_ready(key):
+            if self._is_held(key[0]) or not self._readiness.is_ready(key):
                 continue
             if key[0] != settled:
-                settled, resized = key[0], self._settle_block_bytes(key[0])
-                sweep.again = sweep.again or resized
-            part = None if resized else self._take(key, sweep, hurry=hurry)
+                settled, resized = key[0], self._settle_block_bytes(key[0], None)
+            part = None if resized else self._shelf.claim(key)
             if part is not None:
                 taken.append(part)
         return taken
 
-    def _take(self, key: BlockKey, sweep: Sweep, *, hurry: bool) -> Part | None:
-        part = self._shelf.claim(key)
-        if part is None and hurry:
-            group = self._travelling.get(key)
-            mark = self._shelf.ledger.sending.get(key)
-            if mark is not None and (group is None or mark.changed):
-                sweep.again = True  # being put together, or changed since: it has to go in another pass
-            if group is not None:
-                group.join(sweep)
-        return part
+    def _take_owed(self, keys: list[BlockKey], owed: Owed) -> list[Part]:
+        """Claim what can be claimed, and wait for what others have claimed."""
+        taken: list[Part] = []
+        for key in keys:
+            if self._is_held(key[0]):
+                owed.add(key)
+                continue
+            part = self._shelf.claim(key)
+            if part is not None:
+                taken.append(part)
+            if (mark := self._shelf.ledger.sending.get(key)) is not None:
+                self._claims.setdefault(mark, []).append(owed.waits_for(mark))
+        return taken
 
-    def _is_ready(self, key: BlockKey) -> bool:
-        inode, block = key
-        ledger, now = self._shelf.ledger, self._shelf.ledger.now
-        if self._evictor.writers_waiting or ledger.dirty_bytes * 2 > ledger.room + ledger.cached_bytes:
-            return True
-        file = ledger.open.get(inode)
-        if file is not None:
-            return now - file.written.get(block, now) >= OPEN_SECONDS
-        return now - ledger.closed_at(inode) >= self._closed_seconds
+    def _settle_block_bytes(self, inode: InodeNumber, owed: Owed | None) -> bool:
+        """Before a file is first cut into blocks for hosts, have its block size decided; whether it is another now.
 
-    def _settle_block_bytes(self, inode: InodeNumber) -> bool:
-        """Before a file is first cut into blocks for hosts, have its block size decided; whether it is another now."""
+        It stays as it is while a flush has a list of the file's blocks.
+        """
         shelf = self._shelf
-        if shelf.end(inode) <= MIN_BLOCK_BYTES or not may_recut(shelf, inode):
+        if shelf.end(inode) <= MIN_BLOCK_BYTES or any(inode in other.fixed for other in self._owed):
+            return False
+        if owed is not None:
+            owed.fixed.add(inode)
+        if not may_recut(shelf, inode):
             return False
         old_bytes, new_bytes = shelf.block_bytes(inode), self._fix_block_bytes(inode)
         if old_bytes == new_bytes:
@@ -261,32 +257,41 @@ class Writeback:
         recut(shelf, inode, old_bytes, new_bytes)
         return True
 
-    async def _dispatch(self, queues: Queues, sweep: Sweep, *, everything: bool) -> None:
-        """Hand full shards to the workers (or everything, the last shard not full); the rest stays queued."""
+    async def _dispatch(self, queues: Queues, *, everything: bool) -> int:
+        """Hand full shards to the workers (or everything, the last shard not full); the rest stays queued. How many."""
+        started = 0
         for redundancy, queue in queues.items():
             packed = pack([part.source.length for part in queue], everything=everything)
             for first, end in packed.shards:
                 if self._is_paused():
-                    return
+                    return started
                 parts = queue[: end - first]
                 del queue[: end - first]
-                await self._hand_over(parts, redundancy, sweep)
+                started += await self._hand_over(parts, redundancy)
+        return started
 
-    async def _hand_over(self, parts: list[Part], redundancy: Redundancy, sweep: Sweep) -> None:
-        group = Group([part for part in parts if not part.mark.changed], redundancy)
-        for part in parts:
-            if part.mark.changed:
-                self._shelf.unclaim(part)
-        if not group.parts:
-            return
-        group.join(sweep)
-        sweep.started += 1
-        self._travelling.update(dict.fromkeys((part.key for part in group.parts), group))
+    async def _hand_over(self, parts: list[Part], redundancy: Redundancy) -> int:
+        going = [part for part in parts if self._may_go(part)]
+        if len(going) < len(parts):
+            self._end(part for part in parts if part not in going)
+        if not going:
+            return 0
         try:
-            await self._groups.send(group)
+            await self._groups.send(Group(going, redundancy))
         except BaseException:
-            self._end(group, well=False)
+            self._end(going)
             raise
+        return 1
+
+    def _is_awaited(self, queues: Queues) -> bool:
+        """Whether a flush waits for what a sweep of its own accord has claimed: that may go on for hours."""
+        return bool(self._claims) and any(part.mark in self._claims for queue in queues.values() for part in queue)
+
+    def _may_go(self, part: Part) -> bool:
+        """Whether somebody wants it, though it was perhaps changed since it was claimed."""
+        if part.mark.void:
+            return False
+        return not part.mark.written or part.mark in self._claims or self._readiness.is_overdue(part.key)
 
     # ---------------------------------------------------------------- one group
 
@@ -296,36 +301,34 @@ class Writeback:
                 await self._carry_out(group)
 
     async def _carry_out(self, group: Group) -> None:
-        well = False
         try:
-            well = await self._deliver(group.parts, group.redundancy)
+            await self._deliver(group.parts, group.redundancy)
         finally:
-            self._end(group, well=well)
+            self._end(group.parts)
 
-    async def _deliver(self, parts: list[Part], redundancy: Redundancy) -> bool:
-        """Upload and record; whether all went well. What did not is unclaimed at the end of the group."""
+    async def _deliver(self, parts: list[Part], redundancy: Redundancy) -> None:
+        """Upload and record. What could not be recorded is unclaimed at the end of the group."""
         try:
             uploaded = await self._transfers.upload([part.source for part in parts], redundancy)
             reached("receipts arrived")
-            well = await self._record(parts, uploaded)
+            await self._record(parts, uploaded)
             reached("upload recorded")
         except LayrError as error:
             if not isinstance(error, LocalError) or error.retry:
                 self._pause(error)
-                return False
+                return
             if len(parts) == 1:
                 self._hold(parts[0], error)
-                return False
+                return
         else:
-            return well
+            return
         # one file that cannot be read must not hold up the others
         middle = len(parts) // 2
-        first = await self._deliver(parts[:middle], redundancy)
-        return await self._deliver(parts[middle:], redundancy) and first
+        await self._deliver(parts[:middle], redundancy)
+        await self._deliver(parts[middle:], redundancy)
 
-    async def _record(self, parts: list[Part], uploaded: Uploaded) -> bool:
-        """Whether all of it counts."""
-        shelf, shard, well = self._shelf, 0, True
+    async def _record(self, parts: list[Part], uploaded: Uploaded) -> None:
+        shelf, shard = self._shelf, 0
         if uploaded.shard is not None:
             shard = shelf.catalog.add_shard(uploaded.shard)
             if len(uploaded.shard.pieces) < uploaded.shard.redundancy.total:
@@ -334,21 +337,26 @@ class Writeback:
             if first:
                 await trio.lowlevel.checkpoint()
             slice_ = slice(first, first + SLICE)
-            well = shelf.sent(parts[slice_], uploaded.outcomes[slice_], shard) and well
+            shelf.sent(parts[slice_], uploaded.outcomes[slice_], shard)
         self._pause_seconds, self.problem = 0.0, None
         shelf.ledger.sent_bytes += sum(part.source.length for part in parts)
         shelf.ledger.last_sent = trio.current_time()
         self._evictor.refresh()
         shelf.ledger.moved()
-        return well
 
-    def _end(self, group: Group, *, well: bool) -> None:
-        for part in group.parts:
-            del self._travelling[part.key]
-            if self._shelf.ledger.sending.get(part.key) is part.mark:
+    def _end(self, parts: Iterable[Part]) -> None:
+        """Claims end: those still there have come to nothing."""
+        sending = self._shelf.ledger.sending
+        for part in parts:
+            key = part.key
+            well = sending.get(key) is not part.mark
+            if not well:
                 self._shelf.unclaim(part)
-        for sweep in group.sweeps:
-            sweep.ended(group, well=well)
+            elif not part.mark.void:
+                self._readiness.sent(key)
+            if self._claims:
+                for claim in self._claims.pop(part.mark, ()):
+                    claim.ended(key, part.source.length, well=well or part.mark.void)
 
     # ----------------------------------------------------------------- failures
 

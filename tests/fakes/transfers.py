@@ -6,6 +6,7 @@ Passes the contract suite of the real one (``tests/contracts/test_transfers.py``
 ``lost``          shard ids whose download raises ``Unavailable``
 ``hosts``         how many hosts take pieces; fewer than ``total`` gives degraded shards, 0 gives ``Unavailable``
 ``delay_seconds`` every call takes this long (virtual time under trio's autojump clock)
+``store_seconds`` and an upload so much longer, after it has read its parts
 ``hold_after_look_up`` an upload waits when it knows which bytes are stored already, until ``release()``
 ``hold()``        every call waits until ``release()``; ``waiting`` says how many do
 """
@@ -52,6 +53,7 @@ class FakeTransfers:
     failure: LayrError | None = None
     delay_seconds: float = 0.0
     gone: set[NodeId] = field(default_factory=set)
+    store_seconds: float = 0.0
     lost: set[bytes] = field(default_factory=set)
     payloads: dict[bytes, bytes] = field(default_factory=dict)
     shards: dict[Salt, tuple[ShardRecord, tuple[ExaminedPart, ...]]] = field(default_factory=dict)
@@ -90,6 +92,7 @@ class FakeTransfers:
         if self.hold_after_look_up:
             self.hold()
             await self._wait()
+        await trio.sleep(self.store_seconds)
         payload, outcomes = _arrange(data, known)
         if not payload:
             return Uploaded(tuple(outcomes), None)

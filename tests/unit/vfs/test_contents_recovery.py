@@ -15,6 +15,7 @@ import trio.testing
 from layrfs.errors import LocalError
 from layrfs.ids import InodeNumber
 from layrfs.storage.cache_files import CacheFiles
+from layrfs.vfs.cutting import cut
 from tests.caches import BLOCK, FILE, Cache, Killed, read, running, write
 from tests.fakes.transfers import FakeTransfers
 
@@ -368,7 +369,7 @@ async def test_a_file_whose_cut_was_committed_and_not_done_ends_where_it_should_
         await cache.put(FILE, DATA)
         await cache.contents.flush_to_network(None)
         cache.make(FILE, BLOCK + 10)
-        cache.contents._shelf.cut(cache.contents.open(FILE), BLOCK + 10)
+        cut(cache.contents._shelf, cache.contents.open(FILE), BLOCK + 10)
     os.utime(cache.path(FILE), (1000, 1000))
     transfers.release()
     async with running(directory, transfers) as cache:

@@ -127,7 +127,8 @@ async def test_what_an_upload_finds_gone_is_not_recorded(
         cache.transfers.release()
         await trio.sleep(1)
         cache.check_sums()
-        assert cache.catalog.block_numbers(FILE) == []
+        assert cache.catalog.block_numbers(FILE) == ([0] if how == "cut" else [])
+        assert cache.on_hosts(FILE, 0, 20).rstrip(b"\0") == (b"oneoneoneo" if how == "cut" else b"")
         await cache.contents.flush_to_network(None)
         if how != "delete":
             await cache.contents.drop_clean()
@@ -240,10 +241,127 @@ async def test_flush_ends_while_somebody_keeps_writing(directory: str, autojump_
         async with trio.open_nursery() as nursery:
             nursery.start_soon(writer)
             await trio.sleep(0.1)
-            with trio.fail_after(60):
+            at_the_call = int(await read(file, 0, 1))
+            with trio.fail_after(1):
                 await cache.contents.flush_to_network(None)
+            assert int(cache.on_hosts(FILE, 0, 10).rstrip(b"\0")) >= at_the_call
+            assert cache.local(FILE) == {0: 1}
             nursery.cancel_scope.cancel()
         cache.contents.release(file)
+        cache.check_sums()
+
+
+async def test_flush_waits_for_a_claim_of_its_own_when_another_was_overtaken(
+    directory: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with running(directory) as cache:
+        await cache.put(FILE, b"old")
+        cache.transfers.store_seconds = 5
+        await trio.sleep(4)
+        await cache.put(FILE, b"new")
+        assert len(cache.transfers.uploads) == 1
+        await cache.contents.flush_to_network(None)
+        assert cache.on_hosts(FILE, 0, 3) == b"new"
+
+
+async def test_flush_does_not_wait_for_what_is_written_after_the_call(
+    directory: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with running(directory, closed_seconds=1000) as cache:
+        await cache.put(FILE, b"here at the call")
+        cache.transfers.delay_seconds = 2
+
+        async def writer() -> None:
+            for number in range(10_000):
+                await cache.put(InodeNumber(1000 + number), os.urandom(100))
+                await cache.put(FILE, b"appended", (1 + number) * BLOCK)
+                await trio.sleep(0.01)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(writer)
+            with trio.fail_after(3):
+                await cache.contents.flush_to_network(None)
+            assert cache.on_hosts(FILE, 0, 16) == b"here at the call"
+            nursery.cancel_scope.cancel()
+
+
+async def test_zeros_that_are_overwritten_meanwhile_go_again(
+    directory: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with running(directory) as cache:
+        await cache.put(FILE, bytes(100))
+        cache.transfers.store_seconds = 1
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cache.contents.flush_to_network, None)
+            await trio.sleep(0.5)
+            await cache.put(FILE, b"no zeros")
+        assert cache.on_hosts(FILE, 0, 8) == b"no zeros"
+        assert cache.local(FILE) == {0: 0}
+
+
+@pytest.mark.parametrize("how", ["written while open", "closed again and again", "emptied again and again"])
+async def test_no_block_waits_for_ever_because_it_is_never_left_alone(
+    how: str, directory: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with running(directory) as cache:
+        cache.make(FILE, 10)
+        held = cache.contents.open(FILE) if how == "written while open" else None
+        cache.transfers.store_seconds = 0.3
+        seen = set()
+        for number in range(330):
+            file = cache.contents.open(FILE)
+            if how == "emptied again and again":
+                await file.truncate(10, 0)
+            await write(file, 0, str(1000 + number).encode())
+            cache.contents.release(file)
+            await trio.sleep(1)
+            seen.add(cache.on_hosts(FILE, 0, 4))
+        newest = max(seen)
+        assert seen == {bytes(4), newest}
+        assert 1290 <= int(newest) <= 1330
+        if held is not None:
+            cache.contents.release(held)
+        cache.check_sums()
+
+
+async def test_a_file_is_not_cut_into_other_blocks_under_a_flush(
+    directory: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    sizes = iter([3 * BLOCK, BLOCK])
+
+    def fix(inode: InodeNumber) -> int:
+        cache.block_bytes[inode] = next(sizes)
+        return cache.block_bytes[inode]
+
+    async with running(directory, fix_block_bytes=fix) as cache:
+        cache.transfers.failure = Unavailable("No host takes pieces.")
+        await cache.put(FILE, os.urandom(9 * BLOCK))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cache.contents.flush_to_network, None)
+            await trio.sleep(10)
+            assert len(cache.local(FILE)) == 3
+            cache.contents._writeback._settle_block_bytes(FILE, None)
+            assert len(cache.local(FILE)) == 3, "what is owed has other numbers now"
+            nursery.cancel_scope.cancel()
+        cache.contents._writeback._settle_block_bytes(FILE, None)
+        assert len(cache.local(FILE)) == 9
+
+
+async def test_what_is_cut_off_after_it_was_read_is_recorded_for_no_block(
+    directory: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with running(directory) as cache:
+        await cache.put(FILE, b"one" * 1000)
+        cache.transfers.store_seconds = 5
+        await trio.sleep(4)
+        file = cache.contents.open(FILE)
+        await file.truncate(3000, 10)
+        cache.contents.release(file)
+        cache.make(FILE, 3000)
+        await trio.sleep(4)
+        assert cache.on_hosts(FILE, 0, 20) == b"oneoneoneo".ljust(20, b"\0")
+        assert cache.local(FILE) == {0: 1}
+        cache.check_sums()
 
 
 async def test_cancelled_flush_leaves_everything_to_the_others(
