@@ -18,6 +18,6 @@ def test_nothing_fsynced_is_lost_when_the_power_goes(tmp_path: Path, big: bool) 
     broken = [
         f"{cut}: {one}"
         for cut, promises in states(str(tmp_path / "recorded" / "home"), log, wanted, str(tmp_path / "cut" / "home"))
-        for one in broken_after(str(tmp_path / "cut"), promises, cut.seed)
+        for one in broken_after(str(tmp_path / "cut"), promises, cut.seed, str(tmp_path / "recorded" / "phrase"))
     ]
     assert broken == []

@@ -6,6 +6,8 @@ Everything of one drive is recorded (mount, workers, its five hosts on the same 
 somebody syncs, empties the cache and reads. Then for each cut a disk is made (``tests.reliability.disk``), the drive
 mounted on it as after a start of the machine, and what is there compared with what had been promised at that moment;
 then all is synced, the cache emptied, everything read again from hosts, and the volume's invariants are checked.
+Another machine recovers it from the hosts as well, and must see the same files: what is here can be right, and what
+hosts have wrong.
 """
 
 from __future__ import annotations
@@ -27,10 +29,12 @@ from layrfs.config import DEFAULT_VOLUME, Paths
 from layrfs.control import commands
 from layrfs.control.client import ControlClient
 from layrfs.errors import LayrError
+from layrfs.storage.database import Database
 from tests.drive import REPOSITORY, Drive, Failed, layrfs
 from tests.reliability.disk import NOTE, Disk, Severity, compiled, recording, records
 from tests.reliability.invariants import violations
 from tests.reliability.promises import Promises
+from tests.volumes import Rows
 
 WORKING = "work"
 SEVERITIES = tuple(Severity(*one) for one in ((0, 0), (1, 1), (0.5, 0.5), (0, 1), (1, 0), (0.5, 1), (0.9, 0)))
@@ -95,8 +99,8 @@ def states(root: str, log: str, wanted: list[Cut], target: str) -> Iterator[tupl
             promises.take(json.loads(one.data))
 
 
-def broken_after(directory: str, promises: Promises, seed: int) -> list[str]:
-    """Mount what is in ``directory/home``; every promise it does not keep."""
+def broken_after(directory: str, promises: Promises, seed: int, phrase: str) -> list[str]:
+    """Mount what is in ``directory/home``; every promise it does not keep. ``phrase`` is a file with its words."""
     drive = Drive(directory, options=["upload_after=0"])
     drive.variables = {"LAYRFS_BOOT_ID": f"after cut {seed}"}
     root, paths = os.path.join(drive.path, WORKING), Paths.under(drive.home)
@@ -107,10 +111,35 @@ def broken_after(directory: str, promises: Promises, seed: int) -> list[str]:
                 promises.adopt(root)
             _use(drive, root) if os.path.isdir(root) else None
             broken += [f"from hosts: {one}" for one in promises.check(root)]
+            elsewhere = _recovered(drive, os.path.join(directory, "elsewhere"), phrase)
             drive.umount()
+        here = _files(paths.database(DEFAULT_VOLUME))
+        broken += [f"another machine recovers another {name}" for name, rows in here.items() if rows != elsewhere[name]]
         return broken + violations(paths.database(DEFAULT_VOLUME), paths.cache_dir(DEFAULT_VOLUME))
     except (Failed, LayrError, OSError) as error:
         return [str(error)]
+
+
+def _recovered(drive: Drive, home: str, phrase: str) -> Rows:
+    """The files of the volume as a machine has them that has nothing but its words and the addresses of hosts."""
+    drive.sync()
+    shutil.rmtree(home, ignore_errors=True)
+    with open(os.path.join(drive.home, "embedded", "seeds.json"), encoding="utf-8") as file:
+        seeds = json.load(file)["seeds"]
+    layrfs(home, "recover", "--phrase-file", phrase, *seeds)
+    return _files(Paths.under(home).database(DEFAULT_VOLUME))
+
+
+def _files(path: str) -> Rows:
+    """Names, sizes and contents; when a file was read last is not published at once."""
+    queries = {
+        "directory": "SELECT * FROM entry",
+        "file": "SELECT number, mode, size, nlink, mtime_ns FROM inode",
+        "attribute": "SELECT * FROM attribute",
+        "block": "SELECT b.inode, b.number, c.digest FROM block b LEFT JOIN content c ON c.number = b.content",
+    }
+    with Database(path) as database:
+        return {name: sorted(database.rows(query)) for name, query in queries.items()}
 
 
 def main() -> int:
@@ -126,11 +155,11 @@ def main() -> int:
     with place as directory:
         log = record(os.path.join(directory, "recorded"), asked.seed, asked.steps, compiled(directory))
         wanted = [cut for cut in cuts(log, asked.count, asked.seed) if asked.only in {None, cut.seed}]
-        home = os.path.join(directory, "recorded", "home")
+        home, phrase = (os.path.join(directory, "recorded", name) for name in ("home", "phrase"))
         for cut, promises in states(home, log, wanted, os.path.join(directory, "cut", "home")):
             done += 1
             fsynced = promises.fsynced
-            if broken := broken_after(os.path.join(directory, "cut"), promises, cut.seed):
+            if broken := broken_after(os.path.join(directory, "cut"), promises, cut.seed, phrase):
                 bad += 1
                 print(f"{cut}, {fsynced} fsyncs: ", *broken, sep="\n  ", flush=True)
     print(f"{done} cuts, {bad} bad, {time.monotonic() - started:.0f} s")
