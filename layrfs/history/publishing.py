@@ -343,8 +343,7 @@ class Publisher:
         self._database.commit()
         segments = list(self._history.segments)
         if self._is_checkpoint_due():
-            cut, segment = await self._segments.checkpoint(version)
-            kept: list[Segment] = []
+            cut, segment, kept = await self._segments.checkpoint(version)
         else:
             cut, segment, kept = await self._segments.merge(version, segments)
         reached("segment uploaded")

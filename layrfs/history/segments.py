@@ -22,7 +22,7 @@ from layrfs.model.redundancy import Redundancy
 from layrfs.model.shard_format import MAX_PAYLOAD_BYTES
 from layrfs.model.shards import ShardRecord
 from layrfs.pipeline.transfers import SourcePart, Stored, Transfers, missing_slots
-from layrfs.policy.history import first_merged, is_lacking
+from layrfs.policy.history import first_merged, fits, is_lacking
 from layrfs.storage.cache_files import failed
 from layrfs.storage.changes import ChangeLog, Cut, combined, write_blob, write_checkpoint
 from layrfs.storage.database import Database
@@ -50,12 +50,18 @@ class SegmentMaker:
         except OSError as error:
             raise failed(error, directory) from error
 
-    async def checkpoint(self, version: int) -> tuple[Cut, Segment]:
-        """All of the volume as it was last committed; what was true then. Raises what uploading raises."""
+    async def checkpoint(self, version: int) -> tuple[Cut, Segment, list[Segment]]:
+        """All of the volume as it was last committed; what was true then, and no older segments.
+
+        Raises what uploading raises, and ``LocalError`` when no root record could name so much.
+        """
         copy, path = self._path("checkpoint"), self._path("blob")
         try:
             cut = await trio.to_thread.run_sync(write_checkpoint, self._database.path, copy)
-            return cut, await self._upload("checkpoint", version, path, copy, NO_BLOB)
+            blob_bytes = await trio.to_thread.run_sync(write_blob, path, "checkpoint", copy)
+            if not fits(_shards(blob_bytes)):
+                raise LocalError("The list of files is so long that no root record can name all its parts.")
+            return cut, await self._upload("checkpoint", version, path, blob_bytes, NO_BLOB), []
         finally:
             for name in (copy, path):
                 with contextlib.suppress(FileNotFoundError):
@@ -64,13 +70,17 @@ class SegmentMaker:
     async def merge(self, version: int, segments: Sequence[Segment]) -> tuple[Cut, Segment, list[Segment]]:
         """The pending changes, with those of the last segments when these are not much larger.
 
-        What was true then, the segment, and the older ones it does not replace.
+        What was true then, the segment, and the older ones it does not replace. A checkpoint, when no root record
+        could name them all.
         """
         cut, (_last, pending) = self._changes.cut(), self._changes.pending()
         first, changes = await trio.to_thread.run_sync(self._merged, segments, pending)
         path, previous = self._path("blob"), segments[first - 1].tag if first else NO_BLOB
         try:
-            segment = await self._upload("changes", version, path, changes, previous)
+            blob_bytes = await trio.to_thread.run_sync(write_blob, path, "changes", changes)
+            if not fits(_shards(blob_bytes) + sum(len(one.shards) for one in segments[:first])):
+                return await self.checkpoint(version)
+            segment = await self._upload("changes", version, path, blob_bytes, previous)
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
@@ -109,21 +119,26 @@ class SegmentMaker:
             pieces = ()
         return msgspec.structs.replace(shard, pieces=(*shard.pieces, *pieces))
 
-    async def _upload(self, kind: Kind, number: int, path: str, source: str | bytes, previous: bytes) -> Segment:
-        """``previous``: the tag of the segment whose state the changes follow."""
-        blob_bytes = await trio.to_thread.run_sync(write_blob, path, kind, source)
+    async def _upload(self, kind: Kind, number: int, path: str, blob_bytes: int, previous: bytes) -> Segment:
+        """``previous``: the tag of the segment whose state the changes follow. All of the blob, or hosts drop it."""
         shards: list[ShardRecord] = []
-        offsets = range(0, blob_bytes, MAX_PAYLOAD_BYTES)
-        for block, offset in enumerate(offsets):
-            length = min(MAX_PAYLOAD_BYTES, blob_bytes - offset)
-            part = SourcePart(METADATA_INODE, block, path, offset, length)
-            blob = blob_tag(shards[0].salt) if shards else NO_BLOB
-            purpose = Purpose(kind, number, block, len(offsets), blob, previous)
-            uploaded = await self._transfers.upload([part], METADATA_REDUNDANCY, purpose)
-            if uploaded.shard is None or not isinstance(uploaded.outcomes[0], Stored):
-                raise LocalError("A segment of metadata was taken for something else.")
-            shards.append(uploaded.shard)
+        try:
+            for block in range(count := _shards(blob_bytes)):
+                offset = block * MAX_PAYLOAD_BYTES
+                part = SourcePart(METADATA_INODE, block, path, offset, min(MAX_PAYLOAD_BYTES, blob_bytes - offset))
+                blob = blob_tag(shards[0].salt) if shards else NO_BLOB
+                purpose = Purpose(kind, number, block, count, blob, previous)
+                shards.append(await self._upload_part(part, purpose))
+        except BaseException:
+            self._transfers.discard([piece for shard in shards for piece in shard.pieces])
+            raise
         return Segment(kind, number, blob_bytes, tuple(shards))
+
+    async def _upload_part(self, part: SourcePart, purpose: Purpose) -> ShardRecord:
+        uploaded = await self._transfers.upload([part], METADATA_REDUNDANCY, purpose)
+        if uploaded.shard is None or not isinstance(uploaded.outcomes[0], Stored):
+            raise LocalError("A segment of metadata was taken for something else.")
+        return uploaded.shard
 
     def _path(self, name: str) -> str:
         return os.path.join(self._directory, name)
@@ -133,6 +148,10 @@ def fewest_copies(segments: Sequence[Segment]) -> int:
     """Of the shard that is on the fewest hosts; of no segments, more than anybody asks for."""
     shards = (shard for segment in segments for shard in segment.shards)
     return min((len(shard.pieces) for shard in shards), default=METADATA_REDUNDANCY.total)
+
+
+def _shards(blob_bytes: int) -> int:
+    return -(-blob_bytes // MAX_PAYLOAD_BYTES)
 
 
 def _purpose(segment: Segment, index: int, previous: bytes) -> Purpose:

@@ -166,16 +166,10 @@ class PooledTransfers:
             if host in self._memories:
                 self._memories[host] = msgspec.structs.replace(self._memories[host], failures=NO_FAILURES)
 
-    async def discard(self, pieces: Sequence[tuple[PieceId, NodeId]]) -> None:
-        """Ask hosts to forget pieces that nothing needs; who cannot be reached keeps garbage, which costs only room."""
-        known = [(self._book.address_of(host), piece) for piece, host in pieces]
-        reachable = tuple((address, piece) for address, piece in known if address is not None)
-        if reachable:
-            await self._discard(reachable, _Office(self._placer.begin(), self._find_content))
-
-    def host_memories(self) -> Mapping[NodeId, HostMemory]:
-        """How hosts did lately, for `layrfs status`."""
-        return self._memories
+    def discard(self, pieces: Sequence[PieceRecord]) -> None:
+        """See `Transfers.discard`."""
+        known = [(self._book.address_of(piece.host), piece.id) for piece in pieces]
+        self._forget(tuple((address, piece) for address, piece in known if address is not None))
 
     async def _fetch(
         self, lane: Lane, shard: ShardRecord, office: _Office, make: Callable[[int, FetchPlan], Job]
@@ -248,7 +242,9 @@ class PooledTransfers:
 
     def _end(self, placement: Placement, kept: Iterable[PieceRecord]) -> None:
         """Pieces that no record will name are discarded: of a worker that died, of a transfer that failed."""
-        orphans = placement.end({(piece.host, piece.id) for piece in kept})
+        self._forget(placement.end({(piece.host, piece.id) for piece in kept}))
+
+    def _forget(self, orphans: tuple[tuple[HostAddress, PieceId], ...]) -> None:
         if orphans:
             try:
                 self._orphans.send_nowait(orphans)

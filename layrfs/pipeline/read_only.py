@@ -43,3 +43,6 @@ class ReadOnlyTransfers:
         self, shard: ShardRecord, slots: Sequence[Slot], purpose: Purpose = CONTENT
     ) -> tuple[PieceRecord, ...]:
         return ()
+
+    def discard(self, pieces: Sequence[PieceRecord]) -> None:
+        raise LocalError("Nothing of the past is ever dropped here.")

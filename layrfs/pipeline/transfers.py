@@ -155,6 +155,10 @@ class Transfers(Downloads, Protocol):
         """
         ...
 
+    def discard(self, pieces: Sequence[PieceRecord]) -> None:
+        """Have hosts forget pieces that nothing needs; who does not hear of it keeps them until their lease ends."""
+        ...
+
 
 def missing_slots(shard: ShardRecord) -> list[Slot]:
     """The positions of a degraded shard that have no piece.

@@ -14,6 +14,18 @@ SMALLEST_CHECKPOINT_BYTES = 4 << 20
 
 MERGE_FACTOR = 2
 
+LARGEST_SHARDS = 180
+"""Of all segments together: 300 bytes each in a root record, and some for the rest.
+
+A checkpoint has 90 bytes for each small file, packed with others, and 260 for one with a shard of its own: that is 2.9
+to 8 million files. Changes that do not fit beside a checkpoint become a new one.
+"""
+
+
+def fits(shards: int) -> bool:
+    """Whether a root record can name so many."""
+    return shards <= LARGEST_SHARDS
+
 
 def is_lacking(copies: int, wanted: int, hosts: int) -> bool:
     """Whether there could be more of so many copies, when there are so many hosts."""

@@ -3,6 +3,7 @@
 Passes the contract suite of the real one (``tests/contracts/test_transfers.py``). Faults are values set on the fake:
 
 ``failure``       every call raises this error (set it back to None to heal)
+``uploads_left``  after so many uploads every other raises ``Unavailable``
 ``lost``          shard ids whose download raises ``Unavailable``
 ``hosts``         how many hosts take pieces; fewer than ``total`` gives degraded shards, 0 gives ``Unavailable``
 ``delay_seconds`` every call takes this long (virtual time under trio's autojump clock)
@@ -51,6 +52,7 @@ class FakeTransfers:
     find_content: FindContent = nothing_stored
     hosts: int = 5
     failure: LayrError | None = None
+    uploads_left: int | None = None
     delay_seconds: float = 0.0
     gone: set[NodeId] = field(default_factory=set)
     store_seconds: float = 0.0
@@ -87,6 +89,10 @@ class FakeTransfers:
     ) -> Uploaded:
         self.uploads.append(tuple(parts))
         await self._pass()
+        if self.uploads_left is not None:
+            if not self.uploads_left:
+                raise Unavailable("No host takes pieces any more.")
+            self.uploads_left -= 1
         data = [_trimmed(part) for part in parts]
         known = self.find_content([_digest(piece) for piece in data if piece]) if deduplicate else {}
         if self.hold_after_look_up:
@@ -131,6 +137,9 @@ class FakeTransfers:
     def living_hosts(self) -> set[NodeId]:
         """Those that take pieces and are not gone."""
         return set(self._host_ids())
+
+    def discard(self, pieces: Sequence[PieceRecord]) -> None:
+        self.drop(piece.id for piece in pieces)
 
     def drop(self, pieces: Iterable[PieceId]) -> None:
         """Hosts keep these no longer."""

@@ -14,11 +14,13 @@ from layrfs.app.recovering import restore_record
 from layrfs.config import Paths
 from layrfs.crypto.keys import VolumeKeys
 from layrfs.crypto.root_body import open_root_body
-from layrfs.errors import AlreadyExists, LayrError, Superseded, Unavailable
+from layrfs.errors import AlreadyExists, LayrError, LocalError, Superseded, Unavailable
+from layrfs.history import segments
 from layrfs.history.leasing import Tenure
 from layrfs.history.publishing import REPEAT_SECONDS, Publisher
 from layrfs.history.restoring import restore_segments
 from layrfs.ids import NodeId
+from layrfs.model import history as history_model
 from layrfs.model.history import History
 from layrfs.model.notes import PieceNote
 from layrfs.model.redundancy import Redundancy
@@ -265,6 +267,43 @@ async def test_a_segment_that_few_hosts_keep_gets_more_copies_when_there_are_mor
         for version in versions.all():
             await restored_version(version, versions, transfers, tmp_path / "restored")
         assert len(wanted) == 5 * sum(len(one.shards) for one in publishing.segments)
+
+
+async def test_hosts_do_not_keep_the_beginning_of_a_segment_that_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (segments, history_model):
+        monkeypatch.setattr(module, "MAX_PAYLOAD_BYTES", 1000)
+    roots, transfers = OneRecord(), FakeTransfers()
+    with opened(tmp_path / "metadata.db") as database:
+        publishing = publisher(database, transfers, roots, tmp_path / "history")
+        database.write("INSERT INTO attribute VALUES(1, ?, ?)", (b"user.a", random.Random(1).randbytes(5000)))
+        for transfers.uploads_left in (3, 5):
+            with pytest.raises(Unavailable):
+                await publishing.publish()
+            assert transfers.pieces == {}
+        transfers.uploads_left = None
+        await publishing.publish()
+        assert await kept_by_hosts(roots, transfers, tmp_path / "other") == rows_of(database)
+
+
+async def test_what_no_root_record_can_name_is_not_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (segments, history_model):
+        monkeypatch.setattr(module, "MAX_PAYLOAD_BYTES", 10_000)
+    monkeypatch.setattr(history_policy, "LARGEST_SHARDS", 8)
+    roots, transfers, dice = OneRecord(), FakeTransfers(), random.Random(1)
+    with opened(tmp_path / "metadata.db") as database:
+        publishing = publisher(database, transfers, roots, tmp_path / "history")
+        for inode, size in enumerate((61_000, 10_500)):  # changes of seven shards and of two, or a checkpoint of eight
+            database.write("INSERT INTO attribute VALUES(?, ?, ?)", (inode, b"user.a", dice.randbytes(size)))
+            await publishing.publish()
+        assert [one.kind for one in publishing.segments] == ["checkpoint"]
+        assert await kept_by_hosts(roots, transfers, tmp_path / "other") == rows_of(database)
+        uploads = len(transfers.uploads)
+        database.write("INSERT OR REPLACE INTO attribute VALUES(2, ?, ?)", (b"user.a", dice.randbytes(90_000)))
+        with pytest.raises(LocalError):
+            await publishing.publish()
+        assert len(transfers.uploads) == uploads
 
 
 async def test_another_machines_version_is_not_replaced(tmp_path: Path) -> None:

@@ -276,7 +276,7 @@ async def test_unreachable_hosts_are_reported_and_others_used(source: SourcePart
             (shard.id, bad[0].id, bad[0].host, "wrong"),
             (shard.id, bad[1].id, bad[1].host, "unreachable"),
         }
-        memories = real.transfers.host_memories()
+        memories = real.transfers._memories
         assert [memories[piece.host].failures.in_a_row for piece in shard.pieces] == [1, 1, 0]
 
 
