@@ -41,7 +41,10 @@ from layrfs.storage.journal import Journal
 from layrfs.storage.kept_changes import KeptChanges
 
 HOSTS_SECONDS = 30.0
-"""How long hosts are sought, and a record among them."""
+"""How long hosts are sought that answer."""
+
+RECORD_SECONDS = 10.0
+"""How long those that answer are asked for a record that none of them knows: others may still be joining."""
 
 PAUSE_SECONDS = 0.5
 
@@ -142,18 +145,18 @@ async def _recover(paths: Paths, volume: str, keys: VolumeKeys, say: Say, way: W
 
 async def newest_record(roots: Roots) -> RootRecord:
     """Asked twice at least: the first hosts that are found need not be those that know."""
-    give_up = trio.current_time() + HOSTS_SECONDS
+    began = trio.current_time()
     before: RootRecord | None = None
     while True:
         try:
             found = await roots.fetch()
         except Unavailable:
-            if trio.current_time() >= give_up:
+            if trio.current_time() >= began + HOSTS_SECONDS:
                 raise
         else:
             if found is not None and found == before:
                 return found
-            if found is None and trio.current_time() >= give_up:
+            if found is None and trio.current_time() >= began + RECORD_SECONDS:
                 raise NotFound(f"The hosts of this network know no volume of this phrase. {SCAN_HINT}")
             before = found
         await trio.sleep(PAUSE_SECONDS)
