@@ -3,9 +3,10 @@
     python -m tests.reliability.cuts --count 300 --seed 1 [--directory DIR]
 
 Everything of one drive is recorded (mount, workers, its five hosts on the same disk) while a workload writes and
-somebody syncs, empties the cache and reads. Then for each cut a disk is made (``tests.reliability.disk``), the drive
-mounted on it as after a start of the machine, and what is there compared with what had been promised at that moment;
-then all is synced, the cache emptied, everything read again from hosts, and the volume's invariants are checked.
+somebody syncs, empties the cache and reads; in the middle it is unmounted, and a day goes by. Then for each cut a disk
+is made (``tests.reliability.disk``), the drive mounted on it as after a start of the machine, and what is there
+compared with what had been promised at that moment; then all is synced, the cache emptied, everything read again from
+hosts, and the volume's invariants are checked.
 Another machine recovers it from the hosts as well, and must see the same files: what is here can be right, and what
 hosts have wrong.
 """
@@ -30,13 +31,24 @@ from layrfs.control import commands
 from layrfs.control.client import ControlClient
 from layrfs.errors import LayrError
 from layrfs.storage.database import Database
-from tests.drive import REPOSITORY, Drive, Failed, layrfs
-from tests.reliability.disk import NOTE, Disk, Severity, compiled, recording, records
+from tests.drive import REPOSITORY, Drive, Failed, environment, layrfs
+from tests.reliability.disk import AGE_SECONDS, NOTE, Disk, Severity, aged, compiled, recording, records
 from tests.reliability.invariants import violations
 from tests.reliability.promises import Promises
 from tests.volumes import Rows
 
 WORKING = "work"
+AGAIN = 5000
+"""Added to the seed of a workload that goes on where another has ended."""
+
+AGEING = """
+import sys
+from layrfs.storage.database import Database
+with Database(sys.argv[1]) as database:
+    database.write("UPDATE local_use SET used = used - ?", (int(sys.argv[2]),))
+    database.write("UPDATE local_mark SET value = value - ? WHERE name IN ('written', 'trusted')", (int(sys.argv[2]),))
+"""
+
 SEVERITIES = tuple(Severity(*one) for one in ((0, 0), (1, 1), (0.5, 0.5), (0, 1), (1, 0), (0.5, 1), (0.9, 0)))
 
 
@@ -55,15 +67,36 @@ def record(directory: str, seed: int, steps: int, library: str) -> str:
     variables = recording(library, drive.home, log)
     layrfs(drive.home, "init", "--phrase-file", os.path.join(directory, "phrase"), variables=variables)
     drive.variables = variables
+    root = os.path.join(drive.path, WORKING)
     with drive:
-        root = os.path.join(drive.path, WORKING)
         os.mkdir(root)
-        command = [sys.executable, "-m", "tests.reliability.workload", root, str(seed), log, "--recording"]
-        with subprocess.Popen([*command, "--steps", str(steps)], cwd=REPOSITORY, stdout=subprocess.DEVNULL) as workload:
-            while workload.poll() is None:
-                _use(drive, root)
+        if seed % 2:
+            os.setxattr(root, "user.layrfs.sharding", b"size:64K")
+        _work(drive, root, seed, steps // 2, log)
+        drive.umount()
+    _age(drive, log)
+    with drive:
+        _work(drive, root, seed + AGAIN, steps - steps // 2, log)
         drive.crash()
     return log
+
+
+def _work(drive: Drive, root: str, seed: int, steps: int, log: str) -> None:
+    command = [sys.executable, "-m", "tests.reliability.workload", root, str(seed), log, "--recording"]
+    with subprocess.Popen([*command, "--steps", str(steps)], cwd=REPOSITORY, stdout=subprocess.DEVNULL) as workload:
+        while workload.poll() is None:
+            _use(drive, root)
+
+
+def _age(drive: Drive, log: str) -> None:
+    """What was done to the cache was done yesterday, and its rows say so."""
+    paths = Paths.under(drive.home)
+    variables = environment(drive.home) | dict(drive.variables)
+    subprocess.run(
+        [sys.executable, "-c", AGEING, paths.database(DEFAULT_VOLUME), str(AGE_SECONDS)], env=variables, check=True
+    )
+    with open(log, "ab", buffering=0) as file:
+        file.write(aged(paths.cache_dir(DEFAULT_VOLUME)))
 
 
 def _use(drive: Drive, root: str) -> None:

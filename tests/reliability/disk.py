@@ -25,8 +25,11 @@ _RECORD = struct.Struct("<6I4Q")
 _MAGIC = 0x4B534944
 CREATE, WRITE, TRUNCATE, PUNCH, UNLINK, RENAME, MKDIR, LINK = range(1, 9)
 SYNC_BEGIN, SYNC_END, SYNC_FAILED, SYNCFS_BEGIN, SYNCFS_END = range(9, 14)
-NOTE = 100
-"""Not of the disk: what somebody else wrote into the recording, to say when things happened."""
+NOTE, AGED = 100, 101
+"""Not of the disk: what somebody else wrote into the recording, to say when things happened; from ``AGED`` on, all that
+was done before to files below a directory, named in it, was done long ago."""
+
+AGE_SECONDS = 100_000
 
 
 def compiled(directory: str) -> str:
@@ -60,7 +63,16 @@ class Record(NamedTuple):
 
 def note(text: bytes) -> bytes:
     """A record of somebody else's, to be appended to the recording with one write."""
-    return _RECORD.pack(_MAGIC, NOTE, 0, 0, len(text), 0, 0, 0, 0, 0) + text
+    return _other(NOTE, text)
+
+
+def aged(directory: str) -> bytes:
+    """To be appended as well: see ``AGED``."""
+    return _other(AGED, os.fsencode(directory))
+
+
+def _other(kind: int, text: bytes) -> bytes:
+    return _RECORD.pack(_MAGIC, kind, 0, 0, len(text), 0, 0, 0, 0, 0) + text
 
 
 def records(path: str) -> Iterator[Record]:
@@ -85,8 +97,14 @@ class File:
     safe: int = -1
     """Everything before this number is on the disk."""
 
+    old: int = 0
+    """Everything before this number was done long ago."""
+
     lost: list[tuple[int, int]] = field(default_factory=list)
     """First and end number of what a failed flush dropped."""
+
+    def time_ns(self, number: int, record: Record) -> int:
+        return record.time_ns - (AGE_SECONDS * 10**9 if number < self.old else 0)
 
     def is_lost(self, number: int) -> bool:
         return any(first <= number < end for first, end in self.lost)
@@ -152,6 +170,15 @@ class Disk:
                 self._flushes[record.thread, record.inode] = number
             case k if k in {SYNC_END, SYNC_FAILED, SYNCFS_END}:
                 self._flushed(record)
+            case k if k == AGED:
+                self._age(self._find(os.fsdecode(record.data)), number)
+
+    def _age(self, one: File | Directory | None, number: int) -> None:
+        if isinstance(one, File):
+            one.old = number
+        elif one is not None:
+            for each in one.now.values():
+                self._age(each, number)
 
     def _flushed(self, record: Record) -> None:
         begun = self._flushes.pop((record.thread, record.inode))
@@ -243,14 +270,14 @@ class _Survivor:
                 if number < whole:
                     grows = end > size
                     size = max(size, end)
-                    changed_ns = record.time_ns if grows or number < file.safe else changed_ns
+                    changed_ns = file.time_ns(number, record) if grows or number < file.safe else changed_ns
             elif number < whole:
                 first, end = (
                     (record.offset, None) if record.kind == TRUNCATE else (record.offset, record.offset + record.length)
                 )
                 _clear(pages, first, end)
                 size = record.offset if record.kind == TRUNCATE else size
-                changed_ns = record.time_ns
+                changed_ns = file.time_ns(number, record)
         with open(path, "wb") as output:
             os.chmod(path, 0o600)
             for page, data in pages.items():

@@ -5,7 +5,9 @@ them after a crash. Pure but for ``check``, which reads the directory.
 
 A file written in place: what the last completed fsync saw is there, byte by byte, or what a later call made of it; a
 range between two borders (of calls, or of pages) is of one moment. A name that was given by rename, or taken by
-unlink: what stood there at the last completed fsync of the directory, or anything later, each version whole.
+unlink: what stood there at the last completed fsync of the directory, or anything later, each version whole; but of a
+file that was renamed without an fsync there may be pieces: until anything was fsynced after that if it replaced
+another, for ever if it did not.
 """
 
 from __future__ import annotations
@@ -103,14 +105,27 @@ class Named:
 
     versions: list[Version] = field(default_factory=lambda: [None])
     promised: int = 0
+    loose: set[int] = field(default_factory=set)
+    """Of the versions, those whose bytes may not have come to the disk."""
 
     def complaint(self, found: bytes | None) -> str | None:
         """What is wrong with what stands there."""
-        for version in self.versions[self.promised :]:
+        for number, version in list(enumerate(self.versions))[self.promised :]:
             if (found is None) if version is None else (found == pattern(version[0], 0, version[1])):
+                return None
+            if number in self.loose and version is not None and found is not None and _is_part(found, version):
                 return None
         text = "nothing" if found is None else f"{len(found)} bytes {found[:32]!r}"
         return f"is {text}, and was none of {self.versions[self.promised :]} since its directory was fsynced"
+
+
+def _is_part(found: bytes, version: tuple[int, int]) -> bool:
+    """Whether each page is of this version, or zeros."""
+    whole = pattern(version[0], 0, version[1])
+    return len(found) <= len(whole) and all(
+        found[at : at + PAGE_BYTES] in {whole[at : at + PAGE_BYTES], bytes(len(found[at : at + PAGE_BYTES]))}
+        for at in range(0, len(found), PAGE_BYTES)
+    )
 
 
 @dataclass
@@ -135,15 +150,17 @@ class Promises:
                 self.files.setdefault(note["file"], InPlace())
             case "fsync", "done":
                 file = self.files[note["file"]]
-                self.fsynced += 1
+                self._firm()
                 if file.is_known:
                     file.base, file.later = file.now(), []
             case (("write" | "truncate" | "fsync"), "failed"):
                 self.files[note["file"]].is_known = False
-            case (("replace" | "unlink"), "begin"):
-                version = (note["tag"], note["length"]) if note["call"] == "replace" else None
-                self.names.setdefault(note["file"], Named()).versions.append(version)
-            case (("replace" | "unlink"), "failed"):
+            case (("replace" | "save" | "unlink"), "begin"):
+                version = None if note["call"] == "unlink" else (note["tag"], note["length"])
+                named = self.names.setdefault(note["file"], Named())
+                named.loose |= {len(named.versions)} if note["call"] == "save" else set()
+                named.versions.append(version)
+            case (("replace" | "save" | "unlink"), "failed"):
                 versions = self.names[note["file"]].versions
                 versions.append(versions[-2])
             case "fsyncdir", "begin":
@@ -152,7 +169,13 @@ class Promises:
             case "fsyncdir", "done":
                 for name, at in self.pending.pop(note["file"]).items():
                     self.names[name].promised = at
-                self.fsynced += 1
+                self._firm()
+
+    def _firm(self) -> None:
+        """One more fsync has returned; the calls before it had ended, as one program makes them all."""
+        self.fsynced += 1
+        for named in self.names.values():
+            named.loose = {number for number in named.loose if named.versions[number - 1] is None}
 
     def check(self, root: str) -> list[str]:
         """Every promise that the directory does not keep, one sentence each."""
@@ -167,7 +190,8 @@ class Promises:
         for name, named in self.names.items():
             found = _read(root, name)
             held = [one for one in named.versions if (None if one is None else pattern(one[0], 0, one[1])) == found]
-            named.versions, named.promised = held[-1:], 0
+            named.versions, named.promised, named.loose = held[-1:], 0, set()
+        self.names = {name: named for name, named in self.names.items() if named.versions}
         self.files = {name: file for name, file in self.files.items() if file.base is not None}
 
     def forget_failed(self, root: str) -> None:

@@ -2,10 +2,11 @@
 
     python -m tests.reliability.workload ROOT SEED NOTES [--steps N] [--recording]
 
-Writes in place at odd offsets, through O_DIRECT and through memory, cuts, fsyncs, replaces files by rename, unlinks,
-fsyncs directories, until it is killed, the drive is gone, or N steps are done. NOTES gets one JSON object a line,
-before and after each call: whoever kills the drive knows from them what must be there (``tests.reliability.promises``).
-A call that fails is noted, and the program goes on: after a failed fsync nothing is promised.
+Writes in place at odd offsets, whole blocks, through O_DIRECT and through memory, cuts, grows, fsyncs, replaces files
+by rename (with or without an fsync before), unlinks, fsyncs directories, until it is killed, the drive is gone, or N
+steps are done. NOTES gets one JSON object a line, before and after each call: whoever kills the drive knows from them
+what must be there (``tests.reliability.promises``). A call that fails is noted, and the program goes on: after a failed
+fsync nothing is promised.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ NAMES = 4
 DIRECTORIES = ("", "below")
 LARGEST_BYTES = 400_000
 PAGE_BYTES = 4096
+BLOCK_BYTES = 65536
+"""Of the smallest blocks a file can have."""
+
 GONE = {errno.ENOTCONN, errno.ENODEV, errno.ECONNABORTED}
 
 
@@ -100,11 +104,14 @@ class Workload:
                 lambda: self._truncate(name),
                 lambda: self._call("fsync", name, self._fsync_path),
                 lambda: self._replace(named),
+                lambda: self._replace(named, hasty=True),
                 lambda: self._unlink(named),
                 lambda: self._fsync_directory(os.path.dirname(named)),
                 lambda: self._overwrite(name),
+                lambda: self._overwrite_blocks(name),
+                lambda: self._cut_and_grow(name),
             ],
-            [6, 3, 2, 2, 6, 4, 1, 3, 1],
+            [6, 3, 2, 2, 6, 3, 3, 1, 3, 1, 4, 2],
         )[0]
         act()
 
@@ -122,8 +129,14 @@ class Workload:
     def _write_direct(self, name: str) -> None:
         """Reaches the drive at once, fsynced or not."""
         offset = self._dice.randrange(LARGEST_BYTES // PAGE_BYTES) * PAGE_BYTES
-        length = self._dice.choice([1, 4, 16]) * PAGE_BYTES
+        self._direct(name, offset, self._dice.choice([1, 4, 16]) * PAGE_BYTES)
 
+    def _overwrite_blocks(self, name: str) -> None:
+        """Of which nothing old is needed, so that the drive does not fetch it."""
+        offset = self._dice.randrange(LARGEST_BYTES // BLOCK_BYTES) * BLOCK_BYTES
+        self._direct(name, offset, self._dice.choice([1, 2]) * BLOCK_BYTES)
+
+    def _direct(self, name: str, offset: int, length: int) -> None:
         def write(path: str) -> None:
             page = mmap.mmap(-1, length)
             page[:] = self._data(offset, length)
@@ -156,8 +169,13 @@ class Workload:
         size = self._dice.choice([0, self._dice.randrange(LARGEST_BYTES)])
         self._call("truncate", name, lambda path: os.truncate(path, size), size)
 
-    def _replace(self, name: str) -> None:
-        """Write another file, fsync it, rename it over."""
+    def _cut_and_grow(self, name: str) -> None:
+        """What was cut off is zeros."""
+        for size in sorted(self._dice.sample(range(LARGEST_BYTES), 2)):
+            self._call("truncate", name, lambda path, size=size: os.truncate(path, size), size)  # type: ignore[misc]
+
+    def _replace(self, name: str, *, hasty: bool = False) -> None:
+        """Write another file, fsync it unless ``hasty``, rename it over."""
         length, temporary = self._dice.choice([0, 300, 5000, 90_000]), name + ".tmp"
         self._tag += 1
         tag = self._tag
@@ -166,12 +184,19 @@ class Workload:
             file = os.open(self._path(temporary), os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
             try:
                 os.pwrite(file, pattern(tag, 0, length), 0)
-                os.fsync(file)
+                hasty or os.fsync(file)
             finally:
                 os.close(file)
 
         if self._try("prepare", prepare):
-            self._call("replace", name, lambda path: os.rename(self._path(temporary), path), 0, length, tag)
+            self._call(
+                "save" if hasty else "replace",
+                name,
+                lambda path: os.rename(self._path(temporary), path),
+                0,
+                length,
+                tag,
+            )
 
     def _unlink(self, name: str) -> None:
         if self._is_there(name):
