@@ -2,7 +2,8 @@
 
 Owns the directory ``snapshots`` of the volume, where nothing is worth keeping, and which versions are open: at most a
 few, closed when nobody has used them for a while. Must not know inode numbers or the kernel. Invariants: a version in
-use is neither closed nor pruned; of blocks that were on no host when it was made, no byte is ever shown.
+use is neither closed nor pruned; of blocks that were on no host when it was made, no byte is ever shown, but in
+one made by hand the bytes of the moment it was made.
 """
 
 from __future__ import annotations
@@ -178,7 +179,9 @@ class Snapshots:
         with Database(path) as database:
             tree = Tree(database)
             inodes = Inodes(tree, capacity=INODES_IN_MEMORY)
-            contents = self._contents(database, inodes, os.path.join(place.directory, "cache"))
+            # one made by hand was made when everything had just been sent
+            catalog = Catalog(database, unsent_elsewhere=True, older_counts=place.version.name is not None)
+            contents = self._contents(database, catalog, inodes, os.path.join(place.directory, "cache"))
             try:
                 async with trio.open_nursery() as nursery:
                     await nursery.start(contents.run)
@@ -190,10 +193,10 @@ class Snapshots:
             finally:
                 contents.close(in_order=False)
 
-    def _contents(self, database: Database, inodes: Inodes, directory: str) -> Contents:
+    def _contents(self, database: Database, catalog: Catalog, inodes: Inodes, directory: str) -> Contents:
         return Contents(
             database=database,
-            catalog=Catalog(database, unsent_elsewhere=True),
+            catalog=catalog,
             cache_directory=directory,
             transfers=self._transfers,
             block_bytes_of=inodes.block_bytes_of,

@@ -35,12 +35,14 @@ class Archive:
     def name(self, history: History, name: str | None) -> Version:
         """Keep a version until it is deleted, by default under the time it was made.
 
-        Raises ``AlreadyExists``.
+        Everything was sent just before: what hosts have of blocks that are written all the time counts in it. Raises
+        ``AlreadyExists``.
         """
         taken = self._versions.by_name()
         if name is not None and name in taken:
             raise AlreadyExists(f"There is a snapshot {name} already.")
         version = _version(history, name or free_name(history.moment.time_ms, taken))
+        version = version._replace(unsent=min(version.unsent, self._changes.count_never_sent()))
         self._versions.put(version, history.segments)
         return version
 

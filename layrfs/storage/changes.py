@@ -65,6 +65,14 @@ class ChangeLog:
         row = self._database.row(_CUT)
         return Cut(*row) if row else Cut(0, 0, 0)
 
+    def count_never_sent(self) -> int:
+        """Blocks of which hosts have nothing, neither the newest bytes nor older ones."""
+        count: int = self._database.value(
+            "SELECT count(*) FROM unsent u WHERE NOT EXISTS"
+            " (SELECT 1 FROM block b WHERE b.inode = u.inode AND b.number = u.block)"
+        )
+        return count
+
     def pending(self) -> tuple[int, bytes]:
         """All changes in no segment yet as one changeset, and the number of the last of them; 0 and nothing."""
         rows = list(self._database.rows("SELECT number, changes FROM local_change ORDER BY number"))

@@ -73,13 +73,20 @@ _SENT = " AND NOT EXISTS (SELECT 1 FROM unsent u WHERE u.inode = b.inode AND u.b
 class Catalog:
     """Plain code on the trio thread; every method is a handful of statements in the open transaction."""
 
-    def __init__(self, database: Database, *, unsent_elsewhere: bool = False, alive: Alive | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        unsent_elsewhere: bool = False,
+        older_counts: bool = False,
+        alive: Alive | None = None,
+    ) -> None:
         """``alive``: see ``Reach``. ``unsent_elsewhere``: ``unsent`` is about another machine, or another time.
 
-        Those blocks are there and cannot be read, whatever an older row says of them.
+        Those blocks are there and cannot be read, whatever an older row says of them, unless ``older_counts``.
         """
         self._database = database
-        sent = _SENT if unsent_elsewhere else ""
+        sent = _SENT if unsent_elsewhere and not older_counts else ""
         self._place = _PLACE.format(sent=sent)
         self._absent = _ABSENT.format(sent=sent)
         self._numbers = _NUMBERS_AND_UNSENT if unsent_elsewhere else _NUMBERS

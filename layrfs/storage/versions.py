@@ -28,7 +28,7 @@ class Version(NamedTuple):
     last_shard: int
     """The highest number in ``shard`` that it can refer to."""
     unsent: int
-    """How many blocks were on no host then: those cannot be read."""
+    """How many blocks cannot be read: they were on no host then, or, with a name, hosts had nothing of them at all."""
     name: str | None
     """Of one made by hand."""
     segments: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""`layrfs sync` while programs never stop writing: it ends, and another machine has what was there at the call."""
+"""`layrfs sync` and snapshots while programs never stop writing: they end, and have what was there at the call."""
 
 import os
 import shutil
@@ -54,7 +54,7 @@ def number_in(path: str) -> int:
         return int.from_bytes(file.read(8), "big")
 
 
-@pytest.mark.parametrize("option", ["upload_after=1000", "nowriteback"])
+@pytest.mark.parametrize("option", ["writeback", "nowriteback"])
 def test_sync_ends_and_what_was_written_before_it_is_on_another_machine(
     hosts: HostNetwork, tmp_path: Path, option: str
 ) -> None:
@@ -69,3 +69,13 @@ def test_sync_ends_and_what_was_written_before_it_is_on_another_machine(
     layrfs(second.home, "recover", "--phrase-file", str(tmp_path / "first" / "phrase"), *hosts.seeds)
     with second:
         assert number_in(os.path.join(second.path, "busy")) >= at_the_call > 0
+
+
+def test_a_snapshot_has_what_was_there_at_the_call(hosts: HostNetwork, tmp_path: Path) -> None:
+    with Drive(str(tmp_path / "first"), seeds=hosts.seeds, options=["nowriteback"]) as drive:
+        with counting(os.path.join(drive.path, "busy")) as counter:
+            drive.sync(seconds=SYNC_SECONDS)
+            at_the_call = counter.reached
+            place = layrfs(drive.home, "snapshot", "create", "now", seconds=SYNC_SECONDS).stdout.splitlines()[0]
+            at_the_end = counter.reached
+        assert at_the_end >= number_in(os.path.join(place, "busy")) >= at_the_call > 0
