@@ -38,12 +38,14 @@ from layrfs.pipeline.jobs import (
     Failed,
     FromWorker,
     Job,
+    Moving,
     PlacesAnswer,
     PlacesQuestion,
     Question,
     Start,
     TopUp,
     ToWorker,
+    Tried,
     Unpacker,
     Upload,
     Wish,
@@ -98,6 +100,14 @@ class Line:
         if not isinstance(answer, PlacesAnswer) or len(answer.places) != len(wishes):
             raise BadMessage("an answer does not fit the question")
         return answer.places
+
+    def moving(self) -> None:
+        """Bytes of a piece arrive at a host."""
+        self._send(Moving(self._job))
+
+    def tried(self, piece_bytes: int, seconds: float, *, well: bool) -> None:
+        """A host has a piece now, or has not, after so long."""
+        self._send(Tried(self._job, piece_bytes, seconds, well))
 
     def deliver(self, answer: Answer) -> None:
         """An answer has come; nobody may be waiting for it any more."""

@@ -334,7 +334,12 @@ class HostNetwork:
         *,
         running: int | None = None,
         program: Sequence[str] = ("-m", "layrfs.cli.main"),
+        address: str = "127.0.0.1",
+        inside: Sequence[str] = (),
     ) -> None:
+        """`inside`: words before the whole command of a host, which then listens at `address`."""
+        self.address = address
+        self.inside = list(inside)
         self.running = count if running is None else running
         self.homes = [os.path.join(directory, f"host{number}") for number in range(count)]
         self.ports = [free_port() for _ in range(count)]
@@ -356,7 +361,7 @@ class HostNetwork:
     @property
     def seeds(self) -> list[str]:
         """What `--seed` takes."""
-        return [f"127.0.0.1:{self.ports[0]}", f"127.0.0.1:{self.ports[1]}"]
+        return [f"{self.address}:{self.ports[0]}", f"{self.address}:{self.ports[1]}"]
 
     def output(self, number: int) -> str:
         """Where a host's log is."""
@@ -366,11 +371,11 @@ class HostNetwork:
         """Start one host (again) on its own port and wait until it accepts connections."""
         home = self.homes[number]
         os.makedirs(home, exist_ok=True)
-        place = ["--dir", os.path.join(home, "data"), "--listen", f"127.0.0.1:{self.ports[number]}"]
-        command = [sys.executable, *self.program, "host", "run", "--space", "20G", *place]
+        place = ["--dir", os.path.join(home, "data"), "--listen", f"{self.address}:{self.ports[number]}"]
+        command = [*self.inside, sys.executable, *self.program, "host", "run", "--space", "20G", *place]
         others = [port for port in self.ports[:2] if port != self.ports[number]] if any(self.processes) else []
         for port in others:
-            command += ["--seed", f"127.0.0.1:{port}"]
+            command += ["--seed", f"{self.address}:{port}"]
         with open(self.output(number), "ab") as output:
             self.processes[number] = subprocess.Popen(
                 command, env=environment(home) | {"RECORDING": os.path.join(home, "received")}, cwd="/",
@@ -385,7 +390,7 @@ class HostNetwork:
         assert process is not None
         if process.poll() is not None:
             raise Failed(f"host {number} ended with {process.returncode}:\n{tail(self.output(number))}")
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.ports[number]), 1):
+        with contextlib.suppress(OSError), socket.create_connection((self.address, self.ports[number]), 1):
             return True
         return False
 

@@ -27,6 +27,10 @@ IDLE_SECONDS = 45.0
 """Less than a server's patience with idle clients, so that a pooled connection is rarely found closed."""
 
 
+CONNECT_SECONDS = 20.0
+"""A host that says nothing for so long is not there, however long its answer may take once it is."""
+
+
 class HostRefused(Refused):
     """A host said no; `reason` is one of the protocol's words, to decide on."""
 
@@ -133,6 +137,7 @@ class ConnectionPool:
 
     def connect(self, host: HostAddress, deadline: float, watch: Cancellation) -> Connection:
         """A new connection that proved to be the host's. Raises Unreachable, BadMessage, OSError."""
+        deadline = min(deadline, time.monotonic() + CONNECT_SECONDS)
         secured = self._context.wrap_socket(self._dial(host, deadline, watch), do_handshake_on_connect=False)
         try:
             watch.watch(secured)

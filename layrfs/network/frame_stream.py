@@ -8,16 +8,26 @@ however slowly the other end feeds bytes.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import select
 import socket
 import ssl
+import struct
+import termios
 import time
+from collections.abc import Callable, Iterator
 
 from layrfs.crypto.digests import Buffer
 from layrfs.wire.frames import PREFIX_BYTES, pack_prefix, parse_prefix_untrusted
 
 _JOIN_BYTES = 16 * 1024 - 512
 """A header and a body up to this size together go out as one TLS record."""
+
+_QUEUED = struct.Struct("@i")
+
+
+LOOK_SECONDS = 1.0
+"""How often it is looked whether a long body arrives."""
 
 
 class ConnectionEnded(Exception):
@@ -28,12 +38,49 @@ class IdleTooLong(TimeoutError):
     """No frame began while it was waited for."""
 
 
+class Progress:
+    """How a long body goes: it may take long, but never long with nothing of it arriving.
+
+    ``moved`` is called about once a second while bytes arrive at the other end, in the thread that sends them.
+    """
+
+    def __init__(self, stall_seconds: float, moved: Callable[[], None]) -> None:
+        self._stall_seconds = stall_seconds
+        self._moved = moved
+        self._arrived = 0
+        self._arrived_at = self._looked_at = time.monotonic()
+
+    def is_due(self) -> bool:
+        """Whether it is time to look."""
+        return time.monotonic() - self._looked_at >= LOOK_SECONDS
+
+    def look(self, arrived: int) -> None:
+        """The other end's kernel has so many bytes. Raises TimeoutError when it has had no more for too long."""
+        now = self._looked_at = time.monotonic()
+        if arrived > self._arrived:
+            self._arrived, self._arrived_at = arrived, now
+            self._moved()
+        elif now - self._arrived_at >= self._stall_seconds:
+            raise TimeoutError("nothing arrives at the other end any more")
+
+
 class FrameStream:
     """One connection. Not safe for concurrent use, except `abort`, which any thread may call at any time."""
 
     def __init__(self, connection: ssl.SSLSocket) -> None:
         self._connection = connection
         self._armed_seconds = 0.0
+        self._progress: Progress | None = None
+        self._sent = 0
+
+    @contextlib.contextmanager
+    def watched(self, progress: Progress) -> Iterator[None]:
+        """Until this ends, what is sent and its answer must also make progress, besides keeping their deadlines."""
+        self._progress, self._sent = progress, 0
+        try:
+            yield
+        finally:
+            self._progress = None
 
     def send(self, header: bytes, body: Buffer, deadline: float) -> None:
         """Send one frame before `deadline` (monotonic seconds); TimeoutError or OSError when that fails."""
@@ -100,21 +147,40 @@ class FrameStream:
         """Not `sendall`, whose timeout starts anew with every record that a slow reader takes."""
         at = 0
         while at < len(view):
-            self._arm(deadline)
-            at += self._connection.send(view[at:])
+            sent = self._in_time(deadline, lambda: self._connection.send(view[at:]))  # noqa: B023 - called at once
+            at += sent
+            self._sent += sent
+            if self._progress is not None and self._progress.is_due():
+                self._progress.look(self._arrived())
 
     def _receive_some(self, view: memoryview, deadline: float) -> int:
-        self._arm(deadline)
         try:
-            return self._connection.recv_into(view)
+            return self._in_time(deadline, lambda: self._connection.recv_into(view))
         except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
             return 0
+
+    def _in_time(self, deadline: float, call: Callable[[], int]) -> int:
+        """Before the deadline; while somebody watches the progress, in short waits with a look at it in between."""
+        while True:
+            self._arm(deadline)
+            try:
+                return call()
+            except TimeoutError:
+                if self._progress is None or time.monotonic() >= deadline:
+                    raise
+                self._progress.look(self._arrived())
+
+    def _arrived(self) -> int:
+        """Bytes that the other end's kernel has; what lies in ours would say nothing of a slow line."""
+        (waiting,) = _QUEUED.unpack(fcntl.ioctl(self._connection.fileno(), termios.TIOCOUTQ, bytes(_QUEUED.size)))
+        return self._sent - int(waiting)
 
     def _arm(self, deadline: float) -> None:
         """Give the socket its timeout. Setting it is a system call, so only when it would be off by a quarter."""
         left = deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError("the deadline has passed")
+        left = left if self._progress is None else min(left, LOOK_SECONDS)
         if not left <= self._armed_seconds <= left * 1.25:
             self._connection.settimeout(left)
             self._armed_seconds = left

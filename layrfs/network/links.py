@@ -20,7 +20,7 @@ from layrfs.errors import BadMessage, MissingPiece, Unreachable, WrongBytes
 from layrfs.ids import PieceId
 from layrfs.model.records import HostAddress
 from layrfs.network.connections import Cancellation, Connection, ConnectionPool, HostRefused
-from layrfs.network.frame_stream import ConnectionEnded
+from layrfs.network.frame_stream import ConnectionEnded, Progress
 from layrfs.wire import messages
 from layrfs.wire.messages import PIECES_PER_MESSAGE, Response
 
@@ -32,6 +32,10 @@ ANSWER_SECONDS = 20.0
 ResponseT = TypeVar("ResponseT")
 Talk = Callable[[Connection, float], ResponseT]
 """One question and its answer on a connection, before a deadline (monotonic seconds)."""
+
+
+def _nobody() -> None:
+    """Nobody wants to know."""
 
 
 class HostLinks:
@@ -48,12 +52,19 @@ class HostLinks:
         *,
         tenant_private: bytes,
         deadline_seconds: float,
+        stall_seconds: float = ANSWER_SECONDS,
+        moved: Callable[[], None] = _nobody,
         note: bytes = b"",
         cancellation: Cancellation | None = None,
     ) -> None:
-        """Returns when the piece, and the note with it, is on the host's disk. `piece` must be the id of `data`."""
+        """Returns when the piece, and the note with it, is on the host's disk. `piece` must be the id of `data`.
+
+        It may take until the deadline, but never `stall_seconds` with nothing arriving there. While bytes arrive,
+        `moved` is called now and then.
+        """
         request = messages.Store(piece, NodeIdentity(tenant_private).public_key, note)
-        self._call(host, partial(_store, request, data), deadline_seconds, cancellation)
+        progress = partial(Progress, stall_seconds, moved)
+        self._call(host, partial(_store, request, data, progress), deadline_seconds, cancellation)
 
     def retrieve(
         self,
@@ -183,8 +194,12 @@ class HostLinks:
         return answer
 
 
-def _store(request: messages.Store, data: Buffer, connection: Connection, deadline: float) -> None:
-    _expect(messages.Stored, *connection.ask(request, data, deadline))
+def _store(
+    request: messages.Store, data: Buffer, progress: Callable[[], Progress], connection: Connection, deadline: float
+) -> None:
+    with connection.stream.watched(progress()):
+        answer = connection.ask(request, data, deadline)
+    _expect(messages.Stored, *answer)
 
 
 def _retrieve(

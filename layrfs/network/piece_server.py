@@ -52,7 +52,7 @@ class Limits(msgspec.Struct, frozen=True):
     header_seconds: float = 10.0
     body_seconds: float = 10.0
     """For a body of no size; `slowest_bytes_per_second` adds to it."""
-    slowest_bytes_per_second: int = 64 * 1024
+    slowest_bytes_per_second: int = 16 * 1024
 
     def body_deadline(self, body_bytes: int) -> float:
         """Until when (monotonic) a body may be on its way."""

@@ -2,7 +2,7 @@
 
 Owns the shapes and their framing (`u32 length | msgpack`). A job has a number; every message about it carries it.
 main -> worker: `Start` once, then jobs, answers to what a job asked, `Cancel`.
-worker -> main: a job's questions, then exactly one `Done` or `Failed`.
+worker -> main: a job's questions and news of its pieces, then exactly one `Done` or `Failed`.
 Keys travel here and nowhere else: never in arguments or the environment, which other processes may read.
 """
 
@@ -92,6 +92,8 @@ class Upload(msgspec.Struct, frozen=True, tag="upload"):
     parts: tuple[SourcePart, ...]
     redundancy: Redundancy
     purpose: Purpose = CONTENT
+    together: bool = True
+    """Whether large pieces go out at the same time, or one after the other."""
 
 
 class Download(msgspec.Struct, frozen=True, tag="download"):
@@ -117,6 +119,7 @@ class TopUp(msgspec.Struct, frozen=True, tag="top up"):
     plan: FetchPlan
     slots: tuple[Slot, ...]
     purpose: Purpose = CONTENT
+    together: bool = True
 
 
 class Discard(msgspec.Struct, frozen=True, tag="discard"):
@@ -174,6 +177,21 @@ class PlacesAnswer(msgspec.Struct, frozen=True, tag="found places"):
     places: tuple[HostAddress | None, ...]
 
 
+class Moving(msgspec.Struct, frozen=True, tag="moving"):
+    """Bytes of the job's pieces arrive at hosts; said about once a second while that takes long."""
+
+    job: int
+
+
+class Tried(msgspec.Struct, frozen=True, tag="tried"):
+    """A host has one of the job's pieces now, or (not ``well``) has not, after so long."""
+
+    job: int
+    piece_bytes: int
+    seconds: float
+    well: bool
+
+
 class Attempt(msgspec.Struct, frozen=True):
     """What came of asking one host for one piece."""
 
@@ -210,7 +228,8 @@ Job = Upload | Download | Examine | TopUp | Discard
 Question = ContentQuestion | PlacesQuestion
 Answer = ContentAnswer | PlacesAnswer
 ToWorker = Start | Upload | Download | Examine | TopUp | Discard | Cancel | ContentAnswer | PlacesAnswer
-FromWorker = ContentQuestion | PlacesQuestion | Done | Failed
+News = Moving | Tried
+FromWorker = ContentQuestion | PlacesQuestion | Moving | Tried | Done | Failed
 
 _ERRORS: dict[str, type[LayrError]] = {
     error.__name__: error for error in (Unavailable, LocalError, NoSpace, WorkerLost)

@@ -32,9 +32,12 @@ from layrfs.pipeline.jobs import (
     Failed,
     FromWorker,
     Job,
+    Moving,
+    News,
     Question,
     Start,
     ToWorker,
+    Tried,
     Unpacker,
     WorkerKeys,
     from_worker_untrusted,
@@ -89,6 +92,10 @@ class Office(Protocol):
 
     def restarted(self) -> None:
         """The job starts again in another worker; what it did so far is lost."""
+        ...
+
+    def hear(self, news: News) -> None:
+        """How the job's pieces travel."""
         ...
 
 
@@ -283,6 +290,8 @@ class WorkerPool:
             del worker.tasks[message.job]
             task.end(message)
             self._assign()
+        elif isinstance(message, Moving | Tried):
+            task.office.hear(message)
         else:
             nursery.start_soon(self._answer, worker, task, message)
 

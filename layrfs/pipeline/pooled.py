@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
@@ -32,11 +33,14 @@ from layrfs.pipeline.jobs import (
     Failed,
     FetchPlan,
     Job,
+    Moving,
+    News,
     PlacesAnswer,
     PlacesQuestion,
     Question,
     TargetFile,
     TopUp,
+    Tried,
     Upload,
 )
 from layrfs.pipeline.placing import Placement, Placer
@@ -44,6 +48,7 @@ from layrfs.pipeline.pool import Lane, WorkerPool
 from layrfs.pipeline.transfers import Examined, FindContent, OnBadPiece, Slot, SourcePart, TargetPart, Uploaded
 from layrfs.policy.backoff import NO_FAILURES
 from layrfs.policy.hedging import UNKNOWN, HostMemory, hedge_seconds, order
+from layrfs.policy.pacing import SHARE, SMALL_BYTES, Pace
 
 FETCH_DEADLINE_SECONDS = 60.0
 """For one round of asking all holders: 4 MiB at 70 KB/s."""
@@ -87,6 +92,9 @@ class PooledTransfers:
         self._book = AddressBook(finder)
         self._placer = Placer(finder, self._memories, () if own_node is None else (own_node,))
         self._turns = itertools.count()
+        self._pace = Pace()
+        self._shards = trio.CapacityLimiter(self._pace.shards_at_once)
+        self._last_moved = -math.inf
         self._orphans, self._to_discard = trio.open_memory_channel[tuple[tuple[HostAddress, PieceId], ...]](
             _ORPHANS_WAITING
         )
@@ -107,12 +115,22 @@ class PooledTransfers:
         deduplicate: bool = True,
     ) -> Uploaded:
         """See `Transfers.upload`."""
+        if purpose != CONTENT or sum(part.length for part in parts) <= SMALL_BYTES:
+            return await self._upload(parts, redundancy, purpose, deduplicate=deduplicate)
+        async with self._shards:
+            return await self._upload(parts, redundancy, purpose, deduplicate=deduplicate)
+
+    async def _upload(
+        self, parts: Sequence[SourcePart], redundancy: Redundancy, purpose: Purpose, *, deduplicate: bool
+    ) -> Uploaded:
         placement = self._placer.begin()
         kept: tuple[PieceRecord, ...] = ()
         try:
-            office = _Office(placement, self._find_content if deduplicate else _nothing_stored)
+            office = self._office(placement, self._find_content if deduplicate else _nothing_stored)
             answer = await self._pool.do(
-                Lane.UPLOAD, lambda job: Upload(job, tuple(parts), redundancy, purpose), office
+                Lane.UPLOAD,
+                lambda job: Upload(job, tuple(parts), redundancy, purpose, self._pace.copies_together),
+                office,
             )
             if isinstance(answer, Failed):
                 raise answer.error()
@@ -127,7 +145,7 @@ class PooledTransfers:
     async def download(self, shard: ShardRecord, targets: Sequence[TargetPart], *, urgent: bool) -> None:
         """See `Transfers.download`."""
         lane = Lane.URGENT if urgent else Lane.AHEAD
-        office = _Office(self._placer.begin(), self._find_content)
+        office = self._office()
         await self._fetch(lane, shard, office, lambda job, plan: Download(job, plan, tuple(targets)))
 
     async def examine(self, shard: ShardRecord, path: str | None = None, offset: int = 0) -> Examined:
@@ -135,7 +153,7 @@ class PooledTransfers:
 
         Raises ``Unavailable``, ``LocalError``, ``WorkerLost``.
         """
-        office = _Office(self._placer.begin(), self._find_content)
+        office = self._office()
         target = None if path is None else TargetFile(path, offset)
         done = await self._fetch(Lane.AHEAD, shard, office, lambda job, plan: Examine(job, plan, target))
         if done.examined is None:
@@ -147,17 +165,26 @@ class PooledTransfers:
     ) -> tuple[PieceRecord, ...]:
         """See `Transfers.top_up`."""
         placement = self._placer.begin(self._holders(shard))
-        office = _Office(placement, self._find_content)
+        office = self._office(placement)
         candidates = await self._book.looked_up(shard)
         # Once, without patience: who wants copies tries again anyway, and other shards wait meanwhile.
         done = await self._ask(
-            Lane.UPLOAD, shard, candidates, office, lambda job, plan: TopUp(job, plan, tuple(slots), purpose)
+            Lane.UPLOAD,
+            shard,
+            candidates,
+            office,
+            lambda job, plan: TopUp(job, plan, tuple(slots), purpose, self._pace.copies_together),
         )
         if done is None:
             raise Unavailable(_NO_COPY)
         # Nothing is discarded: made again it is the same piece, and another top-up may just have recorded it.
         placement.end({(piece.host, piece.id) for piece in done.pieces})
         return done.pieces
+
+    @property
+    def last_moved(self) -> float:
+        """See `Transfers.last_moved`."""
+        return self._last_moved
 
     def forgive(self, hosts: Iterable[NodeId]) -> None:
         """These hosts have just appeared, or come back: what went wrong before says nothing now."""
@@ -170,6 +197,26 @@ class PooledTransfers:
         """See `Transfers.discard`."""
         known = [(self._book.address_of(piece.host), piece.id) for piece in pieces]
         self._forget(tuple((address, piece) for address, piece in known if address is not None))
+
+    def _office(self, placement: Placement | None = None, find_content: FindContent | None = None) -> _Office:
+        return _Office(placement or self._placer.begin(), find_content or self._find_content, self._hear)
+
+    def _copies_at_once(self) -> int:
+        shards, _waiting = self._pool.counts()[Lane.UPLOAD]
+        return shards * (SHARE if self._pace.copies_together else 1)
+
+    def _hear(self, news: News, at_once_before: int) -> int:
+        """Change the pace by what is heard; how many copies are on their way now."""
+        at_once = self._copies_at_once()
+        if isinstance(news, Moving) or news.well:
+            self._last_moved = trio.current_time()
+        if isinstance(news, Tried):
+            if news.well:
+                self._pace = self._pace.after_copy(news.seconds, news.piece_bytes, max(at_once, at_once_before))
+            else:
+                self._pace = self._pace.after_failure(news.seconds)
+            self._shards.total_tokens = self._pace.shards_at_once
+        return at_once
 
     async def _fetch(
         self, lane: Lane, shard: ShardRecord, office: _Office, make: Callable[[int, FetchPlan], Job]
@@ -252,7 +299,7 @@ class PooledTransfers:
                 _log.info("%d pieces are left on hosts that nobody needs", len(orphans))
 
     async def _discard_orphans(self) -> None:
-        office = _Office(self._placer.begin(), self._find_content)
+        office = self._office()
         async for orphans in self._to_discard:
             await self._discard(orphans, office)
 
@@ -263,9 +310,11 @@ class PooledTransfers:
 class _Office:
     """Answers the questions of one job."""
 
-    def __init__(self, placement: Placement, find_content: FindContent) -> None:
+    def __init__(self, placement: Placement, find_content: FindContent, hear: Callable[[News, int], int]) -> None:
         self._placement = placement
         self._find_content = find_content
+        self._hear = hear
+        self._at_once = 0
 
     async def answer(self, question: Question) -> Answer:
         if isinstance(question, PlacesQuestion):
@@ -275,6 +324,9 @@ class _Office:
 
     def restarted(self) -> None:
         self._placement.restart()
+
+    def hear(self, news: News) -> None:
+        self._at_once = self._hear(news, self._at_once)
 
     async def _content(self, digests: Sequence[bytes]) -> tuple[tuple[bytes, int, int], ...]:
         found: list[tuple[bytes, int, int]] = []

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Protocol
 
@@ -37,10 +37,12 @@ class Links(Protocol):
         *,
         tenant_private: bytes,
         deadline_seconds: float,
+        stall_seconds: float,
+        moved: Callable[[], None],
         note: bytes,
         cancellation: Cancellation | None = None,
     ) -> None:
-        """Returns when the host has the piece and its note on its disk."""
+        """Returns when the host has the piece and its note on its disk; `moved` is called while bytes arrive there."""
         ...
 
     def retrieve(
@@ -109,6 +111,14 @@ class Foreman(Protocol):
 
     def find_places(self, wishes: Sequence[Wish]) -> Sequence[HostAddress | None]:
         """A host for each piece, or None."""
+        ...
+
+    def moving(self) -> None:
+        """Bytes of a piece arrive at a host."""
+        ...
+
+    def tried(self, piece_bytes: int, seconds: float, *, well: bool) -> None:
+        """A host has a piece now, or has not, after so long."""
         ...
 
 

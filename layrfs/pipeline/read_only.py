@@ -8,6 +8,7 @@ passes through here changes anything anywhere.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from layrfs.errors import LocalError
@@ -24,6 +25,10 @@ class ReadOnlyTransfers:
     def __init__(self, transfers: Downloads, catalog: Catalog) -> None:
         self._transfers = transfers
         self._catalog = catalog
+
+    @property
+    def last_moved(self) -> float:
+        return -math.inf
 
     async def upload(
         self,

@@ -1,12 +1,13 @@
 """The jobs of a worker that end with pieces on hosts: upload, top-up, discard. Blocking.
 
-Owns the order: read, ask what is known, seal, make pieces, ask where to, send all at once, another host where one
-fails. Must not know why a host was chosen.
+Owns the order: read, ask what is known, seal, make pieces, ask where to, send, another host where one fails.
+Must not know why a host was chosen.
 Invariant: a piece is in the answer only after its host said it is on disk.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future, wait
 
@@ -27,9 +28,13 @@ from layrfs.pipeline.jobs import Attempt, Discard, Done, TopUp, Upload, Wish
 from layrfs.pipeline.ports import Foreman, Tools
 from layrfs.pipeline.sealing import Gathered, Sealed, seal
 from layrfs.pipeline.transfers import PartOutcome, Slot, SourcePart, Uploaded
+from layrfs.policy.pacing import SMALL_BYTES
 
-STORE_DEADLINE_SECONDS = 60.0
-"""For one piece on one host: 4 MiB at 70 KB/s."""
+STORE_DEADLINE_SECONDS = 600.0
+"""For one piece on one host: 4 MiB at 7 KB/s. Hosts hang up earlier."""
+
+STALL_SECONDS = 30.0
+"""A host at which nothing arrives for so long, or that does not answer when all has, does not take the piece."""
 
 
 def upload(tools: Tools, foreman: Foreman, job: Upload) -> Done:
@@ -43,7 +48,7 @@ def upload(tools: Tools, foreman: Foreman, job: Upload) -> Done:
     record = _record(sealed, job.redundancy)
     pieces = _noted(tools, record, job.purpose, pieces)
     del sealed
-    placed = _place(tools, foreman, pieces)
+    placed = _place(tools, foreman, pieces, together=job.together)
     if len(placed) < job.redundancy.needed:
         raise Unavailable("No host took a piece of the shard.")
     reached("pieces placed")
@@ -63,7 +68,8 @@ def top_up(tools: Tools, foreman: Foreman, job: TopUp, attempts: list[Attempt]) 
     sealed = fetch(tools, foreman.calls, job.plan, sealed_of, attempts)
     pieces = [make_piece(tools.mask, shard.salt, slot, sealed) for slot in job.slots]
     pieces = _noted(tools, shard, job.purpose, pieces)
-    return Done(job.job, pieces=tuple(_place(tools, foreman, pieces)), attempts=tuple(attempts))
+    placed = _place(tools, foreman, pieces, together=job.together)
+    return Done(job.job, pieces=tuple(placed), attempts=tuple(attempts))
 
 
 def discard(tools: Tools, job: Discard) -> Done:
@@ -91,14 +97,15 @@ def _noted(tools: Tools, shard: ShardRecord, purpose: Purpose, pieces: Sequence[
     return [msgspec.structs.replace(piece, note=note(piece).sealed(tools.mask, piece.id)) for piece in pieces]
 
 
-def _place(tools: Tools, foreman: Foreman, pieces: list[Piece]) -> list[PieceRecord]:
-    """Send every piece to a host, all at the same time; those that found one, in order."""
+def _place(tools: Tools, foreman: Foreman, pieces: list[Piece], *, together: bool) -> list[PieceRecord]:
+    """Send every piece to a host, all at the same time or one after the other; those that found one, in order."""
     foreman.calls.check()
     places = foreman.find_places([Wish(piece.slot, piece.id, len(piece.data)) for piece in pieces])
-    sending: list[Future[PieceRecord | None]] = [
-        tools.hands.submit(_place_one, tools, foreman, piece, place)
-        for piece, place in zip(pieces, places, strict=True)
-    ]
+    together = together or all(len(piece.data) <= SMALL_BYTES for piece in pieces)
+    sending: list[Future[PieceRecord | None]] = []
+    for piece, place in zip(pieces, places, strict=True):
+        sending.append(tools.hands.submit(_place_one, tools, foreman, piece, place))
+        wait(sending if not together else ())
     wait(sending)
     return [record for sent in sending if (record := sent.result()) is not None]
 
@@ -106,13 +113,16 @@ def _place(tools: Tools, foreman: Foreman, pieces: list[Piece]) -> list[PieceRec
 def _place_one(tools: Tools, foreman: Foreman, piece: Piece, place: HostAddress | None) -> PieceRecord | None:
     """Offer the piece to one host after the other until one keeps it or none is left."""
     while place is not None:
+        started = time.monotonic()
         try:
             _store(tools, foreman, piece, place)
         except RemoteError as error:
             foreman.calls.check()
+            foreman.tried(len(piece.data), time.monotonic() - started, well=False)
             wish = Wish(piece.slot, piece.id, len(piece.data), failed=place.node_id, outcome=outcome_of(error))
             (place,) = foreman.find_places([wish])
         else:
+            foreman.tried(len(piece.data), time.monotonic() - started, well=True)
             return PieceRecord(piece.slot.position, piece.slot.generation, piece.id, place.node_id)
     return None
 
@@ -125,6 +135,8 @@ def _store(tools: Tools, foreman: Foreman, piece: Piece, place: HostAddress) -> 
             piece.data,
             tenant_private=tenant_private(tools.mask, place.node_id),
             deadline_seconds=STORE_DEADLINE_SECONDS,
+            stall_seconds=STALL_SECONDS,
+            moved=foreman.moving,
             note=piece.note,
             cancellation=call,
         )

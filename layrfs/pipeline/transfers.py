@@ -127,6 +127,11 @@ class Downloads(Protocol):
 class Transfers(Downloads, Protocol):
     """Bounded, cancellable moves between local files and hosts."""
 
+    @property
+    def last_moved(self) -> float:
+        """When bytes last arrived at a host, on trio's clock; long ago when none did yet."""
+        ...
+
     async def upload(
         self,
         parts: Sequence[SourcePart],

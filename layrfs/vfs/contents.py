@@ -111,7 +111,9 @@ class Contents:
         self._flushes = Flushes(self._shelf.journal, self._shelf.files, in_thread, self._recovery.distrust)
         self._removals = Removals(self._shelf, database.sync, in_thread)
         pins = PinTable(database)
-        self._evictor = Evictor(self._shelf, pins, in_thread, lambda: database.has_room, stall_seconds)
+        self._evictor = Evictor(
+            self._shelf, pins, in_thread, lambda: database.has_room, lambda: transfers.last_moved, stall_seconds
+        )
         self._fetcher = Fetcher(self._shelf, self._evictor, transfers)
         self.pins = Pins(pins, Keeper(self._shelf, pins, self._evictor, self._fetcher, self.open, self.release))
         fix = fix_block_bytes or block_bytes_of

@@ -40,7 +40,10 @@ class Clearing(NamedTuple):
 logger = logging.getLogger(__name__)
 
 STALL_SECONDS = 30.0
-"""Writers that find no room wait this long for an upload to make some before they are told there is none."""
+"""Writers that find no room are told so when nothing has moved towards hosts for so long."""
+
+LONGEST_STALL_SECONDS = 600.0
+"""And when bytes have, but no upload has ended well for so long: what hosts take and do not keep makes no room."""
 
 SLICE = 64
 """Files or blocks that leave in one go, between two looks at what else there is to do."""
@@ -67,12 +70,14 @@ class Evictor:
         pins: PinTable,
         in_thread: Callable[[Callable[[], None]], Awaitable[None]],
         has_room: Callable[[], bool],
+        last_moved: Callable[[], float],
         stall_seconds: float = STALL_SECONDS,
     ) -> None:
         self._shelf = shelf
         self._pins = pins
         self._in_thread = in_thread
         self._database_has_room = has_room
+        self._last_moved = last_moved
         self._stall_seconds = stall_seconds
         self._evicting = trio.Lock()
         self._stuck_since: float | None = None
@@ -111,7 +116,9 @@ class Evictor:
         now = trio.current_time()
         if self._stuck_since is None:
             self._stuck_since = now
-        if now - max(self._stuck_since, self._shelf.ledger.last_sent) >= self._stall_seconds:
+        ended = max(self._stuck_since, self._shelf.ledger.last_sent)
+        moved = max(ended, min(self._last_moved(), ended + LONGEST_STALL_SECONDS))
+        if now - moved >= self._stall_seconds:
             raise NoSpace("The cache is full of data that no host has yet, and uploads make no progress.")
 
     async def _free_for(self, wanted_bytes: int) -> bool:

@@ -114,6 +114,12 @@ class NextHosts:
         """The next ones."""
         return [next(self.turn) for _ in wishes]
 
+    def moving(self) -> None:
+        """Nobody waits."""
+
+    def tried(self, piece_bytes: int, seconds: float, *, well: bool) -> None:
+        """The pace is the bench's own."""
+
 
 @contextmanager
 def sink_hosts() -> Iterator[list[HostAddress]]:

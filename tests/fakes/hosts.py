@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from layrfs.crypto.digests import Buffer
 from layrfs.crypto.identity import NodeIdentity
@@ -79,12 +79,15 @@ class FakeLinks:
         *,
         tenant_private: bytes,
         deadline_seconds: float,  # noqa: ARG002 - shelves answer at once or never
+        stall_seconds: float,  # noqa: ARG002
+        moved: Callable[[], None],
         note: bytes,
         cancellation: Cancellation | None = None,
     ) -> None:
         shelf = self._reach(host, cancellation)
         if shelf.fault == "refuse":
             raise Refused("the host is full")
+        moved()
         shelf.tenants.add(tenant_private)
         shelf.store(piece, data, note)
 

@@ -15,6 +15,7 @@ Passes the contract suite of the real one (``tests/contracts/test_transfers.py``
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -68,6 +69,7 @@ class FakeTransfers:
     most_running: int = 0
     waiting: int = 0
     hold_after_look_up: bool = False
+    last_moved: float = -math.inf
     _gate: trio.Event | None = None
 
     def hold(self) -> None:

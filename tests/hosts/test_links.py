@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import socket
 import threading
@@ -61,6 +62,85 @@ def test_store_retrieve_has_delete(host: LocalHost, links: HostLinks) -> None:
     assert links.delete(host.address, [PIECE, ABSENT], TENANT) == 1
     with pytest.raises(MissingPiece):
         links.retrieve(host.address, PIECE, deadline_seconds=SECONDS)
+
+
+class SlowLine:
+    """A relay to a host that passes on so many bytes a second; ``freeze`` stops it for good."""
+
+    def __init__(self, host: LocalHost, bytes_per_second: int) -> None:
+        self._rate, self._target = bytes_per_second, host.address
+        self._frozen, self._ended = threading.Event(), threading.Event()
+        self._sockets = [socket.create_server(("127.0.0.1", 0))]
+        self.address = HostAddress(host.address.node_id, "127.0.0.1", self._sockets[0].getsockname()[1])
+        self._threads = [threading.Thread(target=self._serve)]
+        self._threads[0].start()
+
+    def freeze(self) -> None:
+        self._frozen.set()
+
+    def close(self) -> None:
+        self._ended.set()
+        for each in self._sockets:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join()
+        for each in self._sockets:
+            each.close()
+
+    def _serve(self) -> None:
+        near, _ = self._sockets[0].accept()
+        near.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
+        far = socket.create_connection((self._target.ip, self._target.port))
+        self._sockets += [near, far]
+        self._threads.append(threading.Thread(target=self._pass_on, args=(far, near, 1 << 30)))
+        self._threads[-1].start()
+        self._pass_on(near, far, self._rate)
+
+    def _pass_on(self, source: socket.socket, target: socket.socket, rate: int) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(8192):
+                target.sendall(data)
+                self._ended.wait(len(data) / rate)
+                if self._frozen.is_set():
+                    self._ended.wait()
+
+
+@pytest.fixture
+def slow_line(host: LocalHost) -> Iterator[SlowLine]:
+    line = SlowLine(host, 2 << 20)
+    yield line
+    line.close()
+
+
+def test_a_slow_line_is_no_silence(slow_line: SlowLine, host: LocalHost, links: HostLinks) -> None:
+    moves: list[float] = []
+    links.store(
+        slow_line.address,
+        PIECE,
+        DATA,
+        tenant_private=TENANT,
+        deadline_seconds=SECONDS,
+        stall_seconds=1.5,
+        moved=lambda: moves.append(time.monotonic()),
+    )
+    assert links.has(host.address, [PIECE]) == [True]
+    assert moves, "whoever waits is told that bytes arrive"
+
+
+def test_a_line_that_freezes_in_the_middle_is_given_up_soon(slow_line: SlowLine, links: HostLinks) -> None:
+    started = time.monotonic()
+    with pytest.raises(Unreachable, match="in time"):
+        links.store(
+            slow_line.address,
+            PIECE,
+            DATA,
+            tenant_private=TENANT,
+            deadline_seconds=SECONDS,
+            stall_seconds=0.5,
+            moved=slow_line.freeze,
+        )
+    assert time.monotonic() - started < SECONDS / 2
 
 
 def test_the_inventory_of_a_tenant(host: LocalHost, links: HostLinks) -> None:

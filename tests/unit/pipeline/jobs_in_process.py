@@ -32,6 +32,8 @@ class FakeForeman:
         self.calls = Calls()
         self.free = [host(number) for number in range(1, hosts + 1)]
         self.wishes: list[Wish] = []
+        self.moves = 0
+        self.tries: list[tuple[int, float, bool]] = []
 
     def find_content(self, _digests: Sequence[bytes]) -> Mapping[bytes, tuple[int, int]]:
         return {}
@@ -39,6 +41,12 @@ class FakeForeman:
     def find_places(self, wishes: Sequence[Wish]) -> Sequence[HostAddress | None]:
         self.wishes += wishes
         return [self.free.pop(0) if self.free else None for _ in wishes]
+
+    def moving(self) -> None:
+        self.moves += 1
+
+    def tried(self, piece_bytes: int, seconds: float, *, well: bool) -> None:
+        self.tries.append((piece_bytes, seconds, well))
 
 
 class Bench:

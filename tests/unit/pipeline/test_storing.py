@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
@@ -133,3 +134,35 @@ def test_discarding_reaches_whom_it_can(source: str) -> None:
         at.shelf(2).fault = "cut"
         discard(at.tools, Discard(1, tuple((host(piece.host[0]), piece.id) for piece in shard.pieces)))
         assert [len(at.shelf(number).pieces) for number in (1, 2, 3)] == [0, 1, 0]
+
+
+class Meetings(FakeForeman):
+    """Notices when two pieces are on their way at the same time: each waits a moment for another."""
+
+    def __init__(self) -> None:
+        super().__init__(5)
+        self.met = False
+        self._barrier = threading.Barrier(2)
+
+    def moving(self) -> None:
+        try:
+            self._barrier.wait(0.2)
+            self.met = True
+        except threading.BrokenBarrierError:
+            self._barrier.reset()
+
+
+@pytest.mark.parametrize(
+    ("piece_bytes", "together", "meet"), [(1 << 20, False, False), (1 << 20, True, True), (1000, False, True)]
+)
+def test_large_pieces_go_one_after_the_other_where_the_line_is_slow(
+    tmp_path: Path, piece_bytes: int, together: bool, meet: bool
+) -> None:
+    path = tmp_path / "random"
+    path.write_bytes(os.urandom(piece_bytes))
+    parts = (SourcePart(2, 0, str(path), 0, piece_bytes),)
+    with bench() as at:
+        foreman = Meetings()
+        upload(at.tools, foreman, Upload(1, parts, Redundancy(1, 2), together=together))
+        assert foreman.met == meet
+        assert [well for _bytes, _seconds, well in foreman.tries] == [True, True]

@@ -12,6 +12,7 @@ import trio.testing
 from layrfs.errors import NoSpace, Unavailable
 from layrfs.ids import InodeNumber
 from layrfs.vfs.blocks import ABSENT, CLEAN
+from layrfs.vfs.eviction import LONGEST_STALL_SECONDS, STALL_SECONDS
 from tests.caches import BLOCK, FILE, Cache, read, running, write
 
 LIMIT = 20 * BLOCK
@@ -223,3 +224,28 @@ async def test_a_last_copy_never_leaves_and_what_hosts_have_too_few_of_leaves_la
         hosts.gone.clear()
         await cache.contents.drop_clean()
         assert in_cache(cache) == set()
+
+
+async def test_writers_wait_while_bytes_move_however_slowly_but_not_for_ever(
+    directory: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with running(directory, cache_bytes=LIMIT) as cache:
+        cache.transfers.hold()
+        await cache.put(FILE, os.urandom(20 * BLOCK))
+        cache.make(InodeNumber(8))
+        file = cache.contents.open(InodeNumber(8))
+        started = trio.current_time()
+
+        async def move() -> None:
+            while True:
+                cache.transfers.last_moved = trio.current_time()
+                await trio.sleep(10)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(move)
+            with pytest.raises(NoSpace):
+                await write(file, 0, b"x" * BLOCK)
+            nursery.cancel_scope.cancel()
+        assert trio.current_time() - started == pytest.approx(LONGEST_STALL_SECONDS + STALL_SECONDS, abs=15)
+        cache.transfers.release()
+        cache.contents.release(file)
