@@ -47,6 +47,8 @@ SLICE = 64
 """Blocks claimed or recorded in one go, a few milliseconds, between two looks at what else there is to do."""
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
+WAITED_PAUSE_SECONDS = 5.0
+"""The longest while somebody waits: hosts may come back without being missed."""
 
 
 class Group(NamedTuple):
@@ -372,7 +374,8 @@ class Writeback:
         self.problem = str(error)
         if self._is_paused():
             return
-        self._pause_seconds = min(LONGEST_PAUSE_SECONDS, max(FIRST_PAUSE_SECONDS, 2 * self._pause_seconds))
+        longest_seconds = WAITED_PAUSE_SECONDS if self._owed else LONGEST_PAUSE_SECONDS
+        self._pause_seconds = min(longest_seconds, max(FIRST_PAUSE_SECONDS, 2 * self._pause_seconds))
         self._resume_at = trio.current_time() + self._pause_seconds
         logger.warning("uploads pause for %d s: %s", self._pause_seconds, error)
 

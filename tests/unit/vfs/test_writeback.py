@@ -227,6 +227,22 @@ async def test_flush_outlasts_failures(directory: str, autojump_clock: trio.test
         assert cache.local(FILE) == {0: 0}
 
 
+async def test_hosts_that_come_back_unnoticed_are_found_soon_by_who_waits(
+    directory: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with running(directory) as cache:
+        cache.transfers.failure = Unavailable("No host takes pieces.")
+        await cache.put(FILE, b"x" * 5000)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cache.contents.flush_to_network, None)
+            await trio.sleep(600)
+            assert len(cache.transfers.uploads) > 600 / 6
+            cache.transfers.failure = None
+            await trio.sleep(6)
+            assert cache.local(FILE) == {0: 0}
+            nursery.cancel_scope.cancel()
+
+
 async def test_flush_ends_while_somebody_keeps_writing(directory: str, autojump_clock: trio.testing.MockClock) -> None:
     async with running(directory) as cache:
         cache.make()
