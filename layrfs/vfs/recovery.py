@@ -25,6 +25,7 @@ import trio
 from layrfs.crashpoints import reached
 from layrfs.errors import LayrError
 from layrfs.ids import BlockNumber, InodeNumber
+from layrfs.policy.recovery import CLOCK_SLACK_SECONDS, doubtful_since, look
 from layrfs.storage.cache_files import INODES_PER_DIRECTORY, FileFacts
 from layrfs.storage.journal import BlockKey, Use
 from layrfs.vfs.blocks import on_disk
@@ -42,10 +43,6 @@ TRUSTED = "trusted"
 
 UNSURE = "unsure"
 """A flush of the cache has failed since then."""
-
-CLOCK_SLACK_SECONDS = 2.0
-POWER_CUT_SECONDS = 600.0
-"""What was written longer ago than this before the last commit is on the disk."""
 
 SLICE = 256
 LAST = InodeNumber(1 << 62)
@@ -191,15 +188,16 @@ class Recovery:
     async def _look_through(self, *, power_cut: bool, unsure: bool) -> None:
         """Directory by directory; each file is asked about once."""
         await self._sync_rows()  # what is cleared below, the rows on the disk must not need either
-        written = self._shelf.journal.mark(WRITTEN)
-        since = float(written or 0) - (POWER_CUT_SECONDS if power_cut else CLOCK_SLACK_SECONDS)
-        if self._shelf.journal.mark(FOLLOWING):
-            since = 0.0  # what another version has replaced may still lie there, untouched for long
-        if unsure:
-            since = min(since, float(self._shelf.journal.mark(TRUSTED) or 0) - CLOCK_SLACK_SECONDS)
+        journal = self._shelf.journal
+        since = doubtful_since(
+            written=float(journal.mark(WRITTEN) or 0),
+            power_cut=power_cut,
+            trusted=float(journal.mark(TRUSTED) or 0) if unsure else None,
+            other_versions=bool(journal.mark(FOLLOWING)),
+        )
         if power_cut:
             self._drop_replaced()
-        filled = self._shelf.journal.used_since(int(since)) if power_cut else frozenset()
+        used = self._shelf.journal.used_since(int(since)) if power_cut else frozenset()
         done = InodeNumber(0)
         for group in self._shelf.files.groups():
             first, end = _inodes_of(group)
@@ -209,9 +207,17 @@ class Recovery:
                 self._shelf.files.remove(inode)
                 del facts[inode]
             await trio.lowlevel.checkpoint()
-            recent = {inode for inode, fact in facts.items() if fact.changed >= since}
-            for inode in [one for one in facts if one in recent or one in filled or facts[one].size > sizes[one]]:
-                self._examine(inode, power_cut=power_cut, is_recent=inode in recent)
+            for inode, fact in list(facts.items()):
+                verdict = look(
+                    changed=fact.changed,
+                    since=since,
+                    used=inode in used,
+                    too_long=fact.size > sizes[inode],
+                    power_cut=power_cut,
+                )
+                if verdict == "no":
+                    continue
+                self._examine(inode, power_cut=power_cut, keeps_new=verdict == "new bytes are new")
                 facts[inode] = FileFacts(self._shelf.files.size(inode), 0.0)
                 await trio.lowlevel.checkpoint()
             await self._compare(first, end, facts)
@@ -225,8 +231,7 @@ class Recovery:
         await trio.lowlevel.checkpoint()
         await self._count_dirty(first, end, facts)
 
-    def _examine(self, inode: InodeNumber, *, power_cut: bool, is_recent: bool) -> None:
-        """Bytes that no row speaks for are new, but in an old file after a power cut: then they were cut off."""
+    def _examine(self, inode: InodeNumber, *, power_cut: bool, keeps_new: bool) -> None:
         shelf, journal = self._shelf, self._shelf.journal
         try:
             shelf.files.cut(inode, journal.size_of(inode))
@@ -236,13 +241,13 @@ class Recovery:
             local, stored = dict(journal.blocks(inode)), set(shelf.catalog.block_numbers(inode))
             dirty: list[BlockKey] = []
             only_copies = bool(journal.mark(FOLLOWING))
-            believes = not only_copies and (is_recent or not power_cut)
+            keeps_new = keeps_new and not only_copies
             for block in self._blocks_with_data(inode, block_bytes):
                 if block in local:
                     if not local[block] and not only_copies:
                         journal.add_use([Use(inode, -on_disk(journal.clean_length(inode, block)), 0)])
                         dirty.append((inode, block))
-                elif block in stored or not believes:
+                elif block in stored or not keeps_new:
                     shelf.files.punch(inode, [(block * block_bytes, block_bytes)])
                 else:
                     dirty.append((inode, block))
