@@ -6,12 +6,12 @@ Must not know commands or the kernel.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 import trio
 
-from layrfs.errors import LocalError, OwnerError, Unavailable
+from layrfs.errors import LayrError, LocalError, OwnerError, Unavailable
 from layrfs.ids import InodeNumber
 from layrfs.model.records import NodeRecord
 from layrfs.model.redundancy import DEFAULT_REDUNDANCY
@@ -24,6 +24,9 @@ COMPLETE_SECONDS = 15.0
 
 SEARCH_SECONDS = 5.0
 """The same while fewer hosts are known than copies are wanted."""
+
+STUCK_SECONDS = 90.0
+"""Who syncs is told that hosts do not take anything after so long in which none did."""
 
 RETRY_SECONDS = 0.5
 FSYNC_SECONDS = 60.0
@@ -61,7 +64,8 @@ class Syncer:
     async def sync(self, inodes: Sequence[InodeNumber] | None, report: Report) -> int:
         """Return when files (None: all) are on hosts and the root record is out; the bytes sent.
 
-        Waits for hosts without end. Shards that find too few hosts stay degraded, which is not an error here.
+        Raises ``Unavailable`` when nothing has reached hosts for ``STUCK_SECONDS`` and something has to. Shards that
+        find too few hosts stay degraded, which is not an error here.
         """
         sent = 0
 
@@ -70,12 +74,35 @@ class Syncer:
             sent = done_bytes
             report(ProgressReport(done_bytes, done_bytes + left_bytes, self._contents.stats().problem or ""))
 
-        await self._contents.flush_to_network(inodes, tell)
+        await self._while_it_moves(lambda: self._contents.flush_to_network(inodes, tell))
         await self._complete(inodes, report)
         await self._contents.sync(None)
-        await self._publisher.flush()
+        await self._while_it_moves(self._publisher.flush)
         await self._database.sync()
         return sent
+
+    async def _while_it_moves(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Raises ``Unavailable`` when it has not ended and nothing has moved towards hosts for too long."""
+        patience, failure = trio.CancelScope(deadline=trio.current_time() + STUCK_SECONDS), None
+
+        async def extend() -> None:
+            while True:
+                await trio.sleep(RETRY_SECONDS)
+                patience.deadline = max(patience.deadline, self._contents.stats().last_moved + STUCK_SECONDS)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(extend)
+            with patience:
+                try:
+                    await work()
+                except LayrError as error:
+                    failure = error
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        if patience.cancelled_caught:
+            why = self._contents.stats().problem or "no host answers."
+            raise Unavailable(f"Not everything is on hosts: {why} What is not is on this disk, and goes out by itself.")
 
     async def fsync(self, inode: InodeNumber | None) -> None:
         """Return when a file (None: only the metadata) is on hosts with all its copies, and so is the metadata.

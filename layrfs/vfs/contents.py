@@ -308,6 +308,7 @@ class Contents:
             degraded_shards=len(ledger.degraded),
             unreachable_shards=len(catalog.reach.distrusted),
             shards=catalog.shard_count(),
+            last_moved=max(self._shelf.ledger.last_sent, self._evictor.last_moved()),
             problem=self._writeback.problem,
         )
 

@@ -77,7 +77,7 @@ class Evictor:
         self._pins = pins
         self._in_thread = in_thread
         self._database_has_room = has_room
-        self._last_moved = last_moved
+        self.last_moved = last_moved
         self._stall_seconds = stall_seconds
         self._evicting = trio.Lock()
         self._stuck_since: float | None = None
@@ -117,7 +117,7 @@ class Evictor:
         if self._stuck_since is None:
             self._stuck_since = now
         ended = max(self._stuck_since, self._shelf.ledger.last_sent)
-        moved = max(ended, min(self._last_moved(), ended + LONGEST_STALL_SECONDS))
+        moved = max(ended, min(self.last_moved(), ended + LONGEST_STALL_SECONDS))
         if now - moved >= self._stall_seconds:
             raise NoSpace("The cache is full of data that no host has yet, and uploads make no progress.")
 

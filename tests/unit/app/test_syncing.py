@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from layrfs.app.syncing import COMPLETE_SECONDS, FSYNC_SECONDS, SEARCH_SECONDS, Syncer
+from layrfs.app.syncing import COMPLETE_SECONDS, FSYNC_SECONDS, SEARCH_SECONDS, STUCK_SECONDS, Syncer
 from layrfs.errors import LocalError, Unavailable
 from layrfs.history.publishing import Superseded
 from layrfs.ids import InodeNumber
@@ -122,6 +122,38 @@ async def test_copies_that_no_silent_host_gives_are_waited_for_for_a_moment(
     await syncer(cache, Publications(), Hosts(5)).sync(None, lambda _report: None)
     assert trio.current_time() - started < COMPLETE_SECONDS + 5
     assert cache.contents.stats().degraded_shards == 20
+
+
+async def test_sync_says_so_when_hosts_take_nothing_any_more(cache: Cache, autojump_clock: object) -> None:
+    await cache.put(FILE, b"x" * 100_000)
+    cache.transfers.hosts = 0
+    started = trio.current_time()
+    with pytest.raises(Unavailable, match="No host takes pieces"):
+        await syncer(cache, Publications()).sync(None, lambda _report: None)
+    assert trio.current_time() - started == pytest.approx(STUCK_SECONDS, abs=1)
+    cache.transfers.hosts = 5
+    await syncer(cache, Publications()).sync(None, lambda _report: None)
+    assert cache.contents.state(FILE) == "safe"
+    publications = Publications()
+    publications.seconds = 1e9
+    with pytest.raises(Unavailable):
+        await syncer(cache, publications).sync(None, lambda _report: None)
+
+
+async def test_sync_waits_as_long_as_something_moves(cache: Cache, autojump_clock: object) -> None:
+    await cache.put(FILE, b"x" * 100_000)
+    cache.transfers.delay_seconds = 4 * STUCK_SECONDS
+
+    async def move() -> None:
+        while True:
+            cache.transfers.last_moved = trio.current_time()
+            await trio.sleep(1)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(move)
+        await syncer(cache, Publications()).sync(None, lambda _report: None)
+        nursery.cancel_scope.cancel()
+    assert cache.contents.state(FILE) == "safe"
 
 
 async def test_a_silent_publication_is_not_waited_for_without_end(cache: Cache, autojump_clock: object) -> None:
