@@ -156,7 +156,8 @@ class Publisher:
     def hosts_appeared(self) -> None:
         """Hosts have been found or come back: try again what waits for them."""
         self._complete_at = 0.0
-        self._wake.set()
+        if self.problem is not None or self._is_renewal_due():
+            self._wake.set()
 
     async def flush(self) -> None:
         """Return when everything written before the call is on the network. Tries for ever; raises ``Superseded``."""
