@@ -120,6 +120,18 @@ class FrameStream:
                 raise ConnectionResetError("the connection ended in the middle of a frame")
             at += got
 
+    def receive_slowly_into(
+        self, view: memoryview, deadline: float, stall_seconds: float, arrived: Callable[[], None]
+    ) -> None:
+        """Like ``receive_into``, never `stall_seconds` with nothing coming; `arrived` is called when something did."""
+        at, wanted = 0, len(view)
+        while at < wanted:
+            got = self._receive_some(view[at:], min(deadline, time.monotonic() + stall_seconds))
+            if got == 0:
+                raise ConnectionResetError("the connection ended in the middle of a frame")
+            at += got
+            arrived()
+
     def discard(self, count: int, deadline: float) -> None:
         """Read and forget `count` bytes, so that the answer to a refused body is not lost in a reset."""
         scratch = memoryview(bytearray(min(count, 64 * 1024)))

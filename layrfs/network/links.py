@@ -74,16 +74,20 @@ class HostLinks:
         deadline_seconds: float,
         offset: int = 0,
         length: int | None = None,
+        stall_seconds: float = ANSWER_SECONDS,
+        arrived: Callable[[], None] = _nobody,
         cancellation: Cancellation | None = None,
     ) -> bytearray:
         """The piece, or `length` bytes of it from `offset` on (fewer where it ends), verified against its id.
 
-        Raises WrongBytes when the host sent something else, MissingPiece when it has no such piece.
+        It may take until the deadline, but never `stall_seconds` with nothing arriving; `arrived` is called whenever
+        something did. Raises WrongBytes when the host sent something else, MissingPiece when it has no such piece.
         """
         if length == 0:
             return bytearray()
         request = messages.Retrieve(piece, offset, length or 0)
-        answer, body = self._call(host, partial(_retrieve, request), deadline_seconds, cancellation)
+        talk = partial(_retrieve, request, stall_seconds, arrived)
+        answer, body = self._call(host, talk, deadline_seconds, cancellation)
         if length is None and offset == 0:
             return _whole(piece, body)
         return _range(piece, answer, body, offset, length)
@@ -203,12 +207,16 @@ def _store(
 
 
 def _retrieve(
-    request: messages.Retrieve, connection: Connection, deadline: float
+    request: messages.Retrieve,
+    stall_seconds: float,
+    arrived: Callable[[], None],
+    connection: Connection,
+    deadline: float,
 ) -> tuple[messages.Retrieved, bytearray]:
-    answer, body_bytes = connection.ask(request, b"", deadline)
+    answer, body_bytes = connection.ask(request, b"", min(deadline, time.monotonic() + stall_seconds))
     retrieved = _expect(messages.Retrieved, answer, 0 if isinstance(answer, messages.Retrieved) else body_bytes)
     body = bytearray(body_bytes)
-    connection.stream.receive_into(memoryview(body), deadline)
+    connection.stream.receive_slowly_into(memoryview(body), deadline, stall_seconds, arrived)
     return retrieved, body
 
 

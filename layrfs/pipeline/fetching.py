@@ -1,8 +1,10 @@
 """Getting one good copy of a shard: a staggered race between the hosts that hold one. Blocking.
 
 Owns the race: the first host is asked, the next when it is late or has failed, the first good answer wins and the
-others are hung up on. A copy is good when it matches its piece id (the links see to that) and when what is made of it
-is what was sealed. Must not know in which order, or how long, is wise: that is `policy.hedging`, in the plan.
+others are hung up on. A host that sends is late only after longer than in the past: on a slow line, asking others as
+well would make all of them slower. A copy is good when it matches its piece id (the links see to that) and when what
+is made of it is what was sealed. Must not know in which order, or how long, is wise: `policy.hedging` says so in the
+plan.
 Shape: trio's happy eyeballs, with threads.
 """
 
@@ -13,9 +15,8 @@ import queue
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import Generic, TypeVar
-
-import msgspec
 
 from layrfs.crashpoints import reached
 from layrfs.crypto.digests import shard_id
@@ -92,12 +93,16 @@ def outcome_of(error: RemoteError) -> Outcome:
             return "unreachable"
 
 
-class _Runner(msgspec.Struct, frozen=True):
-    """One host that was asked: when, how to hang up, and its answer to come."""
+class _Runner:
+    """One host that was asked: when, when it last sent something, how to hang up, and its answer to come."""
 
-    started: float
-    call: Cancellation
-    answer: Future[bytearray]
+    def __init__(self, tools: Tools, get: Callable[[_Runner], bytearray]) -> None:
+        self.started = self.sent_at = time.monotonic()
+        self.call = Cancellation()
+        self.answer: Future[bytearray] = tools.hands.submit(get, self)
+
+    def arrived(self) -> None:
+        self.sent_at = time.monotonic()
 
 
 class _Race(Generic[T]):
@@ -113,11 +118,7 @@ class _Race(Generic[T]):
         won = False
         try:
             while self._keep_going():
-                try:
-                    index = self._finished.get(timeout=self._patience_seconds())
-                except queue.Empty:
-                    continue
-                result = self._judge(index)
+                result = self._next_result()
                 if result is not None:
                     won = True
                     return result
@@ -134,24 +135,36 @@ class _Race(Generic[T]):
             self._ask(self._waiting.pop())
         return bool(self._running)
 
+    def _next_result(self) -> T | None:
+        """What came first; None when it was no good, or when another host should be asked."""
+        while True:
+            try:
+                return self._judge(self._finished.get(timeout=max(0.0, self._patience_seconds())))
+            except queue.Empty:
+                if self._patience_seconds() <= 0:
+                    return None
+
     def _patience_seconds(self) -> float:
-        left = max(0.0, self._deadline - time.monotonic())
-        return min(left, self._plan.hedge_seconds) if self._waiting else left
+        now = time.monotonic()
+        left = self._deadline - now
+        if not self._waiting:
+            return left
+        newest = max(self._running.values(), key=lambda runner: runner.started)
+        return min(left, self._plan.hedge.late_in(now - newest.started, now - newest.sent_at))
 
     def _ask(self, candidate: Candidate) -> None:
         index = self._plan.candidates.index(candidate)
-        call = Cancellation()
-        answer = self._tools.hands.submit(self._retrieve, candidate, call)
-        self._running[index] = _Runner(time.monotonic(), call, answer)
-        answer.add_done_callback(lambda _: self._finished.put(index))
+        runner = self._running[index] = _Runner(self._tools, partial(self._retrieve, candidate))
+        runner.answer.add_done_callback(lambda _: self._finished.put(index))
 
-    def _retrieve(self, candidate: Candidate, call: Cancellation) -> bytearray:
-        with self._calls.one(call):
+    def _retrieve(self, candidate: Candidate, runner: _Runner) -> bytearray:
+        with self._calls.one(runner.call):
             return self._tools.links.retrieve(
                 candidate.address,
                 candidate.piece.id,
                 deadline_seconds=max(0.1, self._deadline - time.monotonic()),
-                cancellation=call,
+                arrived=runner.arrived,
+                cancellation=runner.call,
             )
 
     def _judge(self, index: int) -> T | None:

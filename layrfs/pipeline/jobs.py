@@ -29,6 +29,7 @@ from layrfs.model.records import HostAddress
 from layrfs.model.redundancy import Redundancy
 from layrfs.model.shards import PieceRecord, ShardRecord
 from layrfs.pipeline.transfers import Examined, Slot, SourcePart, TargetPart, Uploaded
+from layrfs.policy.hedging import Hedge
 from layrfs.wire.codec import decode_untrusted, encode
 
 MESSAGE_LIMIT_BYTES = 16 << 20
@@ -70,11 +71,11 @@ class Candidate(msgspec.Struct, frozen=True):
 
 
 class FetchPlan(msgspec.Struct, frozen=True):
-    """Candidates in the order to ask them; the next is asked too when nothing came for `hedge_seconds`."""
+    """Candidates in the order to ask them; the next is asked too when the last is late."""
 
     shard: ShardRecord
     candidates: tuple[Candidate, ...]
-    hedge_seconds: float
+    hedge: Hedge
     deadline_seconds: float
 
 

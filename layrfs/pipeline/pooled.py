@@ -47,10 +47,11 @@ from layrfs.pipeline.placing import Placement, Placer
 from layrfs.pipeline.pool import Lane, WorkerPool
 from layrfs.pipeline.transfers import Examined, FindContent, OnBadPiece, Slot, SourcePart, TargetPart, Uploaded
 from layrfs.policy.backoff import NO_FAILURES
-from layrfs.policy.hedging import UNKNOWN, HostMemory, hedge_seconds, order
+from layrfs.policy.hedging import UNKNOWN, HostMemory, hedge, order
 from layrfs.policy.pacing import SHARE, SMALL_BYTES, Pace
 
-FETCH_DEADLINE_SECONDS = 60.0
+FETCH_DEADLINE_SECONDS = 600.0
+"""Of a fetch in which bytes arrive all the time, over a slow line; one that stalls ends in `links`' time."""
 """For one round of asking all holders: 4 MiB at 70 KB/s."""
 
 PATIENCE_SECONDS = 20.0
@@ -265,7 +266,7 @@ class PooledTransfers:
         return FetchPlan(
             shard,
             tuple(sorted(candidates, key=lambda candidate: (_is_stray(candidate), hosts.index(_host(candidate))))),
-            hedge_seconds(first, shard.sealed_bytes),
+            hedge(first, shard.sealed_bytes),
             FETCH_DEADLINE_SECONDS,
         )
 

@@ -51,9 +51,10 @@ class Links(Protocol):
         piece: PieceId,
         *,
         deadline_seconds: float,
+        arrived: Callable[[], None],
         cancellation: Cancellation | None = None,
     ) -> bytearray:
-        """The whole piece, verified against its id."""
+        """The whole piece, verified against its id; `arrived` is called whenever some of it has come."""
         ...
 
     def delete(self, host: HostAddress, pieces: Sequence[PieceId], tenant_private: bytes) -> int:

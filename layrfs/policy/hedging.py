@@ -22,7 +22,13 @@ UNKNOWN_SECONDS = 0.5
 """What a host nobody has asked yet is believed to take: optimistic, so that it gets its chance."""
 
 SHORTEST_HEDGE_SECONDS = 0.3
-LONGEST_HEDGE_SECONDS = 4.0
+LONGEST_HEDGE_SECONDS = 120.0
+"""Past fetches over a slow line all took long: asking others as well would only make the line slower."""
+
+UNKNOWN_HEDGE_SECONDS = 30.0
+"""A host nobody has asked yet and that sends may be behind a slow line."""
+
+LONGEST_SILENCE_SECONDS = 4.0
 AS_GOOD = 2.0
 """Hosts within this factor of the fastest share the load in turn."""
 
@@ -65,13 +71,25 @@ def order(
     return _rotated(healthy, memories, turn) + resting
 
 
-def hedge_seconds(memory: HostMemory, piece_bytes: int) -> float:
+class Hedge(msgspec.Struct, frozen=True):
+    """When the next host is asked as well: in all, and with nothing arriving, this many seconds after the last was."""
+
+    in_all_seconds: float
+    silent_seconds: float
+
+    def late_in(self, asked_seconds: float, silent_seconds: float) -> float:
+        """How long until a host is late that was asked, and last sent bytes, so many seconds ago."""
+        return min(self.in_all_seconds - asked_seconds, self.silent_seconds - silent_seconds)
+
+
+def hedge(memory: HostMemory, piece_bytes: int) -> Hedge:
     """How long to wait for a host before the next one is asked as well."""
     if not memory.expected_seconds:
-        return 2 * UNKNOWN_SECONDS
+        return Hedge(UNKNOWN_HEDGE_SECONDS, 2 * UNKNOWN_SECONDS)
     share = max(piece_bytes, SMALLEST_COUNTED_BYTES) / FULL_PIECE_BYTES
     wanted = (memory.expected_seconds + 4 * memory.deviation_seconds) * share
-    return min(LONGEST_HEDGE_SECONDS, max(SHORTEST_HEDGE_SECONDS, wanted))
+    in_all = min(LONGEST_HEDGE_SECONDS, max(SHORTEST_HEDGE_SECONDS, wanted))
+    return Hedge(in_all, min(in_all, LONGEST_SILENCE_SECONDS))
 
 
 def _rotated(healthy: list[NodeId], memories: Mapping[NodeId, HostMemory], turn: int) -> list[NodeId]:

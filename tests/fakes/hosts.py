@@ -2,7 +2,7 @@
 
 `Shelf.fault` is one of: "" (fine), "refuse", "wrong" (other bytes than the piece), "lose" (says it has nothing),
 "hang" (answers when the call is given up, or the fault is mended), "hang stores" (only those; over TLS only),
-"cut" (unreachable; without sockets only).
+"cut" (unreachable; without sockets only), "slow" (sends for half a second; without sockets only).
 """
 
 from __future__ import annotations
@@ -97,9 +97,12 @@ class FakeLinks:
         piece: PieceId,
         *,
         deadline_seconds: float,  # noqa: ARG002
+        arrived: Callable[[], None],
         cancellation: Cancellation | None = None,
     ) -> bytearray:
         shelf = self._reach(host, cancellation)
+        if shelf.fault == "slow":
+            _send_slowly(arrived)
         data = shelf.served(piece)
         if data is None:
             raise MissingPiece("the host does not have the piece")
@@ -122,6 +125,13 @@ class FakeLinks:
         if shelf.fault in {"hang", "cut"}:
             raise Unreachable("nobody answers")
         return shelf
+
+
+def _send_slowly(arrived: Callable[[], None]) -> None:
+    never = threading.Event()
+    for _ in range(50):
+        never.wait(0.01)
+        arrived()
 
 
 def _wait_for_cancellation(cancellation: Cancellation) -> None:

@@ -65,7 +65,7 @@ def test_store_retrieve_has_delete(host: LocalHost, links: HostLinks) -> None:
 
 
 class SlowLine:
-    """A relay to a host that passes on so many bytes a second; ``freeze`` stops it for good."""
+    """A relay to a host that passes on so many bytes a second either way; ``freeze`` stops it for good."""
 
     def __init__(self, host: LocalHost, bytes_per_second: int) -> None:
         self._rate, self._target = bytes_per_second, host.address
@@ -93,7 +93,7 @@ class SlowLine:
         near.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
         far = socket.create_connection((self._target.ip, self._target.port))
         self._sockets += [near, far]
-        self._threads.append(threading.Thread(target=self._pass_on, args=(far, near, 1 << 30)))
+        self._threads.append(threading.Thread(target=self._pass_on, args=(far, near, self._rate)))
         self._threads[-1].start()
         self._pass_on(near, far, self._rate)
 
@@ -140,6 +140,30 @@ def test_a_line_that_freezes_in_the_middle_is_given_up_soon(slow_line: SlowLine,
             stall_seconds=0.5,
             moved=slow_line.freeze,
         )
+    assert time.monotonic() - started < SECONDS / 2
+
+
+def test_what_comes_slowly_is_waited_for(slow_line: SlowLine, host: LocalHost, links: HostLinks) -> None:
+    store(links, host)
+    arrivals: list[float] = []
+    data = links.retrieve(
+        slow_line.address,
+        PIECE,
+        deadline_seconds=SECONDS,
+        stall_seconds=0.3,
+        arrived=lambda: arrivals.append(time.monotonic()),
+    )
+    assert data == DATA
+    assert arrivals[-1] - arrivals[0] > 0.3, "longer in all than nothing may come"
+
+
+def test_what_stops_coming_in_the_middle_is_given_up_soon(
+    slow_line: SlowLine, host: LocalHost, links: HostLinks
+) -> None:
+    store(links, host)
+    started = time.monotonic()
+    with pytest.raises(Unreachable, match="in time"):
+        links.retrieve(slow_line.address, PIECE, deadline_seconds=SECONDS, stall_seconds=0.3, arrived=slow_line.freeze)
     assert time.monotonic() - started < SECONDS / 2
 
 

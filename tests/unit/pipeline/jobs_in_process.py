@@ -16,6 +16,7 @@ from layrfs.pipeline.ports import Calls, Tools
 from layrfs.pipeline.sealing import SealingKeys
 from layrfs.pipeline.storing import upload
 from layrfs.pipeline.transfers import SourcePart
+from layrfs.policy.hedging import Hedge
 from tests.fakes.hosts import FakeLinks, Shelf
 
 VOLUME_KEYS = VolumeKeys(content=b"c" * 32, mask=b"m" * 32, root_private=b"r" * 32)
@@ -74,7 +75,10 @@ def bench(hosts: int = 5) -> Iterator[Bench]:
         yield Bench(Tools(SealingKeys.of(VOLUME_KEYS), VOLUME_KEYS.mask, FakeLinks(shelves), hands), shelves)
 
 
-def plan(shard: ShardRecord, *, hedge_seconds: float = 30.0, deadline_seconds: float = 30.0) -> FetchPlan:
+PATIENT = Hedge(30.0, 30.0)
+
+
+def plan(shard: ShardRecord, *, hedge: Hedge = PATIENT, deadline_seconds: float = 30.0) -> FetchPlan:
     """Ask the copies in order of position."""
     candidates = tuple(Candidate(piece, HostAddress(piece.host, "127.0.0.1", 1)) for piece in shard.pieces)
-    return FetchPlan(shard, candidates, hedge_seconds, deadline_seconds)
+    return FetchPlan(shard, candidates, hedge, deadline_seconds)

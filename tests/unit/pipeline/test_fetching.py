@@ -11,7 +11,8 @@ from layrfs.pipeline.fetching import download
 from layrfs.pipeline.jobs import Attempt, Download
 from layrfs.pipeline.ports import Cancelled
 from layrfs.pipeline.transfers import TargetPart
-from tests.unit.pipeline.jobs_in_process import Bench, FakeForeman, bench, host, plan
+from layrfs.policy.hedging import Hedge
+from tests.unit.pipeline.jobs_in_process import PATIENT, Bench, FakeForeman, bench, host, plan
 
 DATA = b"what the file holds, " * 1000
 
@@ -33,7 +34,7 @@ def fetch_to(
     at: Bench,
     shard: ShardRecord,
     *,
-    hedge_seconds: float = 30.0,
+    hedge: Hedge = PATIENT,
     deadline_seconds: float = 30.0,
     foreman: FakeForeman | None = None,
 ) -> list[tuple[int, str]]:
@@ -41,7 +42,7 @@ def fetch_to(
     attempts: list[Attempt] = []
     job = Download(
         1,
-        plan(shard, hedge_seconds=hedge_seconds, deadline_seconds=deadline_seconds),
+        plan(shard, hedge=hedge, deadline_seconds=deadline_seconds),
         (TargetPart(str(target), 0, 0, len(DATA)),),
     )
     try:
@@ -72,8 +73,24 @@ def test_a_late_host_is_overtaken_and_hung_up_on(source: str, target: Path) -> N
     with bench() as at:
         shard = at.stored(source, len(DATA))
         at.shelf(1).fault = "hang"
-        assert fetch_to(target, at, shard, hedge_seconds=0.01) == [(2, "good"), (1, "late")]
+        assert fetch_to(target, at, shard, hedge=Hedge(30.0, 0.01)) == [(2, "good"), (1, "late")]
         assert at.shelf(1).given_up.wait(10)
+    assert target.read_bytes() == DATA
+
+
+def test_a_host_that_sends_is_not_late(source: str, target: Path) -> None:
+    with bench() as at:
+        shard = at.stored(source, len(DATA))
+        at.shelf(1).fault = "slow"
+        assert fetch_to(target, at, shard, hedge=Hedge(30.0, 0.2)) == [(1, "good")]
+    assert target.read_bytes() == DATA
+
+
+def test_a_host_that_sends_for_too_long_is_late(source: str, target: Path) -> None:
+    with bench() as at:
+        shard = at.stored(source, len(DATA))
+        at.shelf(1).fault = "slow"
+        assert fetch_to(target, at, shard, hedge=Hedge(0.2, 0.2)) == [(2, "good"), (1, "late")]
     assert target.read_bytes() == DATA
 
 
@@ -108,7 +125,7 @@ def test_the_deadline_ends_hosts_that_never_answer(source: str, target: Path) ->
         for number in (1, 2, 3):
             at.shelf(number).fault = "hang"
         with pytest.raises(Unavailable):
-            fetch_to(target, at, shard, hedge_seconds=0.01, deadline_seconds=0.1)
+            fetch_to(target, at, shard, hedge=Hedge(30.0, 0.01), deadline_seconds=0.1)
         assert all(at.shelf(number).given_up.wait(10) for number in (1, 2, 3))
 
 

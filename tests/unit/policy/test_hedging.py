@@ -8,10 +8,11 @@ from layrfs.policy.backoff import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, NO
 from layrfs.policy.hedging import (
     FULL_PIECE_BYTES,
     LONGEST_HEDGE_SECONDS,
+    LONGEST_SILENCE_SECONDS,
     SHORTEST_HEDGE_SECONDS,
     UNKNOWN,
     HostMemory,
-    hedge_seconds,
+    hedge,
     order,
 )
 
@@ -88,14 +89,32 @@ def test_being_late_never_makes_a_host_look_quicker(memory: HostMemory, seconds:
 
 @given(memories(), st.integers(0, FULL_PIECE_BYTES))
 def test_a_hedge_is_neither_at_once_nor_never(memory: HostMemory, piece_bytes: int) -> None:
-    assert SHORTEST_HEDGE_SECONDS <= hedge_seconds(memory, piece_bytes) <= LONGEST_HEDGE_SECONDS
+    when = hedge(memory, piece_bytes)
+    assert SHORTEST_HEDGE_SECONDS <= when.silent_seconds <= LONGEST_SILENCE_SECONDS
+    assert when.silent_seconds <= when.in_all_seconds <= LONGEST_HEDGE_SECONDS
+
+
+@given(memories(), SECONDS, SECONDS)
+def test_nobody_is_waited_for_beyond_either_time(memory: HostMemory, asked: float, silent: float) -> None:
+    when = hedge(memory, FULL_PIECE_BYTES)
+    late = when.late_in(asked, silent)
+    assert (late <= 0) == (asked >= when.in_all_seconds or silent >= when.silent_seconds)
+
+
+def test_over_a_slow_line_a_host_that_sends_is_given_the_time_that_it_took_before() -> None:
+    memory = UNKNOWN
+    for seconds in (40.0, 60.0, 50.0, 70.0):
+        memory = memory.after_success(seconds, FULL_PIECE_BYTES)
+    when = hedge(memory, FULL_PIECE_BYTES)
+    assert when.late_in(60.0, 0.5) > 0
+    assert when.late_in(10.0, LONGEST_SILENCE_SECONDS) <= 0
 
 
 def test_a_steady_host_is_waited_for_about_as_long_as_it_takes() -> None:
     memory = UNKNOWN
     for _ in range(50):
         memory = memory.after_success(1.0, FULL_PIECE_BYTES)
-    assert 1.0 <= hedge_seconds(memory, FULL_PIECE_BYTES) < 1.05
+    assert 1.0 <= hedge(memory, FULL_PIECE_BYTES).in_all_seconds < 1.05
 
 
 def test_small_pieces_are_measured_by_the_round_trip() -> None:
