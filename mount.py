@@ -31,11 +31,15 @@ TEST_TOOLS = {
     "attr": "setfattr",
     "acl": "setfacl",
     "git": "git",
+    "iproute2": "tc",
     "rsync": "rsync",
     "sqlite3": "sqlite3",
     "vim": "vim",
 }
 """What the tests drive on a mount: Debian package -> a command it brings."""
+
+WHOLE_SUITE = ["--numprocesses=2", "--dist=loadfile"]
+"""pytest's arguments when there are no others: most tests wait for a drive or a host most of the time."""
 
 
 class SetUpError(Exception):
@@ -79,7 +83,7 @@ def run_tests(arguments: list[str]) -> int:
         "ruff format": [python, "-m", "ruff", "format", "--check", "."],
         "mypy": [python, "-m", "mypy", "--strict"],
         "import-linter": [os.path.join(os.path.dirname(python), "lint-imports")],
-        "pytest": [python, "-m", "pytest", *arguments],
+        "pytest": [python, "-m", "pytest", *(arguments or WHOLE_SUITE)],
     }
     failed = {name: code for name, command in checks.items() if (code := _check(name, command))}
     if failed:

@@ -48,19 +48,21 @@ class ReadyChannel:
         self._send({"say": sentence})
 
     def ready(self) -> None:
-        """All is up; the parent may go."""
-        self._send({"ready": True})
+        """All is up; the parent may go. Raises LocalError when it has gone already, and nobody wants the drive."""
+        if not self._send({"ready": True}):
+            raise LocalError("who started the drive has gone before it was ready")
         self._socket.close()
 
     def failed(self, error: LayrError) -> None:
         """Tell the parent why not."""
         self._send({"error": {"kind": type(error).__name__, "message": str(error)}})
 
-    def _send(self, message: dict[str, object]) -> None:
+    def _send(self, message: dict[str, object]) -> bool:
         try:
             self._socket.sendall(json.dumps(message).encode() + b"\n")
         except OSError:
-            return  # nobody waits any more; the drive does not depend on that
+            return False
+        return True
 
 
 def start_node(paths: Paths, volume: str, passfile: str | None, *, reading: bool) -> None:

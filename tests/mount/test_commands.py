@@ -210,6 +210,20 @@ def test_ctrl_c_while_starting_leaves_nothing(machine: Machine) -> None:
     assert not machine.is_mounted
 
 
+def test_a_drive_whose_starter_has_gone_before_it_was_ready_ends(machine: Machine) -> None:
+    ours, theirs = socket.socketpair()
+    command = [sys.executable, "-m", "layrfs.cli.mount", "-f", f"--ready-fd={theirs.fileno()}", machine.mountpoint]
+    with theirs:
+        passed = [theirs.fileno()]
+        process = subprocess.Popen(
+            command, env=machine.environment(), cwd="/", pass_fds=passed, stderr=subprocess.PIPE, text=True
+        )
+    ours.close()
+    _output, errors = process.communicate(timeout=60)
+    assert (process.returncode, "has gone" in errors) == (1, True), errors
+    assert not machine.is_mounted
+
+
 def test_mount_py_once_its_environment_is_there(tmp_path: Path) -> None:
     python = REPOSITORY / ".venv" / "bin" / "python"
     if os.path.realpath(sys.prefix) != os.path.realpath(python.parent.parent):
