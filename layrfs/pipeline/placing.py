@@ -2,12 +2,14 @@
 
 Owns one `Placement` for each transfer (which host has which piece, who has failed) and what is remembered of hosts
 that failed. The rules are `policy.placement`'s. Must not move bytes.
-Invariant: no host is given two pieces of one shard at the same time, however often pieces move.
+Invariants: no host is given two pieces of one shard at the same time, however often pieces move; hosts that failed
+lately are left alone only while others take pieces.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 import trio
 
@@ -18,6 +20,7 @@ from layrfs.pipeline.jobs import Wish
 from layrfs.policy.backoff import NO_FAILURES, Failures
 from layrfs.policy.hedging import UNKNOWN, HostMemory
 from layrfs.policy.placement import Limits, Wanted, choose_hosts
+from layrfs.policy.placement import Placement as Places
 
 CANDIDATES = 20
 """Hosts nearest to a piece's key that are considered: Kademlia's k."""
@@ -34,7 +37,8 @@ class Placer:
     ) -> None:
         self._finder = finder
         self._memories = memories
-        self._excluded = frozenset(excluded)
+        self.excluded = frozenset(excluded)
+        """They must never be used."""
         self._failures: dict[NodeId, Failures] = {}
 
     def begin(self, already: Iterable[HostAddress] = ()) -> Placement:
@@ -48,7 +52,7 @@ class Placer:
     def resting(self, hosts: Iterable[NodeId]) -> set[NodeId]:
         """Those of the hosts that failed lately, or must never be used."""
         now = trio.current_time()
-        return {host for host in hosts if host in self._excluded or self._is_resting(host, now)}
+        return {host for host in hosts if host in self.excluded or self._is_resting(host, now)}
 
     def failed(self, host: NodeId) -> None:
         """The host did not take a piece."""
@@ -106,8 +110,9 @@ class Placement:
 
     def _choose(self, wishes: Sequence[Wish], wanted: Sequence[Wanted]) -> list[HostAddress | None]:
         hosts = {record.node_id for piece in wanted for record in piece.candidates}
-        limits = Limits(highest_price=HIGHEST_PRICE, excluded=self._failed | self._placer.resting(hosts))
-        plan = choose_hosts(wanted, already=(*self._already, *self._holding.values()), limits=limits)
+        plan = self._plan(wanted, self._placer.resting(hosts))
+        if not plan.chosen and not self._holding:  # nobody else takes any of it
+            plan = self._plan(wanted, self._placer.excluded)
         places: list[HostAddress | None] = []
         for wish in wishes:
             record = plan.chosen.get(wish.slot.position)
@@ -116,3 +121,7 @@ class Placement:
                 self._holding[wish.slot.position] = record.address
                 self._given.add((record.address, wish.piece))
         return places
+
+    def _plan(self, wanted: Sequence[Wanted], left_alone: AbstractSet[NodeId]) -> Places:
+        limits = Limits(highest_price=HIGHEST_PRICE, excluded=self._failed | left_alone)
+        return choose_hosts(wanted, already=(*self._already, *self._holding.values()), limits=limits)

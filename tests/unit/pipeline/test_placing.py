@@ -89,6 +89,16 @@ async def test_a_host_that_failed_rests_for_other_shards_too(autojump_clock: obj
     assert len(await three(placer.begin())) == 3
 
 
+async def test_when_all_hosts_rest_they_are_asked_all_the_same() -> None:
+    placer = Placer(FakeFinder(RECORDS[:3]), {}, excluded=[RECORDS[2].node_id])
+    for record in RECORDS[:2]:
+        placer.failed(record.node_id)
+    placement = placer.begin()
+    first, second = await three(placement)
+    assert {first.node_id, second.node_id} == {record.node_id for record in RECORDS[:2]}
+    assert await placement.find([wish(0, failed=first)]) == [None], "but none twice for one shard"
+
+
 async def test_a_host_that_failed_is_suspected_and_forgiven_when_it_takes_a_piece() -> None:
     finder = FakeFinder(RECORDS[:1])
     placer = Placer(finder, {})
