@@ -22,10 +22,12 @@ from layrfs.network.routing import K
 from layrfs.wire.datagrams import Hello, Ping, Pong
 
 FIRST_PAUSE_SECONDS = 0.5
-LONGEST_PAUSE_SECONDS = 30.0
+LONGEST_PAUSE_SECONDS = 10.0
 """Between two rounds of asking seeds while there is no contact."""
 SEEDS_AGAIN_SECONDS = 300.0
 """The same while there are contacts: how two halves of a network that share a seed find together."""
+SEEDS_SOON_SECONDS = 10.0
+"""The same while they do not fill a bucket: in a network of a few hosts, seeds may be the hosts that are missed."""
 RESOLVE_SECONDS = 5.0
 MOST_ENDPOINTS = 4
 """Addresses tried of one name."""
@@ -70,15 +72,17 @@ class Joining:
         return next(iter(self._problems.values()), None)
 
     async def join_forever(self) -> None:
-        """Ask seeds, explore from there, rest, again."""
-        pause = FIRST_PAUSE_SECONDS
+        """Ask seeds, explore from there when that brought somebody or is long ago, rest, again."""
+        pause, explored_at, table = FIRST_PAUSE_SECONDS, float("-inf"), self._node.peers.table
         while True:
-            alone = not self._has_contacts()
+            known = len(table)
             await self._greet_seeds()
             if self._has_contacts():
-                await self._explore(thoroughly=alone)
+                if len(table) > known or trio.current_time() >= explored_at + SEEDS_AGAIN_SECONDS:
+                    await self._explore(thoroughly=not known)
+                    explored_at = trio.current_time()
                 pause = FIRST_PAUSE_SECONDS
-                await self._rest(SEEDS_AGAIN_SECONDS)
+                await self._rest(SEEDS_SOON_SECONDS if len(table) < K else SEEDS_AGAIN_SECONDS)
             else:
                 await self._rest(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)

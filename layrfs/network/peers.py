@@ -29,6 +29,8 @@ HEARSAY_PAUSE_SECONDS = 60.0
 """For so long after a failure nobody's word brings a peer back."""
 FIRST_RETRY_SECONDS = 2.0
 LONGEST_RETRY_SECONDS = 300.0
+LONGEST_RETRY_OF_FEW_SECONDS = 10.0
+"""The same while fewer contacts are left than fill a bucket."""
 MOST_LOST = 128
 """Lost contacts tried again, with pauses that double: this is how the halves of a parted network find together."""
 MOST_BANNED = 512
@@ -136,9 +138,10 @@ class Peers:
 
     def _due_lost(self, clock: float) -> list[Peer]:
         due = []
+        longest_seconds = LONGEST_RETRY_OF_FEW_SECONDS if len(self.table) < K else LONGEST_RETRY_SECONDS
         for node_id, lost in self._lost.items():
             if lost.retry_at <= clock:
-                lost.pause = min(2 * lost.pause, LONGEST_RETRY_SECONDS)
+                lost.pause = min(2 * lost.pause, longest_seconds)
                 lost.retry_at = clock + lost.pause
                 due.append(Peer(node_id, lost.address))
         return due

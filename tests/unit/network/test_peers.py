@@ -15,6 +15,7 @@ from layrfs.network.addresses import Address, Scope, may_speak_of, scope
 from layrfs.network.lookups import Peer
 from layrfs.network.observed import MOST_VOTERS, ObservedAddress
 from layrfs.network.peers import HEARSAY_PAUSE_SECONDS, MOST_BANNED, MOST_LOST, PING_SECONDS, Peers
+from layrfs.network.routing import K
 from layrfs.network.shelf import RecordShelf
 from layrfs.wire.datagrams import pack_ip, pack_triple
 
@@ -83,13 +84,18 @@ def test_a_contact_is_pinged_when_silent_and_lost_after_two_failures(known: Peer
     assert known.is_doubtful(peer(1).node_id)
 
 
-def test_a_lost_contact_is_tried_again_with_growing_pauses(known: Peers) -> None:
+@pytest.mark.parametrize(("others", "first", "longest"), [(K, [2, 6, 14, 30], 300), (K - 1, [2, 6, 14, 24], 10)])
+def test_a_lost_contact_is_tried_again_with_growing_pauses(
+    known: Peers, others: int, first: list[int], longest: int
+) -> None:
+    for number in range(2, others + 2):
+        known.answered_untrusted(peer(number, f"10.0.{number}.1"), record(number), clock=0.0)
     known.answered_untrusted(peer(1), record(1), clock=0.0)
     known.failed(peer(1), 0.0)
     known.failed(peer(1), 0.0)
-    turns = [second for second in range(2000) if known.due(float(second))]
-    assert turns[:4] == [2, 6, 14, 30]
-    assert max(later - earlier for earlier, later in itertools.pairwise(turns)) == 300
+    turns = [second for second in range(2000) if peer(1) in known.due(float(second))]
+    assert turns[:4] == first
+    assert max(later - earlier for earlier, later in itertools.pairwise(turns)) == longest
 
 
 def test_when_one_lost_contact_is_back_the_others_are_tried_at_once(known: Peers) -> None:
