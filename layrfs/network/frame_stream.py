@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import math
 import select
 import socket
 import ssl
@@ -113,12 +114,7 @@ class FrameStream:
 
     def receive_into(self, view: memoryview, deadline: float) -> None:
         """Fill `view` before `deadline`; ConnectionResetError when the stream ends first."""
-        at, wanted = 0, len(view)
-        while at < wanted:
-            got = self._receive_some(view[at:], deadline)
-            if got == 0:
-                raise ConnectionResetError("the connection ended in the middle of a frame")
-            at += got
+        self.receive_slowly_into(view, deadline, math.inf, lambda: None)
 
     def receive_slowly_into(
         self, view: memoryview, deadline: float, stall_seconds: float, arrived: Callable[[], None]

@@ -253,7 +253,7 @@ class Recovery:
                     dirty.append((inode, block))
             journal.mark_all_dirty(dirty)
         except LayrError as error:
-            logger.error("cache file of inode %d could not be examined: %s", inode, error)  # noqa: TRY400
+            logger.error("cache file of inode %d could not be examined: %s", inode, error)  # noqa: TRY400 - it says it all
 
     def _drop_replaced(self) -> None:
         """Who knows how much of them is on the disk; hosts' bytes count instead."""

@@ -79,7 +79,7 @@ class FakeLinks:
         *,
         tenant_private: bytes,
         deadline_seconds: float,  # noqa: ARG002 - shelves answer at once or never
-        stall_seconds: float,  # noqa: ARG002
+        stall_seconds: float,  # noqa: ARG002 - the same
         moved: Callable[[], None],
         note: bytes,
         cancellation: Cancellation | None = None,
@@ -96,7 +96,7 @@ class FakeLinks:
         host: HostAddress,
         piece: PieceId,
         *,
-        deadline_seconds: float,  # noqa: ARG002
+        deadline_seconds: float,  # noqa: ARG002 - shelves answer at once or never
         arrived: Callable[[], None],
         cancellation: Cancellation | None = None,
     ) -> bytearray:

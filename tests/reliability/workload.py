@@ -172,7 +172,7 @@ class Workload:
     def _cut_and_grow(self, name: str) -> None:
         """What was cut off is zeros."""
         for size in sorted(self._dice.sample(range(LARGEST_BYTES), 2)):
-            self._call("truncate", name, lambda path, size=size: os.truncate(path, size), size)  # type: ignore[misc]
+            self._call("truncate", name, lambda path, size=size: os.truncate(path, size), size)
 
     def _replace(self, name: str, *, hasty: bool = False) -> None:
         """Write another file, fsync it unless ``hasty``, rename it over."""

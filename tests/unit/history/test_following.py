@@ -205,12 +205,12 @@ class FewAsked:
         if self.silent and hosts:
             raise Unavailable("nobody answers")
         record = RootRecord.sign(KEYS.root_private, version=1, time_ms=1, body=b"")
-        return Shown(record, tuple(object() for _ in range(12)))  # type: ignore[misc]  # whoever they are
+        return Shown(record, tuple(object() for _ in range(12)))  # whoever they are
 
 
 async def test_few_hosts_are_asked_most_of_the_time_and_all_when_those_are_silent() -> None:
     roots = FewAsked()
-    watch = RootWatch(roots)  # type: ignore[arg-type]  # asks for nothing else
+    watch = RootWatch(roots)  # asks for nothing else
     for _ in range(2 * SURVEY_LOOKS):
         await watch.look()
     assert roots.asked.count(0) == 2
