@@ -20,6 +20,7 @@ import trio
 
 from layrfs.config import MountOptions
 from layrfs.errors import LocalError
+from layrfs.fuse.receiving import never_wait
 from layrfs.ids import InodeNumber
 
 MAX_TASKS = 300
@@ -51,6 +52,7 @@ async def serve(
     _mount(operations, mountpoint, kernel_options(options, source))
     device = _device_of(mountpoint)
     try:
+        never_wait()
         await _answer(mountpoint, task_status)
     finally:
         pyfuse3.close(unmount=True)
