@@ -1,0 +1,108 @@
+"""Which pieces of a shard are made anew, and how much that hurries. Pure: states of pieces in, a plan out.
+
+A doubtful piece is probably there, so it counts against loss but not against danger: it is not replaced for being
+doubtful, only when too few others are good. Otherwise each night in which laptops sleep would move their pieces to
+those that are awake, and the next one back. Where `needed` more losses would end it, nobody waits.
+
+Invariants (test): the fewer good pieces, the more urgent; no piece that may be there is given up unless `needed`
+others are left; a plan that is carried out leaves nothing that hurries as much.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+from layrfs.model.redundancy import Redundancy
+from layrfs.policy.trust import GRACE_SECONDS, Trust, doubt_seconds, doubted, silent_seconds, standing
+
+PieceState = Literal["good", "doubtful", "gone"]
+"""``doubtful``: its host is silent for longer than it usually is, or under suspicion. ``gone``: proven wrong or
+missing, its host excluded, or silent beyond the grace."""
+
+Urgency = Literal["none", "later", "soon", "now", "lost"]
+"""``later``: something is missing, but reading `needed` pieces to make one pays better for two. ``soon``: in its turn.
+``now``: before all others. ``lost``: fewer than `needed` are not gone, as far as is known; silent hosts may return."""
+
+URGENCIES: tuple[Urgency, ...] = ("none", "later", "soon", "now", "lost")
+
+SPARE_SHARE = 4
+"""Of so many spare pieces one may be missing before patching begins, and one more than none must be left when it
+becomes urgent. Mirrors have fewer spares: each missing copy is made anew. docs/durability.md compares others."""
+
+_LOST_KEY = 1 << 40
+
+
+class Repair(NamedTuple):
+    """``positions`` to be made anew in this order; empty when nothing can or need be done."""
+
+    urgency: Urgency
+    positions: tuple[int, ...]
+
+
+def piece_state(trust: Trust, now_seconds: float) -> PieceState:
+    """Of a piece on such a host, nothing being known against the piece itself.
+
+    A host that is suspended only because it is seldom there is judged by its silence, not by its habits: in a small
+    network of such hosts all pieces would be doubtful for ever, and patching would not end.
+    """
+    silence = silent_seconds(trust, now_seconds)
+    if silence >= GRACE_SECONDS or standing(trust, now_seconds) == "excluded":
+        return "gone"
+    return "doubtful" if silence >= doubt_seconds(trust) or doubted(trust, now_seconds) else "good"
+
+
+def patch_below(redundancy: Redundancy) -> int:
+    """With fewer pieces than this that are not gone a shard is patched."""
+    return redundancy.total - _margin(redundancy)
+
+
+def critical(redundancy: Redundancy) -> int:
+    """With so few good pieces it is patched at once."""
+    return redundancy.needed + _margin(redundancy)
+
+
+def repair(redundancy: Redundancy, pieces: Mapping[int, PieceState]) -> Repair:
+    """What to do for a shard; positions without a piece are absent from ``pieces``, those beyond its total ignored."""
+    good, doubtful, gone = (_positions(redundancy, pieces, state) for state in ("good", "doubtful", None))
+    alive = len(good) + len(doubtful)
+    if alive < redundancy.needed:
+        return Repair("lost", tuple(position for position in gone if position not in pieces))
+    if len(good) == redundancy.total:
+        return Repair("none", ())
+    if len(good) <= critical(redundancy):
+        return Repair("now", (*gone, *_given_up(redundancy, good, doubtful, gone)))
+    if not gone:
+        return Repair("none", ())
+    return Repair("soon" if alive < patch_below(redundancy) else "later", tuple(gone))
+
+
+def endangered(redundancy: Redundancy, pieces: Mapping[int, PieceState]) -> int:
+    """A sort key, most endangered first: by the losses a shard survives counting on good pieces, then on all.
+
+    Lost ones come last: nothing can be done for them until a host returns.
+    """
+    count = Counter(state for position, state in pieces.items() if position < redundancy.total)
+    alive = count["good"] + count["doubtful"]
+    if alive < redundancy.needed:
+        return _LOST_KEY - redundancy.needed + alive
+    return (count["good"] - redundancy.needed << 17) + alive - redundancy.needed
+
+
+def _positions(redundancy: Redundancy, pieces: Mapping[int, PieceState], state: PieceState | None) -> list[int]:
+    """Positions in a state, in order; None for those that have no piece or one that is gone."""
+    wanted = ("gone", None) if state is None else (state,)
+    return [position for position in range(redundancy.total) if pieces.get(position) in wanted]
+
+
+def _given_up(redundancy: Redundancy, good: list[int], doubtful: list[int], gone: list[int]) -> list[int]:
+    """Doubtful pieces that are replaced all the same: as many as it takes, and none when too few others are good."""
+    if len(good) < redundancy.needed:
+        return []
+    lacking = critical(redundancy) + 1 - len(good) - len(gone)
+    return doubtful[: max(0, lacking)]
+
+
+def _margin(redundancy: Redundancy) -> int:
+    return (redundancy.total - redundancy.needed) // SPARE_SHARE

@@ -1,0 +1,155 @@
+"""Which pieces are made anew: laws for every redundancy, and the cases that people meet."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from layrfs.model.redundancy import Redundancy
+from layrfs.policy.patching import URGENCIES, PieceState, critical, endangered, patch_below, repair
+
+states = st.sampled_from(["good", "doubtful", "gone"])
+WORSE: dict[PieceState, PieceState] = {"good": "doubtful", "doubtful": "gone"}
+
+
+@st.composite
+def shards(draw: st.DrawFn) -> tuple[Redundancy, dict[int, PieceState]]:
+    """Any redundancy up to 20 pieces and any state of it."""
+    total = draw(st.integers(1, 20))
+    redundancy = Redundancy(draw(st.integers(1, total)), total)
+    return redundancy, draw(st.dictionaries(st.integers(0, total + 1), states, max_size=total + 2))
+
+
+def within(redundancy: Redundancy, pieces: dict[int, PieceState]) -> dict[int, PieceState]:
+    return {position: state for position, state in pieces.items() if position < redundancy.total}
+
+
+@given(shards())
+def test_never_gives_up_a_piece_that_leaves_too_few(shard: tuple[Redundancy, dict[int, PieceState]]) -> None:
+    redundancy, pieces = shard
+    plan = repair(redundancy, pieces)
+    left = [position for position, state in within(redundancy, pieces).items() if state != "gone"]
+    assert not any(pieces.get(position) == "good" for position in plan.positions)
+    if any(position in pieces for position in plan.positions):
+        assert len(set(left) - set(plan.positions)) >= redundancy.needed
+    if any(pieces.get(position) == "doubtful" for position in plan.positions):
+        assert list(within(redundancy, pieces).values()).count("good") >= redundancy.needed
+
+
+@given(shards(), st.data())
+def test_fewer_good_pieces_are_never_less_urgent(
+    shard: tuple[Redundancy, dict[int, PieceState]], data: st.DataObject
+) -> None:
+    redundancy, pieces = shard
+    candidates = [position for position, state in within(redundancy, pieces).items() if state != "gone"]
+    if not candidates:
+        return
+    position = data.draw(st.sampled_from(candidates))
+    worse = pieces | {position: WORSE[pieces[position]]}
+    before, then = repair(redundancy, pieces), repair(redundancy, worse)
+    assert URGENCIES.index(then.urgency) >= URGENCIES.index(before.urgency)
+    if then.urgency != "lost":
+        assert endangered(redundancy, worse) <= endangered(redundancy, pieces)
+
+
+@given(shards())
+def test_a_plan_carried_out_leaves_nothing_that_hurries(shard: tuple[Redundancy, dict[int, PieceState]]) -> None:
+    redundancy, pieces = shard
+    plan = repair(redundancy, pieces)
+    if plan.urgency == "lost" or list(within(redundancy, pieces).values()).count("good") < redundancy.needed:
+        return
+    after = repair(redundancy, pieces | dict.fromkeys(plan.positions, "good"))
+    assert after.urgency == "none"
+    assert after.positions == ()
+
+
+@given(shards())
+def test_absent_and_gone_are_the_same_in_urgency(shard: tuple[Redundancy, dict[int, PieceState]]) -> None:
+    redundancy, pieces = shard
+    without = {position: state for position, state in pieces.items() if state != "gone"}
+    assert repair(redundancy, pieces).urgency == repair(redundancy, without).urgency
+    assert endangered(redundancy, pieces) == endangered(redundancy, without)
+
+
+@given(shards())
+def test_positions_are_asked_for_once_and_exist(shard: tuple[Redundancy, dict[int, PieceState]]) -> None:
+    redundancy, pieces = shard
+    positions = repair(redundancy, pieces).positions
+    assert len(set(positions)) == len(positions)
+    assert all(0 <= position < redundancy.total for position in positions)
+
+
+LETTERS: dict[str, PieceState] = {"g": "good", "d": "doubtful", "x": "gone"}
+M2, M3, M4, RS, WIDE = Redundancy(1, 2), Redundancy(1, 3), Redundancy(1, 4), Redundancy(4, 8), Redundancy(10, 20)
+
+
+@pytest.mark.parametrize(
+    ("redundancy", "pieces", "urgency", "positions"),
+    [
+        (Redundancy(1, 1), "g", "none", ()),
+        (Redundancy(1, 1), "d", "now", ()),
+        (M2, "gg", "none", ()),
+        (M2, "gd", "now", (1,)),
+        (M2, "gx", "now", (1,)),
+        (M2, "g-", "now", (1,)),
+        (M2, "dd", "now", ()),
+        (M2, "dx", "now", (1,)),
+        (M2, "x-", "lost", (1,)),
+        (M3, "ggg", "none", ()),
+        (M3, "ggd", "none", ()),
+        (M3, "gdd", "now", (1,)),
+        (M3, "ggx", "soon", (2,)),
+        (M3, "gxd", "now", (1,)),
+        (M3, "gx-", "now", (1, 2)),
+        (M4, "gggd", "none", ()),
+        (M4, "ggdd", "none", ()),
+        (M4, "gddd", "now", (1,)),
+        (RS, "ggggggdd", "none", ()),
+        (RS, "gggggggx", "later", (7,)),
+        (RS, "ggggggxx", "soon", (6, 7)),
+        (RS, "gggggddd", "now", (5,)),
+        (RS, "ggggdddd", "now", (4, 5)),
+        (RS, "gggggxxx", "now", (5, 6, 7)),
+        (RS, "ggggxddd", "now", (4, 5)),
+        (RS, "gggddddd", "now", ()),
+        (RS, "gggxxxxx", "lost", ()),
+        (RS, "ggg-xxxx", "lost", (3,)),
+        (WIDE, "g" * 18 + "xx", "later", (18, 19)),
+        (WIDE, "g" * 17 + "xxx", "soon", (17, 18, 19)),
+        (WIDE, "g" * 12 + "d" * 8, "now", (12,)),
+    ],
+)
+def test_what_is_done(redundancy: Redundancy, pieces: str, urgency: str, positions: tuple[int, ...]) -> None:
+    states = {place: LETTERS[letter] for place, letter in enumerate(pieces) if letter != "-"}
+    assert repair(redundancy, states) == (urgency, positions)
+
+
+def test_thresholds_of_what_people_use() -> None:
+    assert [(patch_below(each), critical(each)) for each in (M2, M3, M4, RS, WIDE)] == [
+        (2, 1),
+        (3, 1),
+        (4, 1),
+        (7, 5),
+        (18, 12),
+    ]
+
+
+def test_most_endangered_first_and_lost_last() -> None:
+    shards = {
+        "one copy": (M3, {0: "good"}),
+        "one copy and a doubtful one": (M3, {0: "good", 1: "doubtful"}),
+        "nothing good": (M3, {0: "doubtful"}),
+        "two copies": (M3, {0: "good", 1: "good"}),
+        "five of 4/8": (RS, dict.fromkeys(range(5), "good")),
+        "lost": (RS, dict.fromkeys(range(3), "good")),
+    }
+    ordered = sorted(shards, key=lambda name: endangered(*shards[name]))
+    assert ordered == [
+        "nothing good",
+        "one copy",
+        "one copy and a doubtful one",
+        "two copies",
+        "five of 4/8",
+        "lost",
+    ]
