@@ -101,6 +101,10 @@ class Unreachable(RemoteError):
     """No connection, or no answer before the deadline."""
 
 
+class TimedOut(Unreachable):
+    """There was a connection, to the right host, and no answer before the deadline."""
+
+
 class Refused(RemoteError):
     """A host understood us and said no (full, too dear, not the owner, too busy)."""
 

@@ -105,6 +105,7 @@ def status_page(report: StatusReport) -> list[str]:
         ("pieces", f"{shown_count(report.pieces, 'piece')}, {report.verified:,} {checked}"),
         ("damaged", f"{shown_count(report.quarantined, 'piece')} set aside in quarantine/"),
         ("requests", _counts(report.requests)),
+        ("audits", f"{report.audits_answered:,} answered since the start"),
         ("refused", _counts(report.dropped)),
     ]
     return table(rows)

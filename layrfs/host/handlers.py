@@ -6,16 +6,19 @@ the right shape already.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Generic, Protocol, TypeVar, cast
 
 from msgspec import Struct
 
+from layrfs.crypto import merkle
+from layrfs.crypto.challenges import answer_digest, answer_leaves, chosen_leaves, digest_of_selected
 from layrfs.crypto.identity import verify_signature
 from layrfs.errors import BadMessage, NoSpace, NotPermitted, WrongBytes
 from layrfs.ids import NodeId, PieceId
 from layrfs.network.piece_server import Answer, Visit
-from layrfs.storage.piece_ranges import RangeRead
+from layrfs.storage.piece_ranges import LeafReads, RangeRead
 from layrfs.wire import messages
 from layrfs.wire.messages import Reason, Request
 
@@ -29,6 +32,7 @@ class Pieces(Protocol):
     def has(self, piece: PieceId) -> bool: ...
     def read(self, piece: PieceId) -> bytes | None: ...
     def read_range(self, piece: PieceId, offset: int, length: int | None) -> RangeRead | None: ...
+    def read_leaves(self, piece: PieceId, choose: Callable[[int], Sequence[int]]) -> LeafReads | None: ...
     def delete(self, piece: PieceId, tenant: bytes) -> bool: ...
     def renew(self, piece: PieceId, tenant: bytes) -> bool: ...
     def inventory(self, tenant: bytes, after: PieceId) -> tuple[list[messages.Listed], PieceId | None]: ...
@@ -85,6 +89,32 @@ def handle_retrieve(call: Call[messages.Retrieve]) -> Answer:
     if found is None:
         return _refuse("missing")
     return Answer(messages.Retrieved(found.piece_bytes, found.first_leaf, found.proof), found.leaves)
+
+
+def handle_prove(call: Call[messages.Prove]) -> Answer:
+    """The leaves that the nonce chooses, each with its proof. Like `handle_retrieve` for whoever knows the id."""
+    request = call.request
+
+    def choose(piece_bytes: int) -> tuple[int, ...]:
+        return chosen_leaves(request.nonce, request.piece, merkle.leaf_count(piece_bytes), request.leaves)
+
+    found = call.host.pieces.read_leaves(request.piece, choose)
+    if found is None:
+        return _refuse("missing")
+    proofs = tuple(merkle.prove_each(found.hashes, found.numbers))
+    return Answer(messages.Proven(found.piece_bytes, proofs), b"".join(found.leaves))
+
+
+def handle_answer(call: Call[messages.Answer]) -> Answer:
+    """The digest that nobody can make who has not the bytes now."""
+    piece, salt = call.request.piece, call.request.salt
+    if call.request.kind == "whole":
+        data = call.host.pieces.read(piece)
+        return _refuse("missing") if data is None else _answered(answer_digest(salt, piece, data, "whole"))
+    found = call.host.pieces.read_leaves(piece, partial(answer_leaves, salt, piece))
+    if found is None:
+        return _refuse("missing")
+    return _answered(digest_of_selected(salt, found.piece_bytes, found.leaves))
 
 
 def handle_has(call: Call[messages.Has]) -> Answer:
@@ -155,6 +185,8 @@ HANDLERS: dict[type[Struct], Handler] = dict(
     (
         _entry(messages.Store, handle_store),
         _entry(messages.Retrieve, handle_retrieve),
+        _entry(messages.Prove, handle_prove),
+        _entry(messages.Answer, handle_answer),
         _entry(messages.Has, handle_has),
         _entry(messages.Delete, handle_delete),
         _entry(messages.Renew, handle_renew),
@@ -164,6 +196,10 @@ HANDLERS: dict[type[Struct], Handler] = dict(
         _entry(messages.GetRoot, handle_get_root),
     )
 )
+
+
+def _answered(digest: bytes) -> Answer:
+    return Answer(messages.Answered(digest))
 
 
 def _refuse(reason: Reason) -> Answer:

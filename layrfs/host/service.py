@@ -25,6 +25,9 @@ from layrfs.wire.messages import Reason, Request
 
 _log = logging.getLogger(__name__)
 
+_TAKES_MEMORY = messages.Store | messages.Retrieve | messages.Prove | messages.Answer
+"""Requests for which a whole piece may have to be in memory."""
+
 
 class HostService:
     """One host's side of every conversation; thread-safe."""
@@ -42,6 +45,7 @@ class HostService:
         self._store = store
         self._dropped = dropped
         self._requests = Counts()
+        self._audits = Counts()
         self._started = time.time()
         self._host = Host(identity.node_id, network_id, store, roots, self.report)
         self._admission = Admission(
@@ -56,7 +60,7 @@ class HostService:
             with self._listing.place(visit.node_id) as admitted:
                 yield None if admitted else "busy"
             return
-        if not isinstance(request, messages.Store | messages.Retrieve):
+        if not isinstance(request, _TAKES_MEMORY):
             yield None
             return
         with self._admission.place(visit.node_id) as admitted, contextlib.ExitStack() as room:
@@ -73,6 +77,8 @@ class HostService:
             return Answer(messages.Refused("failed"))
         if isinstance(answer.header, messages.Refused):
             self._dropped.add(answer.header.reason)
+        elif isinstance(request, messages.Prove | messages.Answer):
+            self._audits.add("answered")
         return answer
 
     def report(self) -> messages.StatusReport:
@@ -82,6 +88,7 @@ class HostService:
             requests=self._requests.snapshot(),
             dropped=self._dropped.snapshot(),
             started=self._started,
+            audits_answered=self._audits.snapshot().get("answered", 0),
         )
 
     def _refusal(self, request: Request, body_bytes: int, room: contextlib.ExitStack) -> Reason | None:

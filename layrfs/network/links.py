@@ -14,9 +14,10 @@ from functools import partial
 from typing import NoReturn, TypeVar
 
 from layrfs.crypto import merkle
+from layrfs.crypto.challenges import AnswerKind, are_proven, chosen_bytes, chosen_leaves
 from layrfs.crypto.digests import Buffer
 from layrfs.crypto.identity import NodeIdentity
-from layrfs.errors import BadMessage, MissingPiece, Unreachable, WrongBytes
+from layrfs.errors import BadMessage, MissingPiece, TimedOut, Unreachable, WrongBytes
 from layrfs.ids import PieceId
 from layrfs.model.records import HostAddress
 from layrfs.network.connections import Cancellation, Connection, ConnectionPool, HostRefused
@@ -92,6 +93,42 @@ class HostLinks:
             return _whole(piece, body)
         return _range(piece, answer, body, offset, length)
 
+    def prove(
+        self,
+        host: HostAddress,
+        piece: PieceId,
+        piece_bytes: int,
+        nonce: bytes,
+        leaves: int,
+        *,
+        deadline_seconds: float,
+        cancellation: Cancellation | None = None,
+    ) -> None:
+        """Returns when the host has shown the leaves that a fresh `nonce` chooses, at most 32 of them.
+
+        Raises MissingPiece; WrongBytes for anything but these leaves with their proofs; HostRefused; TimedOut when
+        there was a connection but no answer; Unreachable.
+        """
+        chosen = chosen_leaves(nonce, piece, merkle.leaf_count(piece_bytes), leaves)
+        talk = partial(_prove, messages.Prove(piece, nonce, leaves), piece_bytes, chosen)
+        answer, body = self._call_auditing(host, talk, deadline_seconds, cancellation)
+        if answer.piece_bytes != piece_bytes or not are_proven(piece, piece_bytes, chosen, body, answer.proofs):
+            raise WrongBytes("a host met a challenge with bytes that are not the leaves it was asked for")
+
+    def answer(
+        self,
+        host: HostAddress,
+        piece: PieceId,
+        salt: bytes,
+        kind: AnswerKind,
+        *,
+        deadline_seconds: float,
+        cancellation: Cancellation | None = None,
+    ) -> bytes:
+        """What the host says is the piece's digest under the salt. Raises what `prove` does."""
+        talk = partial(_answer, messages.Answer(piece, salt, kind))
+        return self._call_auditing(host, talk, deadline_seconds, cancellation)
+
     def has(
         self, host: HostAddress, pieces: Sequence[PieceId], *, deadline_seconds: float = ANSWER_SECONDS
     ) -> list[bool]:
@@ -160,6 +197,15 @@ class HostLinks:
         """Close idle connections, and those in use when their calls end."""
         self._pool.close()
 
+    def _call_auditing(
+        self, host: HostAddress, talk: Talk[ResponseT], deadline_seconds: float, cancellation: Cancellation | None
+    ) -> ResponseT:
+        """A reply that is none is no proof."""
+        try:
+            return self._call(host, talk, deadline_seconds, cancellation)
+        except BadMessage as error:
+            raise WrongBytes(f"a host met a challenge with nonsense: {error}") from error
+
     def _call(
         self, host: HostAddress, talk: Talk[ResponseT], deadline_seconds: float, cancellation: Cancellation | None
     ) -> ResponseT:
@@ -189,6 +235,10 @@ class HostLinks:
         except (HostRefused, MissingPiece):
             keep = True
             raise
+        except TimeoutError as error:
+            if watch.cancelled:
+                raise
+            raise TimedOut(f"{_place(host)} did not answer in time") from error
         finally:
             watch.release()
             if keep and not watch.cancelled:
@@ -218,6 +268,22 @@ def _retrieve(
     body = bytearray(body_bytes)
     connection.stream.receive_slowly_into(memoryview(body), deadline, stall_seconds, arrived)
     return retrieved, body
+
+
+def _prove(
+    request: messages.Prove, piece_bytes: int, chosen: Sequence[int], connection: Connection, deadline: float
+) -> tuple[messages.Proven, bytearray]:
+    answer, body_bytes = connection.ask(request, b"", deadline)
+    proven = _expect(messages.Proven, answer, 0 if isinstance(answer, messages.Proven) else body_bytes)
+    if body_bytes != chosen_bytes(piece_bytes, chosen):
+        raise BadMessage("it sent more or less than the leaves it was asked for")
+    body = bytearray(body_bytes)
+    connection.stream.receive_into(memoryview(body), deadline)
+    return proven, body
+
+
+def _answer(request: messages.Answer, connection: Connection, deadline: float) -> bytes:
+    return _expect(messages.Answered, *connection.ask(request, b"", deadline)).digest
 
 
 def _has(batch: tuple[PieceId, ...], connection: Connection, deadline: float) -> tuple[bool, ...]:
@@ -299,11 +365,14 @@ def _batches(pieces: Sequence[PieceId]) -> list[tuple[PieceId, ...]]:
 
 
 def _raise_unreachable(host: HostAddress, error: Exception, watch: Cancellation) -> NoReturn:
-    place = f"the host at {host.ip} port {host.port}"
     if watch.cancelled:
         raise Unreachable("the call is no longer wanted") from None
     if isinstance(error, TimeoutError):
-        raise Unreachable(f"{place} did not answer in time") from error
+        raise Unreachable(f"{_place(host)} did not answer in time") from error
     if isinstance(error, ConnectionEnded):
-        raise Unreachable(f"{place} closed the connection") from error
-    raise Unreachable(f"{place} cannot be reached: {error}") from error
+        raise Unreachable(f"{_place(host)} closed the connection") from error
+    raise Unreachable(f"{_place(host)} cannot be reached: {error}") from error
+
+
+def _place(host: HostAddress) -> str:
+    return f"the host at {host.ip} port {host.port}"

@@ -17,7 +17,8 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -37,10 +38,12 @@ from layrfs.storage.piece_file import (
     write_new,
 )
 from layrfs.storage.piece_folders import PieceFolders
-from layrfs.storage.piece_ranges import RangeRead, read_proven
+from layrfs.storage.piece_ranges import LeafReads, RangeRead, read_chosen, read_proven
 from layrfs.wire.messages import LISTED_PER_MESSAGE, Listed
 
 _log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 FREE_DISK_RESERVE_BYTES = 256 << 20
 """Left free on the disk whatever the quota says: other programs live there too."""
@@ -148,14 +151,11 @@ class PieceStore:
 
     def read_range(self, piece: PieceId, offset: int, length: int | None) -> RangeRead | None:
         """The leaves that cover `length` bytes from `offset` on (clipped to the piece), proven; None when missing."""
-        with self._lock:
-            hashes = self._trees.get(piece)
-        if hashes is None:
-            found = self._read(piece)
-            if found is None:
-                return None
-            hashes = found[1]
-        return self._read_range(piece, hashes, offset, length)
+        return self._read_some(piece, lambda descriptor, hashes: read_proven(descriptor, hashes, offset, length))
+
+    def read_leaves(self, piece: PieceId, choose: Callable[[int], Sequence[int]]) -> LeafReads | None:
+        """The leaves that `choose` chooses by the piece's length in bytes, verified; None when missing."""
+        return self._read_some(piece, lambda descriptor, hashes: read_chosen(descriptor, hashes, choose))
 
     def delete(self, piece: PieceId, tenant: bytes) -> bool:
         """Forget a piece of this tenant; False when there is none, or it is another's."""
@@ -315,12 +315,16 @@ class PieceStore:
             return data, hashes
         return None
 
-    def _read_range(self, piece: PieceId, hashes: list[bytes], offset: int, length: int | None) -> RangeRead | None:
-        """Only the leaves asked for, verified against hashes that were."""
+    def _read_some(self, piece: PieceId, read: Callable[[int, list[bytes]], T]) -> T | None:
+        """Only parts, verified against hashes that were; of a piece not read lately all of it is verified first."""
+        with self._lock:
+            hashes = self._trees.get(piece)
+        if hashes is None and (found := self._read(piece)) is not None:
+            hashes = found[1]
+        if hashes is None:
+            return None
         with self._opened(piece) as descriptor:
-            if descriptor is None:
-                return None
-            return read_proven(descriptor, hashes, offset, length)
+            return None if descriptor is None else read(descriptor, hashes)
         return None
 
     @contextlib.contextmanager

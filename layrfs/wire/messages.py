@@ -2,7 +2,7 @@
 
 Owns the shapes only; `layrfs.wire.frames` carries them, `layrfs.host` decides what to answer. A connection starts with
 `Hello` (the client names its network) and `Welcome` (the server's challenge for this connection); then requests are
-answered one by one, in order. Only `Store`, `Retrieved`, `PutRoot` and `RootFound` have a body.
+answered one by one, in order. Only `Store`, `Retrieved`, `Proven`, `PutRoot` and `RootFound` have a body.
 Invariant: every field that a stranger fills in has its size bounded here, so a decoded message needs no more checks of
 shape.
 """
@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from layrfs.crypto import labels
+from layrfs.crypto.challenges import AnswerKind
 from layrfs.ids import NodeId, PieceId
 from layrfs.wire.codec import Uint16, Uint63, decode_untrusted
 from layrfs.wire.frames import HEADER_LIMIT
@@ -34,10 +35,17 @@ ROOT_LIMIT_BYTES = 66 * 1024
 PROOF_LIMIT = 128
 """Two hashes for each level of the largest tree that 63-bit lengths allow."""
 
+LEAVES_PER_CHALLENGE = 32
+"""Half a MiB of body."""
+
+LEAF_PROOF_LIMIT = 49
+"""One hash for each level of that tree; so many for each challenged leaf fit in one header."""
+
 Bytes32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Signature = Annotated[bytes, Meta(min_length=64, max_length=64)]
 Piece = Annotated[PieceId, Meta(min_length=32, max_length=32)]
 Note = Annotated[bytes, Meta(max_length=NOTE_LIMIT)]
+LeafProof = Annotated[tuple[Bytes32, ...], Meta(max_length=LEAF_PROOF_LIMIT)]
 Pieces = Annotated[tuple[Piece, ...], Meta(min_length=1, max_length=PIECES_PER_MESSAGE)]
 
 Reason = Literal[
@@ -96,6 +104,35 @@ class Retrieved(Struct, frozen=True, tag="retrieved"):
     piece_bytes: Uint63
     first_leaf: Uint63 = 0
     proof: Annotated[tuple[Bytes32, ...], Meta(max_length=PROOF_LIMIT)] = ()
+
+
+class Prove(Struct, frozen=True, tag="prove"):
+    """Show so many leaves of a piece: those that `crypto.challenges.chosen_leaves` makes of the nonce."""
+
+    piece: Piece
+    nonce: Bytes32
+    leaves: Annotated[int, Meta(ge=1, le=LEAVES_PER_CHALLENGE)] = 1
+
+
+class Proven(Struct, frozen=True, tag="proven"):
+    """The body is the leaves, in order; `proofs` ties each of them to the piece's id."""
+
+    piece_bytes: Uint63
+    proofs: Annotated[tuple[LeafProof, ...], Meta(min_length=1, max_length=LEAVES_PER_CHALLENGE)]
+
+
+class Answer(Struct, frozen=True, tag="answer"):
+    """The digest of a piece, or of leaves of it, under a salt: see `crypto.challenges.answer_digest`."""
+
+    piece: Piece
+    salt: Bytes32
+    kind: AnswerKind = "leaves"
+
+
+class Answered(Struct, frozen=True, tag="answered"):
+    """What the owner has known since the piece was stored."""
+
+    digest: Bytes32
 
 
 class Has(Struct, frozen=True, tag="has"):
@@ -196,6 +233,8 @@ class StatusReport(Struct, frozen=True, tag="status report"):
     requests: dict[str, int]
     dropped: dict[str, int]
     started: float
+    audits_answered: int = 0
+    """Challenges met since the start: `prove` and `answer`."""
 
 
 class Refused(Struct, frozen=True, tag="refused"):
@@ -204,9 +243,21 @@ class Refused(Struct, frozen=True, tag="refused"):
     reason: Reason
 
 
-Request = Store | Retrieve | Has | Delete | Renew | Inventory | Status | PutRoot | GetRoot
+Request = Store | Retrieve | Prove | Answer | Has | Delete | Renew | Inventory | Status | PutRoot | GetRoot
 Response = (
-    Welcome | Stored | Retrieved | Held | Deleted | Renewed | Listing | StatusReport | RootKept | RootFound | Refused
+    Welcome
+    | Stored
+    | Retrieved
+    | Proven
+    | Answered
+    | Held
+    | Deleted
+    | Renewed
+    | Listing
+    | StatusReport
+    | RootKept
+    | RootFound
+    | Refused
 )
 
 

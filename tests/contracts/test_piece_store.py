@@ -117,6 +117,7 @@ def test_a_range_beyond_the_end_still_proves_the_length(store: Store) -> None:
 def test_a_missing_piece_is_none_everywhere(store: Store) -> None:
     assert store.read(ABSENT) is None
     assert store.read_range(ABSENT, 0, 1) is None
+    assert store.read_leaves(ABSENT, lambda _: (0,)) is None
     assert not store.delete(ABSENT, ALICE)
 
 
@@ -169,3 +170,21 @@ def test_it_fills_up_to_its_space_and_no_further(store: Store) -> None:
         put(store, *some_piece(1 << 20, seed))
     with pytest.raises(NoSpace):
         put(store, *some_piece(1 << 20, 32) if store.free_bytes() < 1 << 20 else some_piece(2 << 20, 32))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_chosen_leaves_come_with_the_hashes_of_all(store: Store, size: int) -> None:
+    piece, data = some_piece(size)
+    put(store, piece, data)
+    last = merkle.leaf_count(size) - 1
+    asked: list[int] = []
+
+    def choose(piece_bytes: int) -> tuple[int, ...]:
+        asked.append(piece_bytes)
+        return tuple({0, last // 2, last})
+
+    found = store.read_leaves(piece, choose)
+    assert found is not None
+    assert asked == [size] == [found.piece_bytes]
+    assert found.hashes == merkle.leaf_hashes(data)
+    assert found.leaves == tuple(data[number * 16384 : (number + 1) * 16384] for number in found.numbers)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from layrfs.crypto import merkle
 from layrfs.crypto.digests import Buffer
 from layrfs.errors import NoSpace, NotPermitted, WrongBytes
 from layrfs.ids import PieceId
-from layrfs.storage.piece_ranges import RangeRead
+from layrfs.storage.piece_ranges import LeafReads, RangeRead
 from layrfs.wire.messages import LISTED_PER_MESSAGE, Listed
 
 
@@ -56,6 +56,14 @@ class MemoryPieces:
         count = max(1, -(-end // merkle.LEAF_BYTES) - first)
         leaves = data[first * merkle.LEAF_BYTES : (first + count) * merkle.LEAF_BYTES]
         return RangeRead(len(data), first, leaves, tuple(merkle.prove(hashes, first, count)))
+
+    def read_leaves(self, piece: PieceId, choose: Callable[[int], Sequence[int]]) -> LeafReads | None:
+        if piece not in self.kept:
+            return None
+        data = self.kept[piece][1]
+        numbers = tuple(choose(len(data)))
+        leaves = (data[number * merkle.LEAF_BYTES : (number + 1) * merkle.LEAF_BYTES] for number in numbers)
+        return LeafReads(len(data), numbers, tuple(leaves), merkle.leaf_hashes(data))
 
     def renew(self, piece: PieceId, tenant: bytes) -> bool:
         return self.kept.get(piece, (b"", b""))[0] == tenant

@@ -7,14 +7,14 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from layrfs.crypto import merkle
+from layrfs.crypto import challenges, merkle
 from layrfs.crypto.identity import NodeIdentity
-from layrfs.errors import BadMessage, LayrError, MissingPiece, Unreachable, WrongBytes
+from layrfs.errors import BadMessage, LayrError, MissingPiece, TimedOut, Unreachable, WrongBytes
 from layrfs.ids import PieceId
 from layrfs.model.records import HostAddress
 from layrfs.model.root_record import RootRecord
@@ -62,6 +62,45 @@ def test_store_retrieve_has_delete(host: LocalHost, links: HostLinks) -> None:
     assert links.delete(host.address, [PIECE, ABSENT], TENANT) == 1
     with pytest.raises(MissingPiece):
         links.retrieve(host.address, PIECE, deadline_seconds=SECONDS)
+
+
+NONCE, SALT = bytes([8]) * 32, bytes([9]) * 32
+
+
+def prove(links: HostLinks, address: HostAddress, piece: PieceId = PIECE, leaves: int = 3) -> None:
+    links.prove(address, piece, SIZE, NONCE, leaves, deadline_seconds=SECONDS)
+
+
+@pytest.mark.parametrize("leaves", [1, 32])
+def test_a_host_proves_what_it_has(host: LocalHost, links: HostLinks, leaves: int) -> None:
+    with pytest.raises(MissingPiece):
+        prove(links, host.address, leaves=leaves)
+    store(links, host)
+    prove(links, host.address, leaves=leaves)
+    prove(links, host.address, leaves=leaves)
+    with pytest.raises(MissingPiece):
+        prove(links, host.address, ABSENT)
+    with pytest.raises(WrongBytes):
+        links.prove(host.address, PIECE, SIZE - 1, NONCE, leaves, deadline_seconds=SECONDS)
+    prove(links, host.address, leaves=leaves)
+
+
+@pytest.mark.parametrize("size", [0, 1, 16384, 16385])
+def test_small_pieces_are_shown_whole(host: LocalHost, links: HostLinks, size: int) -> None:
+    piece = store(links, host, bytes(size))
+    links.prove(host.address, piece, size, NONCE, 32, deadline_seconds=SECONDS)
+
+
+@pytest.mark.parametrize("kind", ["whole", "leaves"])
+def test_a_host_answers_for_what_it_has(host: LocalHost, links: HostLinks, kind: challenges.AnswerKind) -> None:
+    with pytest.raises(MissingPiece):
+        links.answer(host.address, PIECE, SALT, kind, deadline_seconds=SECONDS)
+    store(links, host)
+    digest = links.answer(host.address, PIECE, SALT, kind, deadline_seconds=SECONDS)
+    assert digest == challenges.answer_digest(SALT, PIECE, DATA, kind)
+    itself = HostLinks(host.identity, NETWORK)
+    assert itself.status(host.address).audits_answered == 1, "what it refused is not counted"
+    itself.close()
 
 
 class SlowLine:
@@ -330,7 +369,9 @@ def test_a_host_that_restarted_is_found_again_behind_dead_connections(tmp_path: 
         assert links.retrieve(host.address, PIECE, deadline_seconds=SECONDS) == DATA
 
 
-@pytest.mark.parametrize("ask", ["has", "delete", "renew", "store", "retrieve", "put root", "get root"])
+@pytest.mark.parametrize(
+    "ask", ["has", "delete", "renew", "store", "retrieve", "prove", "answer", "put root", "get root"]
+)
 def test_a_silent_host_costs_the_deadline_and_no_more(ask: str, links: HostLinks) -> None:
     calls: dict[str, Callable[[HostAddress], object]] = {
         "has": lambda address: links.has(address, [PIECE], deadline_seconds=0.3),
@@ -338,12 +379,14 @@ def test_a_silent_host_costs_the_deadline_and_no_more(ask: str, links: HostLinks
         "renew": lambda address: links.renew(address, [PIECE], TENANT, deadline_seconds=0.3),
         "store": lambda address: links.store(address, PIECE, DATA, tenant_private=TENANT, deadline_seconds=0.3),
         "retrieve": lambda address: links.retrieve(address, PIECE, deadline_seconds=0.3),
+        "prove": lambda address: links.prove(address, PIECE, SIZE, NONCE, 1, deadline_seconds=0.3),
+        "answer": lambda address: links.answer(address, PIECE, SALT, "leaves", deadline_seconds=0.3),
         "put root": lambda address: links.put_root(address, b"record", deadline_seconds=0.3),
         "get root": lambda address: links.get_root(address, bytes(32), deadline_seconds=0.3),
     }
     silent = Fixed(None)
     with serving(silent, Counts()) as host:
-        with pytest.raises(Unreachable, match="in time"):
+        with pytest.raises(TimedOut, match="in time"):
             calls[ask](host.address)
         silent.released.set()
 
@@ -353,8 +396,9 @@ def test_a_host_that_accepts_and_says_nothing_at_all(links: HostLinks) -> None:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         address = HostAddress(NodeIdentity.generate().node_id, "127.0.0.1", listener.getsockname()[1])
-        with pytest.raises(Unreachable, match="in time"):
+        with pytest.raises(Unreachable, match="in time") as caught:
             links.has(address, [PIECE], deadline_seconds=0.3)
+        assert not isinstance(caught.value, TimedOut), "nothing shows that the host itself is there"
 
 
 def test_a_deadline_that_has_passed_is_not_waited_for(host: LocalHost) -> None:
@@ -401,6 +445,56 @@ RANGE_LIES = [
 def test_a_lying_host_asked_for_a_range(lie: Answer, links: HostLinks) -> None:
     with serving(Fixed(lie), Counts()) as host, pytest.raises(WrongBytes):
         links.retrieve(host.address, PIECE, deadline_seconds=SECONDS, offset=20_000, length=5)
+
+
+def shown(leaves: Sequence[int], data: bytes = DATA, piece_bytes: int = SIZE, proofs: int | None = None) -> Answer:
+    """What a host that has `data` shows when it is challenged for these leaves."""
+    body = b"".join(data[leaf * 16384 : (leaf + 1) * 16384] for leaf in leaves)
+    proven = tuple(merkle.prove_each(merkle.leaf_hashes(data), leaves))[:proofs]
+    return Answer(messages.Proven(piece_bytes, proven), body)
+
+
+CHOSEN = challenges.chosen_leaves(NONCE, PIECE, 257, 3)
+ROTTEN = bytearray(DATA)
+ROTTEN[CHOSEN[1] * 16384] ^= 1
+OF_THE_GOOD = tuple(merkle.prove_each(HASHES, CHOSEN))
+FALSE_PROOFS = {
+    "for another nonce": shown(challenges.chosen_leaves(SALT, PIECE, 257, 3)),
+    "fewer leaves": shown(CHOSEN[:2]),
+    "more leaves": shown((*CHOSEN, 256)),
+    "fewer proofs": shown(CHOSEN, proofs=2),
+    "another order": shown(CHOSEN[::-1]),
+    "another length": shown(CHOSEN, piece_bytes=SIZE - 1),
+    "of another piece": shown(CHOSEN, data=DATA[::-1]),
+    "one bit": shown(CHOSEN, data=bytes(ROTTEN)),
+    "one bit, and the hashes kept": Answer(messages.Proven(SIZE, OF_THE_GOOD), shown(CHOSEN, data=bytes(ROTTEN)).body),
+    "no bytes, and the hashes kept": Answer(messages.Proven(SIZE, OF_THE_GOOD)),
+    "the whole piece": Answer(messages.Retrieved(SIZE), DATA),
+    "another answer": Answer(messages.Answered(NONCE)),
+    "a refusal with a body": Answer(messages.Refused("missing"), b"body"),
+}
+
+
+@pytest.mark.parametrize("lie", FALSE_PROOFS)
+def test_a_false_proof_is_wrong_bytes(lie: str, links: HostLinks) -> None:
+    with serving(Fixed(FALSE_PROOFS[lie]), Counts()) as host, pytest.raises(WrongBytes):
+        prove(links, host.address)
+
+
+def test_the_same_proof_without_the_lie() -> None:
+    assert challenges.are_proven(PIECE, SIZE, CHOSEN, shown(CHOSEN).body, OF_THE_GOOD)
+
+
+@pytest.mark.parametrize("lie", ["the whole piece", "for another nonce", "a refusal with a body"])
+def test_an_answer_that_is_none_is_wrong_bytes(lie: str, links: HostLinks) -> None:
+    with serving(Fixed(FALSE_PROOFS[lie]), Counts()) as host, pytest.raises(WrongBytes):
+        links.answer(host.address, PIECE, SALT, "leaves", deadline_seconds=SECONDS)
+
+
+@pytest.mark.parametrize("reason", ["busy", "failed", "not allowed"])
+def test_a_refused_audit_is_no_failed_one(reason: messages.Reason, links: HostLinks) -> None:
+    with serving(Fixed(Answer(messages.Refused(reason))), Counts()) as host, pytest.raises(HostRefused):
+        prove(links, host.address)
 
 
 def test_a_host_that_answers_for_other_pieces_than_asked(links: HostLinks) -> None:

@@ -66,6 +66,24 @@ def merkle_top(leaves: list[bytes]) -> bytes:
     return context("LayrFS v1 merkle inner", merkle_top(leaves[:split]) + merkle_top(leaves[split:]))
 
 
+def chosen_leaves(secret: bytes, piece: bytes, leaves: int, count: int) -> list[int]:
+    count = min(count, leaves)
+    bound = secret + piece + struct.pack("<QQ", leaves, count)
+    stream = blake3(bound, derive_key_context="LayrFS v1 challenged leaves").digest(length=16 * count)
+    chosen: list[int] = []
+    for number in range(count):
+        low, high = struct.unpack_from("<QQ", stream, 16 * number)
+        last = leaves - count + number
+        drawn = (high << 64 | low) % (last + 1)
+        chosen.append(last if drawn in chosen else drawn)
+    return sorted(chosen)
+
+
+def answer(salt: bytes, data: bytes, leaves: list[int] | None) -> bytes:
+    selected = data if leaves is None else b"".join(data[16384 * leaf : 16384 * (leaf + 1)] for leaf in leaves)
+    return blake3(struct.pack("<Q", len(data)) + selected, key=salt).digest()
+
+
 def unmask(keys: Keys, piece: bytes, salt: bytes, position: int, generation: int) -> bytes:
     return Cipher(AES256(keys.piece_mask(salt, position, generation)), CTR(bytes(16))).decryptor().update(piece)
 

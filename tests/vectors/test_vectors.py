@@ -16,7 +16,7 @@ import msgspec
 import pytest
 from blake3 import blake3
 
-from layrfs.crypto import identity, keybox, keys, labels, merkle
+from layrfs.crypto import challenges, identity, keybox, keys, labels, merkle
 from layrfs.crypto.aead import open_sealed, seal
 from layrfs.crypto.digests import BlockDigester, labelled, shard_id
 from layrfs.crypto.identity import NodeIdentity
@@ -110,6 +110,20 @@ def test_merkle_proofs() -> None:
         piece = PieceId(unhex(ids[length])) if length in ids else merkle.piece_id(data)
         leaves = data[first * merkle.LEAF_BYTES : (first + count) * merkle.LEAF_BYTES]
         assert merkle.verify(piece, length, first, leaves, proof)
+
+
+def test_challenges() -> None:
+    vectors = load("challenges.json")
+    secret = unhex(vectors["secret"])
+    for case in vectors["chosen"]:
+        asked = (secret, PieceId(unhex(case["piece"])), case["leaves"], case["count"])
+        assert list(challenges.chosen_leaves(*asked)) == reference.chosen_leaves(*asked) == case["chosen"]
+    for case in vectors["answers"]:
+        data, piece = counters(case["length"]), PieceId(unhex(case["piece"]))
+        selected = reference.chosen_leaves(secret, piece, max(1, -(-len(data) // 16384)), 16)
+        for kind, leaves in (("whole", None), ("leaves", selected)):
+            ours = challenges.answer_digest(secret, piece, data, kind)  # type: ignore[arg-type] - one of the two kinds
+            assert ours.hex() == reference.answer(secret, data, leaves).hex() == case[kind]
 
 
 def shards() -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from layrfs.crypto import merkle
+from layrfs.crypto import challenges, merkle
 from layrfs.crypto.identity import NodeIdentity
 from layrfs.host.handlers import HANDLERS, Call, Host
 from layrfs.ids import PieceId
@@ -86,8 +86,34 @@ def test_a_range_comes_with_its_proof(host: OneHost) -> None:
     assert merkle.verify(PIECE, len(DATA), 1, answer.body, answer.header.proof)
 
 
-@pytest.mark.parametrize("request_", [messages.Retrieve(PIECE), messages.Retrieve(PIECE, 5, 5)])
-def test_what_is_not_here_is_missing(host: OneHost, request_: messages.Retrieve) -> None:
+@pytest.mark.parametrize("leaves", [1, 3, 5, 32])
+def test_a_challenge_is_met_with_the_leaves_that_its_nonce_chooses(host: OneHost, leaves: int) -> None:
+    host.store()
+    answer = host.ask(messages.Prove(PIECE, NETWORK, leaves))
+    assert isinstance(answer.header, messages.Proven)
+    assert answer.header.piece_bytes == len(DATA)
+    chosen = challenges.chosen_leaves(NETWORK, PIECE, 5, leaves)
+    assert challenges.are_proven(PIECE, len(DATA), chosen, answer.body, answer.header.proofs)
+
+
+@pytest.mark.parametrize("kind", ["whole", "leaves"])
+def test_an_answer_is_the_digest_that_the_owner_knows(host: OneHost, kind: challenges.AnswerKind) -> None:
+    host.store()
+    digest = challenges.answer_digest(NETWORK, PIECE, DATA, kind)
+    assert host.ask(messages.Answer(PIECE, NETWORK, kind)) == Answer(messages.Answered(digest))
+
+
+ABOUT_THE_PIECE = [
+    messages.Retrieve(PIECE),
+    messages.Retrieve(PIECE, 5, 5),
+    messages.Prove(PIECE, NETWORK),
+    messages.Answer(PIECE, NETWORK),
+    messages.Answer(PIECE, NETWORK, "whole"),
+]
+
+
+@pytest.mark.parametrize("request_", ABOUT_THE_PIECE)
+def test_what_is_not_here_is_missing(host: OneHost, request_: Request) -> None:
     assert host.ask(request_) == refused("missing")
 
 

@@ -104,6 +104,27 @@ def test_a_range_read_finds_the_flipped_bit_also_when_the_tree_is_remembered(sto
     assert not store.has(piece)
 
 
+@pytest.mark.parametrize("remembered", [False, True])
+def test_a_leaf_that_was_chosen_and_is_rotten_is_never_given_out(
+    store: PieceStore, tmp_path: Path, *, remembered: bool
+) -> None:
+    piece, _ = stored(store)
+    assert not remembered or store.read_leaves(piece, lambda _: (2,)) is not None
+    flip(file_of(tmp_path, piece), 128 + 50_000)
+    assert (store.read_leaves(piece, lambda _: (2,)) is not None) == remembered, "unremembered, all of it is looked at"
+    assert store.read_leaves(piece, lambda _: (2, 3)) is None
+    assert not store.has(piece)
+
+
+def test_another_file_under_a_remembered_name_is_damage(store: PieceStore, tmp_path: Path) -> None:
+    piece, _ = stored(store)
+    assert store.read_leaves(piece, lambda _: (0,))
+    other, _ = stored(store, 1)
+    os.replace(file_of(tmp_path, other), file_of(tmp_path, piece))
+    assert store.read_leaves(piece, lambda _: (0, 3)) is None
+    assert not store.has(piece)
+
+
 @pytest.mark.parametrize("size", [0, 10, 127, 128, 4096, 100_127, 100_129])
 def test_a_file_of_another_size_is_damage(store: PieceStore, tmp_path: Path, size: int) -> None:
     piece, _ = stored(store)

@@ -22,6 +22,8 @@ EXAMPLES: list[tuple[Callable[[bytes], object], msgspec.Struct]] = [
     (messages.hello_untrusted, messages.Hello(bytes(32))),
     (messages.request_untrusted, messages.Store(PIECE, bytes(32))),
     (messages.request_untrusted, messages.Retrieve(PIECE, 3, 4)),
+    (messages.request_untrusted, messages.Prove(PIECE, bytes(32), 32)),
+    (messages.request_untrusted, messages.Answer(PIECE, bytes(32), "whole")),
     (messages.request_untrusted, messages.Has((PIECE,) * 1024)),
     (messages.request_untrusted, messages.Delete((PIECE,) * 1024, bytes(32), bytes(64))),
     (messages.request_untrusted, messages.Renew((PIECE,) * 1024, bytes(32), bytes(64))),
@@ -33,6 +35,9 @@ EXAMPLES: list[tuple[Callable[[bytes], object], msgspec.Struct]] = [
     (messages.response_untrusted, messages.Welcome(bytes(32))),
     (messages.response_untrusted, messages.Stored()),
     (messages.response_untrusted, messages.Retrieved(2**62, 7, (bytes(32),) * 128)),
+    (messages.response_untrusted, messages.Proven(2**63 - 1, ((bytes(32),) * 49,) * 32)),
+    (messages.response_untrusted, messages.Proven(0, ((),))),
+    (messages.response_untrusted, messages.Answered(bytes(32))),
     (messages.response_untrusted, messages.Held((True, False) * 512)),
     (messages.response_untrusted, messages.Deleted(3)),
     (messages.response_untrusted, messages.Renewed((True, False) * 512)),
@@ -66,6 +71,16 @@ BAD_REQUESTS = [
     {"type": "store", "piece": "text", "tenant": bytes(32)},
     {"type": "retrieve", "piece": bytes(32), "offset": -1},
     {"type": "retrieve", "piece": bytes(32), "length": 2**63},
+    {"type": "prove", "piece": bytes(32), "nonce": bytes(31)},
+    {"type": "prove", "piece": bytes(32)},
+    {"type": "prove", "piece": bytes(32), "nonce": bytes(32), "leaves": 0},
+    {"type": "prove", "piece": bytes(32), "nonce": bytes(32), "leaves": 33},
+    {"type": "prove", "piece": bytes(32), "nonce": bytes(32), "leaves": -1},
+    {"type": "prove", "piece": bytes(32), "nonce": bytes(32), "leaves": [7]},
+    {"type": "answer", "piece": bytes(32), "salt": bytes(33)},
+    {"type": "answer", "piece": bytes(32), "salt": bytes(32), "kind": "half"},
+    {"type": "answer", "piece": bytes(33), "salt": bytes(32)},
+    {"type": "proven", "piece_bytes": 1, "proofs": [[]]},
     {"type": "has", "pieces": []},
     {"type": "has", "pieces": [bytes(32)] * 1025},
     {"type": "delete", "pieces": [bytes(32)], "tenant": bytes(32), "signature": bytes(63)},
@@ -85,6 +100,26 @@ BAD_REQUESTS = [
 def test_a_request_of_another_shape_is_a_bad_message(fields: object) -> None:
     with pytest.raises(BadMessage):
         messages.request_untrusted(msgspec.msgpack.encode(fields))
+
+
+BAD_RESPONSES = [
+    {"type": "proven", "piece_bytes": -1, "proofs": [[]]},
+    {"type": "proven", "piece_bytes": 2**63, "proofs": [[]]},
+    {"type": "proven", "piece_bytes": 1, "proofs": []},
+    {"type": "proven", "piece_bytes": 1, "proofs": [[]] * 33},
+    {"type": "proven", "piece_bytes": 1, "proofs": [[bytes(32)] * 50]},
+    {"type": "proven", "piece_bytes": 1, "proofs": [[bytes(31)]]},
+    {"type": "proven", "piece_bytes": 1, "proofs": [bytes(32)]},
+    {"type": "answered"},
+    {"type": "answered", "digest": bytes(31)},
+    {"type": "answered", "digest": "x" * 32},
+]
+
+
+@pytest.mark.parametrize("fields", BAD_RESPONSES)
+def test_a_response_of_another_shape_is_a_bad_message(fields: object) -> None:
+    with pytest.raises(BadMessage):
+        messages.response_untrusted(msgspec.msgpack.encode(fields))
 
 
 def test_a_reason_is_one_of_our_words() -> None:
