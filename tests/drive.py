@@ -8,6 +8,7 @@ when the `with` block ends, whatever happened inside it.
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -336,9 +337,14 @@ class HostNetwork:
         program: Sequence[str] = ("-m", "layrfs.cli.main"),
         address: str = "127.0.0.1",
         inside: Sequence[str] = (),
+        liars: Mapping[int, str] = MappingProxyType({}),
     ) -> None:
-        """`inside`: words before the whole command of a host, which then listens at `address`."""
+        """`inside`: words before the whole command of a host, which then listens at `address`.
+
+        `liars`: the lies (`tests.hosts.liars`) of some of the hosts, by number.
+        """
         self.address = address
+        self.liars = liars
         self.inside = list(inside)
         self.running = count if running is None else running
         self.homes = [os.path.join(directory, f"host{number}") for number in range(count)]
@@ -372,7 +378,8 @@ class HostNetwork:
         home = self.homes[number]
         os.makedirs(home, exist_ok=True)
         place = ["--dir", os.path.join(home, "data"), "--listen", f"{self.address}:{self.ports[number]}"]
-        command = [*self.inside, sys.executable, *self.program, "host", "run", "--space", "20G", *place]
+        program = ["-m", "tests.hosts.liars", self.liars[number]] if number in self.liars else self.program
+        command = [*self.inside, sys.executable, *program, "host", "run", "--space", "20G", *place]
         others = [port for port in self.ports[:2] if port != self.ports[number]] if any(self.processes) else []
         for port in others:
             command += ["--seed", f"{self.address}:{port}"]
@@ -400,6 +407,13 @@ class HostNetwork:
         assert process is not None
         process.kill()
         process.wait()
+
+    def replace(self, number: int) -> None:
+        """SIGKILL one host and delete all it had; an empty one, with another identity and port, takes its number."""
+        self.kill(number)
+        shutil.rmtree(self.homes[number])
+        self.ports[number] = free_port()
+        self.start(number)
 
     def piece_files(self, number: int) -> list[str]:
         """The pieces one host has stored."""

@@ -48,19 +48,20 @@ def serving(
     identity: NodeIdentity | None = None,
     limits: Limits | None = None,
     port: int = 0,
+    server: type[PieceServer] = PieceServer,
 ) -> Iterator[LocalHost]:
     """A piece server for any service."""
     identity = identity or NodeIdentity.generate()
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", port))
-    server = PieceServer(identity, NETWORK, listener, service, limits=limits or Limits(), dropped=counts)
-    server.start()
+    running = server(identity, NETWORK, listener, service, limits=limits or Limits(), dropped=counts)
+    running.start()
     try:
-        yield LocalHost(server, identity, listener.getsockname()[1], counts)
+        yield LocalHost(running, identity, listener.getsockname()[1], counts)
     finally:
-        server.close()
-        assert server.connections == 0, "every connection's thread has ended"
+        running.close()
+        assert running.connections == 0, "every connection's thread has ended"
 
 
 @contextlib.contextmanager
