@@ -202,7 +202,7 @@ class Answers:
 
     def _hosts(self) -> tuple[HostStatus, ...]:
         """Those that answer now, then those that hold pieces of ours but are silent."""
-        pieces = self._catalog.pieces_per_host()
+        pieces = self._catalog.pieces.per_host()
         known = {record.node_id: record for record in self._membership.known_hosts()}
         online = [
             HostStatus(

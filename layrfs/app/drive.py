@@ -219,7 +219,6 @@ class _Parts:
             directory=paths.volume_dir(volume),
             read_only=options.read_only,
             on_bad_piece=self._bad_piece,
-            on_degraded=self.contents.lacks_copies,
         )
         space = SpaceGauge(catalog, membership, paths.cache_dir(volume))
         syncer = Syncer(database=database, contents=self.contents, membership=membership, publisher=self.publisher)

@@ -53,7 +53,7 @@ class HostWatch:
             if self._remembered.get(node) != _where(record):
                 self._remembered[node] = _where(record)
                 with contextlib.suppress(LayrError):  # what keeps the database from writing is said elsewhere
-                    self._catalog.put_host_record(node, record.to_bytes())
+                    self._catalog.pieces.put_host_record(node, record.to_bytes())
         if appeared := hosts.keys() - self._known:
             self._appeared(appeared)
         self._known = set(hosts)
@@ -70,7 +70,7 @@ class HostWatch:
 def remembered_hosts(catalog: Catalog) -> dict[NodeId, NodeRecord]:
     """Records from earlier runs, expired or not; those that cannot be read are done without."""
     found = {}
-    for node, record in catalog.host_records().items():
+    for node, record in catalog.pieces.host_records().items():
         with contextlib.suppress(BadMessage):
             found[node] = decode_untrusted(NodeRecord, record, limit=RECORD_LIMIT_BYTES)
     return found

@@ -47,7 +47,6 @@ class Upkeep:
         directory: str,
         read_only: bool,
         on_bad_piece: Callable[[ShardId, PieceId, NodeId, str], None],
-        on_degraded: Callable[[int], None],
     ) -> None:
         """``directory`` is the volume's: a scratch directory is made in it."""
         asker = HostAsker(links, membership, mask)
@@ -69,7 +68,6 @@ class Upkeep:
                 garbage=garbage,
                 transfers=transfers,
                 directory=os.path.join(directory, "repacking"),
-                on_degraded=on_degraded,
             ),
             dropper=Dropper(ChangeLog(database), asker),
         )

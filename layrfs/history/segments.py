@@ -113,7 +113,7 @@ class SegmentMaker:
 
     async def _topped_up(self, shard: ShardRecord, purpose: Purpose) -> ShardRecord:
         try:
-            pieces = await self._transfers.top_up(shard, missing_slots(shard), purpose)
+            pieces = await self._transfers.top_up(shard, missing_slots(shard, _next_generation(shard)), purpose)
         except LayrError as error:
             _log.info("segment %d still lacks copies: %s", purpose.number, error)
             pieces = ()
@@ -157,6 +157,11 @@ def _shards(blob_bytes: int) -> int:
 def _purpose(segment: Segment, index: int, previous: bytes) -> Purpose:
     blob = segment.tag if index else NO_BLOB
     return Purpose(segment.kind, segment.number, index, len(segment.shards), blob, previous)
+
+
+def _next_generation(shard: ShardRecord) -> int:
+    """Pieces are replaced, never dropped, from records of metadata: the highest ever is among them."""
+    return 1 + max(piece.generation for piece in shard.pieces)
 
 
 def _after_missing(found: Sequence[int | bytes | None]) -> int:

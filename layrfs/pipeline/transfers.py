@@ -23,9 +23,6 @@ from layrfs.model.shards import PieceRecord, ShardRecord
 FindContent = Callable[[Sequence[bytes]], Mapping[bytes, tuple[int, int]]]
 """Digests to ``(content number, length)`` of those the volume stores already; called on the trio thread, so quick."""
 
-MADE_LATER = 1
-"""The generation of pieces that are not made together with their shard."""
-
 OnBadPiece = Callable[[ShardId, PieceId, NodeId, str], None]
 """Told when a host did not deliver a piece: ``kind`` is ``wrong``, ``missing``, ``refused`` or ``unreachable``."""
 
@@ -165,10 +162,10 @@ class Transfers(Downloads, Protocol):
         ...
 
 
-def missing_slots(shard: ShardRecord) -> list[Slot]:
+def missing_slots(shard: ShardRecord, generation: int) -> list[Slot]:
     """The positions of a degraded shard that have no piece.
 
     Pieces made later are never those of the upload: hosts that it gave up on may yet be asked to forget those.
     """
     filled = {piece.position for piece in shard.pieces}
-    return [Slot(position, MADE_LATER) for position in range(shard.redundancy.total) if position not in filled]
+    return [Slot(position, generation) for position in range(shard.redundancy.total) if position not in filled]

@@ -1,4 +1,4 @@
-"""Where the bytes of every block are on the network: the tables ``block``, ``content``, ``shard``, ``piece``, ``host``.
+"""Where the bytes of every block are on the network: the tables ``block``, ``content`` and ``shard``.
 
 Owns those rows and the numbers in them. Must not know cache files, inodes' attributes or how shards travel.
 
@@ -13,11 +13,12 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from layrfs.ids import BlockNumber, InodeNumber, NodeId, PieceId, Salt, ShardId
+from layrfs.ids import BlockNumber, InodeNumber, Salt, ShardId
 from layrfs.model.manifest import ManifestBlock, ManifestShard
 from layrfs.model.redundancy import Redundancy
-from layrfs.model.shards import PieceRecord, ShardRecord
+from layrfs.model.shards import ShardRecord
 from layrfs.storage.database import Database
+from layrfs.storage.pieces import Pieces
 from layrfs.storage.reach import Alive, Reach
 
 
@@ -92,15 +93,15 @@ class Catalog:
         self._numbers = _NUMBERS_AND_UNSENT if unsent_elsewhere else _NUMBERS
         self._known = _KNOWN_OR_UNSENT if unsent_elsewhere else _KNOWN
         self._next_content = self._next_shard = 1
-        self._hosts: dict[NodeId, int] = {}
         self.reach = Reach(database, alive)
+        self.pieces = Pieces(database)
         self.refresh()
 
     def refresh(self) -> None:
         """Forget what was remembered of rows: they are those of another version now."""
         self._next_content = 1 + (self._database.value("SELECT max(number) FROM content") or 0)
         self._next_shard = 1 + (self._database.value("SELECT max(number) FROM shard") or 0)
-        self._hosts.clear()
+        self.pieces.forget()
         self.reach.forget()
 
     # ------------------------------------------------------------------ blocks
@@ -212,7 +213,8 @@ class Catalog:
         number = self._next_shard
         self._next_shard += 1
         self._database.write(
-            "INSERT INTO shard(number, id, salt, plain_bytes, sealed_bytes, needed, total) VALUES(?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO shard(number, id, salt, plain_bytes, sealed_bytes, needed, total, generation)"
+            " VALUES(?, ?, ?, ?, ?, ?, ?, 0)",
             (
                 number,
                 record.id,
@@ -223,34 +225,12 @@ class Catalog:
                 record.redundancy.total,
             ),
         )
-        self.put_pieces(number, record.pieces)
+        self.pieces.put(number, record.pieces)
         return number
 
     def has_shard(self, number: int) -> bool:
         """Whether there is such a shard: what nothing needs is removed."""
         return self._database.value("SELECT 1 FROM shard WHERE number = ?", (number,)) is not None
-
-    def put_pieces(self, shard: int, pieces: Iterable[PieceRecord]) -> None:
-        """Record pieces made for a shard; one at a position that was taken replaces it."""
-        rows = [(shard, piece.position, piece.generation, piece.id, self._host(piece.host)) for piece in pieces]
-        self._database.write_many(
-            "INSERT OR REPLACE INTO piece(shard, position, generation, id, host) VALUES(?, ?, ?, ?, ?)", rows
-        )
-
-    def drop_piece(self, shard: ShardId, piece: PieceId) -> int | None:
-        """Forget a piece that its host does not have any more, so that it is made anew; the shard's number.
-
-        None, and nothing forgotten, when no more pieces would be left than are needed to read the shard at all.
-        """
-        row = self._database.row(
-            "SELECT s.number FROM shard s JOIN piece p ON p.shard = s.number WHERE s.id = ? AND p.id = ?"
-            " AND (SELECT count(*) FROM piece WHERE shard = s.number) > s.needed",
-            (shard, piece),
-        )
-        if row is None:
-            return None
-        self._database.write("DELETE FROM piece WHERE shard = ? AND id = ?", (row[0], piece))
-        return int(row[0])
 
     def find_shard(self, shard: ShardId) -> ShardRecord | None:
         """A shard by its id, as it is today."""
@@ -270,17 +250,8 @@ class Catalog:
             plain_bytes=row[2],
             sealed_bytes=row[3],
             redundancy=Redundancy(row[4], row[5]),
-            pieces=tuple(self._pieces(number)),
+            pieces=tuple(self.pieces.of(number)),
         )
-
-    def _pieces(self, shard: int) -> Iterator[PieceRecord]:
-        rows = self._database.rows(
-            "SELECT p.position, p.generation, p.id, h.node_id FROM piece p JOIN host h ON h.number = p.host"
-            " WHERE p.shard = ? ORDER BY p.position",
-            (shard,),
-        )
-        for position, generation, piece, node in rows:
-            yield PieceRecord(position=position, generation=generation, id=PieceId(piece), host=NodeId(node))
 
     def shard_count(self) -> int:
         """Shards the volume has."""
@@ -299,17 +270,6 @@ class Catalog:
         )
         return total
 
-    def degraded_after(self, number: int, limit: int) -> tuple[list[int], int | None]:
-        """Of the next ``limit`` shards after ``number`` those with too few pieces; where to go on (None: end)."""
-        rows = list(
-            self._database.rows(
-                "SELECT s.number, s.total - (SELECT count(*) FROM piece p WHERE p.shard = s.number) FROM shard s"
-                " WHERE s.number > ? ORDER BY s.number LIMIT ?",
-                (number, limit),
-            )
-        )
-        return [row[0] for row in rows if row[1] > 0], rows[-1][0] if rows else None
-
     def absent_in_shard(self, shard: int, after: tuple[int, int, int], limit: int) -> list[BlockPlace]:
         """Blocks of any file whose bytes lie in the shard and are not in the cache.
 
@@ -317,11 +277,6 @@ class Catalog:
         """
         rows = self._database.rows(self._absent, (shard, *after, limit))
         return [BlockPlace(*row) for row in rows]
-
-    def is_degraded(self, shard: int) -> bool:
-        """Whether the shard is there, with fewer pieces than it should have."""
-        query = "SELECT total > (SELECT count(*) FROM piece WHERE shard = ?1) FROM shard WHERE number = ?1"
-        return bool(self._database.value(query, (shard,)))
 
     def has_unsent(self, inode: InodeNumber) -> bool:
         """Whether some block of the file has bytes that no host has."""
@@ -374,27 +329,3 @@ class Catalog:
         for number, shard, offset, length in rows:
             blocks.setdefault(shard, []).append(ManifestBlock(BlockNumber(number), offset, length))
         return tuple(ManifestShard(self.shard(shard), tuple(parts)) for shard, parts in blocks.items())
-
-    # ------------------------------------------------------------------- hosts
-
-    def put_host_record(self, node: NodeId, record: bytes) -> None:
-        """Remember the signed node record last seen of a host."""
-        self._database.write("UPDATE host SET record = ? WHERE number = ?", (record, self._host(node)))
-
-    def host_records(self) -> dict[NodeId, bytes]:
-        """The node records last seen of all hosts ever met; they may be out of date."""
-        return dict(self._database.rows("SELECT node_id, record FROM host WHERE record IS NOT NULL"))
-
-    def pieces_per_host(self) -> dict[NodeId, int]:
-        """How many pieces each host holds for this volume."""
-        rows = self._database.rows(
-            "SELECT h.node_id, (SELECT count(*) FROM piece p WHERE p.host = h.number) FROM host h ORDER BY h.number"
-        )
-        return {NodeId(node): count for node, count in rows}
-
-    def _host(self, node: NodeId) -> int:
-        number = self._hosts.get(node) or self._database.value("SELECT number FROM host WHERE node_id = ?", (node,))
-        if number is None:
-            number = self._database.insert("INSERT INTO host(node_id) VALUES(?)", (node,))
-        self._hosts[node] = number
-        return int(number)

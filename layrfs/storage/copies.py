@@ -80,7 +80,7 @@ class Copies:
     def drop(self, missing: Iterable[tuple[ShardId, PieceId]]) -> int:
         """Record that copies are gone, so that others are made; how many. Never the last ones of a shard."""
         catalog = Catalog(self._database)
-        return sum(catalog.drop_piece(shard, piece) is not None for shard, piece in missing)
+        return sum(catalog.pieces.drop(shard, piece) is not None for shard, piece in missing)
 
     def send_again(self, shards: Sequence[int]) -> int:
         """Have what is here of shards that no host has any more sent anew; how many blocks that are."""

@@ -92,6 +92,7 @@ class Garbage:
         for table, column in (("content", "shard"), ("piece", "shard"), ("dead", "shard"), ("shard", "number")):
             self._database.write(f"DELETE FROM {table} WHERE {column} = ?", (shard,))  # noqa: S608 - constants
         self._catalog.reach.trust(shard)
+        self._catalog.pieces.recount(shard)
         return pieces
 
     def live_contents(self, shard: int) -> list[LiveContent]:

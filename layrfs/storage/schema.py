@@ -8,7 +8,7 @@ those exist. Tables named ``local…`` describe this machine and never leave it.
 
 from __future__ import annotations
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Kept in ``PRAGMA user_version``; a higher one is a newer LayrFS's file."""
 
 APPLICATION_ID = 0x4C595246
@@ -89,7 +89,8 @@ CREATE TABLE shard(
     plain_bytes INTEGER NOT NULL,
     sealed_bytes INTEGER NOT NULL,
     needed INTEGER NOT NULL,
-    total INTEGER NOT NULL
+    total INTEGER NOT NULL,
+    generation INTEGER NOT NULL      -- the highest that any of its pieces ever had
 ) STRICT;
 
 CREATE TABLE piece(

@@ -79,7 +79,7 @@ class Renewer:
 
     def _due(self) -> list[NodeId]:
         renewed = self._renewals.renewed()
-        holding = {host for host, count in self._catalog.pieces_per_host().items() if count}
+        holding = {host for host, count in self._catalog.pieces.per_host().items() if count}
         holding |= {piece.host for segment in self._segments() for shard in segment.shards for piece in shard.pieces}
         return sorted(host for host in holding if renewal_due(renewed.get(host), self._now()))
 

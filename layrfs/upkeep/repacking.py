@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 
 import trio
@@ -42,14 +42,12 @@ class Repacker:
         garbage: Garbage,
         transfers: Transfers,
         directory: str,
-        on_degraded: Callable[[int], None],
     ) -> None:
-        """``directory`` is emptied by each run. ``on_degraded`` is told of new shards that lack copies."""
+        """``directory`` is emptied by each run."""
         self._catalog = catalog
         self._garbage = garbage
         self._transfers = transfers
         self._directory = directory
-        self._on_degraded = on_degraded
 
     async def repack(self, shards: Sequence[int]) -> int:
         """How many bytes have moved. What cannot be fetched or stored now stays where it is."""
@@ -98,8 +96,6 @@ class Repacker:
 
     async def _record(self, moving: list[Moving], uploaded: Uploaded, record: ShardRecord) -> int:
         shard, moved = self._catalog.add_shard(record), 0
-        if len(record.pieces) < record.redundancy.total:
-            self._on_degraded(shard)
         for place, ((old, content), outcome) in enumerate(zip(moving, uploaded.outcomes, strict=True)):
             if place and place % SLICE == 0:
                 await trio.lowlevel.checkpoint()

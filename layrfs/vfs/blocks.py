@@ -210,8 +210,6 @@ class Ledger:
         self.sending: dict[BlockKey, Mark] = {}
         self.claims = 0
         """How many have been made since the start."""
-        self.degraded: set[int] = set()
-        """Shards with fewer pieces than they should have."""
         self._closed: dict[InodeNumber, float] = {}
         self._closed_before: dict[InodeNumber, float] = {}
         """Files with dirty blocks that were closed a moment ago, and when: in two generations."""

@@ -121,8 +121,6 @@ class Contents:
         self._completer = Completer(self._shelf, transfers)
         self._follows = follows
         self.versions = Versions(self._shelf, self._evictor, self._fetcher, block_bytes_of)
-        self.lacks_copies = ledger.degraded.add
-        """Call it with a shard that somebody else has stored with fewer copies than it should have."""
         self._rate, self._rate_sent_bytes = 0.0, 0
         database.before_commit(self._recovery.stamp)
         database.before_sync(self._flushes.sync_renamed)
@@ -215,7 +213,7 @@ class Contents:
 
     async def complete(self) -> None:
         """Return when every shard with too few copies was tried once more; how that went is in ``stats``."""
-        if self._shelf.ledger.degraded and not self._follows:
+        if self._shelf.catalog.pieces.degraded and not self._follows:
             await self._completer.top_up()
 
     async def drop_clean(self) -> int:
@@ -237,9 +235,8 @@ class Contents:
 
     def piece_lost(self, shard: ShardId, piece: PieceId) -> None:
         """A host has proven not to have a piece any more: another will get it."""
-        number = None if self._follows else self._shelf.catalog.drop_piece(shard, piece)
+        number = None if self._follows else self._shelf.catalog.pieces.drop(shard, piece)
         if number is not None:
-            self._shelf.ledger.degraded.add(number)
             self._completer.hosts_appeared()
 
     # -------------------------------------------------------------- what is where
@@ -253,7 +250,7 @@ class Contents:
             return "uploading"  # by another machine, or lost with it: here nobody can know
         if shelf.catalog.has_lost(inode):
             return "lost"
-        unreachable, degraded = shelf.catalog.reach.distrusted, shelf.ledger.degraded
+        unreachable, degraded = shelf.catalog.reach.distrusted, shelf.catalog.pieces.degraded
         if not unreachable and not degraded:
             return "safe"
         shards = set(shelf.catalog.shards_of(inode))
@@ -305,7 +302,7 @@ class Contents:
             uploading_blocks=len(ledger.sending),
             upload_bytes_per_second=self._rate,
             eta_seconds=ledger.dirty_bytes / self._rate if self._rate >= 1 else None if ledger.dirty_bytes else 0.0,
-            degraded_shards=len(ledger.degraded),
+            degraded_shards=len(catalog.pieces.degraded),
             unreachable_shards=len(catalog.reach.distrusted),
             shards=catalog.shard_count(),
             last_moved=max(self._shelf.ledger.last_sent, self._evictor.last_moved()),

@@ -57,12 +57,12 @@ class Completer:
         Of hosts that have failed to deliver one shard no other is asked for: silence costs its time once, not for each.
         """
         silent: set[NodeId] = set()
-        for number in sorted(self._shelf.ledger.degraded):
+        for number in sorted(self._shelf.catalog.pieces.degraded):
             record = self._record(number)
-            slots = missing_slots(record) if record else []
-            if record is None or not slots:
-                self._shelf.ledger.degraded.discard(number)
-            elif within_reach(record.redundancy.needed, [piece.host for piece in record.pieces], silent):
+            if record is None:
+                continue
+            slots = missing_slots(record, self._shelf.catalog.pieces.next_generation(number))
+            if within_reach(record.redundancy.needed, [piece.host for piece in record.pieces], silent):
                 try:
                     takes = await self._top_up(number, record, slots)
                 except Unavailable:
@@ -79,9 +79,7 @@ class Completer:
         """Whether hosts take pieces."""
         pieces = await self._transfers.top_up(record, slots)
         if self._shelf.catalog.has_shard(number):
-            self._shelf.catalog.put_pieces(number, pieces)
-        if len(pieces) == len(slots):
-            self._shelf.ledger.degraded.discard(number)
+            self._shelf.catalog.pieces.put(number, pieces)
         return bool(pieces)
 
     def _record(self, number: int) -> ShardRecord | None:

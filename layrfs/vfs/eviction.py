@@ -159,9 +159,10 @@ class Evictor:
 
     async def _free(self, needed_bytes: int) -> int:
         """What hosts have too few copies of leaves when nothing else does; what no host could give now stays."""
-        ledger, reach = self._shelf.ledger, self._shelf.catalog.reach
+        catalog = self._shelf.catalog
+        reach = catalog.reach
         last = Spared(self._shelf, reach.distrusted - reach.held(reach.distrusted))
-        few = Spared(self._shelf, last.shards | reach.distrusted | ledger.degraded)
+        few = Spared(self._shelf, last.shards | reach.distrusted | catalog.pieces.degraded)
         freed = await self._free_others(few, needed_bytes, CAREFUL_BATCHES if few.shards else None)
         if freed < needed_bytes and few.shards:
             freed += await self._free_others(last, needed_bytes - freed, None)

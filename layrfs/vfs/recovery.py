@@ -179,8 +179,7 @@ class Recovery:
     async def _find_degraded(self) -> None:
         after: int | None = 0
         while after is not None:
-            degraded, after = self._shelf.catalog.degraded_after(after, SLICE)
-            self._shelf.ledger.degraded.update(degraded)
+            after = self._shelf.catalog.pieces.find_degraded(after, SLICE)
             await trio.lowlevel.checkpoint()
 
     # ---------------------------------------------------- after an unclean stop

@@ -61,10 +61,7 @@ class Versions:
                 file.block_bytes = self._block_bytes_of(inode)
             shelf.load(file)
         for shard in touched.shards:
-            if shelf.catalog.is_degraded(shard):
-                shelf.ledger.degraded.add(shard)
-            else:
-                shelf.ledger.degraded.discard(shard)
+            shelf.catalog.pieces.recount(shard)
 
     async def clear(self, clearing: Clearing) -> None:
         """The bytes go, and who waits for the new ones may fetch them."""

@@ -333,8 +333,6 @@ class Writeback:
         shelf, shard = self._shelf, 0
         if uploaded.shard is not None:
             shard = shelf.catalog.add_shard(uploaded.shard)
-            if len(uploaded.shard.pieces) < uploaded.shard.redundancy.total:
-                shelf.ledger.degraded.add(shard)
         for first in range(0, len(parts), SLICE):
             if first:
                 await trio.lowlevel.checkpoint()

@@ -196,7 +196,7 @@ async def test_few_hosts_make_a_degraded_shard_that_is_topped_up_later(make_worl
         assert shard is not None
         assert len(shard.pieces) == 1
         world.use_hosts(5)
-        more = await world.transfers.top_up(shard, missing_slots(shard))
+        more = await world.transfers.top_up(shard, missing_slots(shard, 1))
         assert {piece.position for piece in more} == {0, 1, 2} - {piece.position for piece in shard.pieces}
         assert len({piece.host for piece in (*shard.pieces, *more)}) == 3
         assert len({piece.id for piece in (*shard.pieces, *more)}) == 3

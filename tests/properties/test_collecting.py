@@ -149,7 +149,6 @@ class Life:
                 garbage=garbage,
                 transfers=world.transfers,
                 directory=str(world.directory / "repacking"),
-                on_degraded=cache.contents.lacks_copies,
             ),
             dropper=Dropper(ChangeLog(database), world.asker, lambda: world.now),
             now=lambda: world.now,

@@ -115,13 +115,13 @@ async def test_a_cancelled_top_up_takes_no_copy_away(source: SourcePart) -> None
         real.use_hosts(1)
         shard = await stored(real, source)
         real.use_hosts(3)
-        recorded = await real.transfers.top_up(shard, missing_slots(shard))
+        recorded = await real.transfers.top_up(shard, missing_slots(shard, 1))
         assert len(recorded) == 2
         shelf = real.host(recorded[0].host).shelf
         shelf.arrived = threading.Event()
         real.break_hosts("hang stores")
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(real.transfers.top_up, shard, missing_slots(shard))
+            nursery.start_soon(real.transfers.top_up, shard, missing_slots(shard, 1))
             assert await trio.to_thread.run_sync(shelf.arrived.wait, 20)
             nursery.cancel_scope.cancel()
         real.mend_hosts()
@@ -136,7 +136,7 @@ async def test_a_top_up_does_not_insist_as_a_reader_does(source: SourcePart) -> 
         shard = await stored(real, source)
         real.host(shard.pieces[0].host).stop()
         with trio.fail_after(20), pytest.raises(Unavailable):
-            await real.transfers.top_up(shard, missing_slots(shard))
+            await real.transfers.top_up(shard, missing_slots(shard, 1))
 
 
 async def what_is_unwanted_has_gone(real: RealTransfers, source: SourcePart, shard: ShardRecord) -> None:
@@ -153,7 +153,7 @@ async def test_a_piece_made_later_is_none_that_an_upload_left_unwanted(source: S
         real.use_hosts(2)
         shard = await stored(real, source)
         real.use_hosts(3)
-        (made,) = await real.transfers.top_up(shard, missing_slots(shard))
+        (made,) = await real.transfers.top_up(shard, missing_slots(shard, 1))
         assert made.generation > 0, "an upload that gave up on a host may still ask it to forget generation 0"
 
 

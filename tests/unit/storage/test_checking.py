@@ -44,7 +44,7 @@ def fill(database: Database) -> None:
         database.write(entry, (number, parent, b"f%d" % number, number))
         for block in range(blocks):
             content += 1
-            shard = "INSERT INTO shard VALUES(?,?,?,100,150,1,2)"
+            shard = "INSERT INTO shard VALUES(?,?,?,100,150,1,2,0)"
             database.write(shard, (content, b"%032d" % content, b"s" * 16))
             for position in (0, 1):
                 piece = (content, position, b"%016d" % content + b"%016d" % position, position + 1)

@@ -134,17 +134,6 @@ def test_absent_in_shard_leaves_out_what_is_local_and_pages(catalog: Catalog, da
     assert found[-1] == BlockPlace(A, zero, two, 100, 90)
 
 
-def test_degraded_shards_are_found_in_steps_and_completed(catalog: Catalog) -> None:
-    numbers = [catalog.add_shard(shard(n, pieces=1 if n % 2 else 3)) for n in range(5)]
-    degraded, after = catalog.degraded_after(0, 3)
-    assert (degraded, after) == ([numbers[1]], numbers[2])
-    assert catalog.degraded_after(numbers[2], 3) == ([numbers[3]], numbers[4])
-    assert catalog.degraded_after(numbers[4], 3) == ([], None)
-    catalog.put_pieces(numbers[1], shard(1).pieces[1:])
-    assert catalog.degraded_after(0, 3)[0] == []
-    assert catalog.shard(numbers[1]) == shard(1)
-
-
 def test_manifest_lists_shards_by_first_block(catalog: Catalog) -> None:
     first, second = catalog.add_shard(shard(1)), catalog.add_shard(shard(2))
     one, two = catalog.add_content(first, [content(1), content(2, offset=100)])
@@ -155,20 +144,3 @@ def test_manifest_lists_shards_by_first_block(catalog: Catalog) -> None:
     assert [(block.number, block.offset, block.length) for block in shards[0].blocks] == [(0, 0, 7), (3, 0, 7)]
     assert list(catalog.shards_of(A)) == [second, first]
     assert catalog.copies(A) == [(0, 3, 3), (1, 3, 3), (2, 3, 3), (3, 3, 3)]
-
-
-def test_hosts_are_counted_and_their_records_kept(catalog: Catalog) -> None:
-    catalog.add_shard(shard(1))
-    catalog.add_shard(shard(2, pieces=1))
-    assert catalog.pieces_per_host() == {bytes([0]) * 20: 2, bytes([1]) * 20: 1, bytes([2]) * 20: 1}
-    catalog.put_host_record(NodeId(bytes(20)), b"record")
-    assert catalog.host_records() == {bytes(20): b"record"}
-
-
-def test_piece_is_dropped_only_while_enough_are_left(catalog: Catalog) -> None:
-    number = catalog.add_shard(shard(1, pieces=2))
-    first, second = shard(1).pieces[:2]
-    assert catalog.drop_piece(shard(1).id, PieceId(b"?" * 32)) is None
-    assert catalog.drop_piece(shard(1).id, first.id) == number
-    assert catalog.drop_piece(shard(1).id, second.id) is None
-    assert catalog.shard(number).pieces == (second,)

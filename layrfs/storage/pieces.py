@@ -1,0 +1,191 @@
+"""Which host has which piece of which shard: the tables ``piece`` and ``host``, and the generation of every shard.
+
+Owns those rows, and the set of shards that lack pieces. Must not know what is in a shard, how pieces are made, or why a
+host is trusted. Invariants: no host has two pieces of one shard on record; the last pieces of a shard stay on record,
+whatever a host says of them; a piece that is made anew has a generation that no recorded piece of its shard ever had,
+so that an order to drop the old one can never mean the new one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from layrfs.ids import NodeId, PieceId, ShardId
+from layrfs.model.redundancy import Redundancy
+from layrfs.model.shards import PieceRecord
+from layrfs.storage.database import Database
+
+Retired = tuple[PieceId, NodeId]
+"""A piece that nothing needs any more, and the host that may still have it."""
+
+_HELD = (
+    "SELECT s.number, s.needed, s.total, p.position, p.id, h.node_id FROM shard s"
+    " LEFT JOIN piece p ON p.shard = s.number LEFT JOIN host h ON h.number = p.host"
+    " WHERE s.number IN (SELECT value FROM json_each(?))"
+    " ORDER BY s.number, p.position"
+)
+
+
+class Held(NamedTuple):
+    """Who should have what of a shard."""
+
+    shard: int
+    redundancy: Redundancy
+    pieces: dict[int, tuple[PieceId, NodeId]]
+    """By position; positions without a piece are not in it."""
+
+
+class Pieces:
+    """Plain code on the trio thread; every method is a handful of statements in the open transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._hosts: dict[NodeId, int] = {}
+        self.degraded: set[int] = set()
+        """Shards with fewer pieces on record than they should have; those of before this start by ``find_degraded``."""
+
+    def forget(self) -> None:
+        """Rows are those of another version now."""
+        self._hosts.clear()
+
+    # ------------------------------------------------------------------ pieces
+
+    def of(self, shard: int) -> Iterator[PieceRecord]:
+        """What is on record, by position."""
+        rows = self._database.rows(
+            "SELECT p.position, p.generation, p.id, h.node_id FROM piece p JOIN host h ON h.number = p.host"
+            " WHERE p.shard = ? ORDER BY p.position",
+            (shard,),
+        )
+        for position, generation, piece, node in rows:
+            yield PieceRecord(position=position, generation=generation, id=PieceId(piece), host=NodeId(node))
+
+    def put(self, shard: int, pieces: Iterable[PieceRecord]) -> list[Retired]:
+        """Record pieces made for a shard, instead of older ones at their positions; what nothing needs after that.
+
+        Not recorded, and so not needed, is a piece that is no newer than what is recorded at its position, and one on a
+        host that has another piece of the shard: two patchers at the same time make such.
+        """
+        retired: list[Retired] = []
+        known = {one.position: one for one in self.of(shard)}
+        for piece in pieces:
+            old = known.get(piece.position)
+            if old is not None and (old.id, old.host) == (piece.id, piece.host):
+                continue
+            is_stale = old is not None and piece.generation <= old.generation
+            if is_stale or any(one.host == piece.host and one is not old for one in known.values()):
+                retired.append((piece.id, piece.host))
+                continue
+            if old is not None:
+                retired.append((old.id, old.host))
+            known[piece.position] = piece
+            self._put(shard, piece)
+        self.recount(shard)
+        return retired
+
+    def _put(self, shard: int, piece: PieceRecord) -> None:
+        self._database.write(
+            "INSERT OR REPLACE INTO piece(shard, position, generation, id, host) VALUES(?, ?, ?, ?, ?)",
+            (shard, piece.position, piece.generation, piece.id, self._host(piece.host)),
+        )
+        self._database.write(
+            "UPDATE shard SET generation = ?2 WHERE number = ?1 AND generation < ?2", (shard, piece.generation)
+        )
+
+    def next_generation(self, shard: int) -> int:
+        """For pieces that are made anew. Raises ``KeyError`` when there is no such shard."""
+        highest: int | None = self._database.value("SELECT generation FROM shard WHERE number = ?", (shard,))
+        if highest is None:
+            raise KeyError(shard)
+        return highest + 1
+
+    def drop(self, shard: ShardId, piece: PieceId) -> int | None:
+        """Forget a piece that its host does not have any more, so that it is made anew; the shard's number.
+
+        None, and nothing forgotten, when no more pieces would be left than are needed to read the shard at all.
+        """
+        row = self._database.row(
+            "SELECT s.number FROM shard s JOIN piece p ON p.shard = s.number WHERE s.id = ? AND p.id = ?"
+            " AND (SELECT count(*) FROM piece WHERE shard = s.number) > s.needed",
+            (shard, piece),
+        )
+        if row is None:
+            return None
+        self._database.write("DELETE FROM piece WHERE shard = ? AND id = ?", (row[0], piece))
+        self.degraded.add(row[0])
+        return int(row[0])
+
+    # ------------------------------------------------------------------ health
+
+    def recount(self, shard: int) -> None:
+        """Rows of the shard may have changed: does it lack pieces?"""
+        query = "SELECT total > (SELECT count(*) FROM piece WHERE shard = ?1) FROM shard WHERE number = ?1"
+        if self._database.value(query, (shard,)):
+            self.degraded.add(shard)
+        else:
+            self.degraded.discard(shard)
+
+    def find_degraded(self, after: int, limit: int) -> int | None:
+        """Look at the next ``limit`` shards after a number; where to go on (None: that was the end)."""
+        rows = list(
+            self._database.rows(
+                "SELECT s.number, s.total - (SELECT count(*) FROM piece p WHERE p.shard = s.number) FROM shard s"
+                " WHERE s.number > ? ORDER BY s.number LIMIT ?",
+                (after, limit),
+            )
+        )
+        self.degraded.update(row[0] for row in rows if row[1] > 0)
+        return rows[-1][0] if rows else None
+
+    def on_host(self, host: NodeId, after: int, limit: int) -> list[int]:
+        """The next shards after a number that have a piece on the host, ascending; quick however many there are."""
+        rows = self._database.rows(
+            "SELECT shard FROM piece INDEXED BY piece_host WHERE host = ? AND shard > ? ORDER BY shard LIMIT ?",
+            (self._host(host), after, limit),
+        )
+        return [row[0] for row in rows]
+
+    def held(self, shards: Iterable[int]) -> list[Held]:
+        """Of those of the shards that there are, who should have what; ask for a few at a time."""
+        found: dict[int, Held] = {}
+        for shard, needed, total, position, piece, node in self._database.rows(_HELD, (json.dumps(list(shards)),)):
+            held = found.get(shard)
+            if held is None:
+                held = found[shard] = Held(shard, Redundancy(needed, total), {})
+            if position is not None:
+                held.pieces[position] = (PieceId(piece), NodeId(node))
+        return list(found.values())
+
+    # ------------------------------------------------------------------- hosts
+
+    def put_host_record(self, node: NodeId, record: bytes) -> None:
+        """Remember the signed node record last seen of a host."""
+        self._database.write("UPDATE host SET record = ? WHERE number = ?", (record, self._host(node)))
+
+    def host_records(self) -> dict[NodeId, bytes]:
+        """The node records last seen of all hosts ever met; they may be out of date."""
+        return dict(self._database.rows("SELECT node_id, record FROM host WHERE record IS NOT NULL"))
+
+    def per_host(self) -> dict[NodeId, int]:
+        """How many pieces each host holds for this volume."""
+        rows = self._database.rows(
+            "SELECT h.node_id, (SELECT count(*) FROM piece p WHERE p.host = h.number) FROM host h ORDER BY h.number"
+        )
+        return {NodeId(node): count for node, count in rows}
+
+    def holders(self) -> list[NodeId]:
+        """The hosts that hold anything, without counting how much: a look into an index for each."""
+        rows = self._database.rows(
+            "SELECT h.node_id FROM host h WHERE EXISTS (SELECT 1 FROM piece p WHERE p.host = h.number)"
+            " ORDER BY h.number"
+        )
+        return [NodeId(row[0]) for row in rows]
+
+    def _host(self, node: NodeId) -> int:
+        number = self._hosts.get(node) or self._database.value("SELECT number FROM host WHERE node_id = ?", (node,))
+        if number is None:
+            number = self._database.insert("INSERT INTO host(node_id) VALUES(?)", (node,))
+        self._hosts[node] = number
+        return int(number)
