@@ -29,15 +29,13 @@ from layrfs.app.snapshots import Snapshots
 from layrfs.app.space import SpaceGauge, default_cache_bytes
 from layrfs.app.state_directory import check_database_is_there, check_volume, locked
 from layrfs.app.syncing import Syncer
+from layrfs.app.trusting import Trusting
 from layrfs.app.upkeep import Upkeep
 from layrfs.config import MountOptions, Paths
 from layrfs.control.server import ControlServer
 from layrfs.crypto.identity import NodeIdentity
 from layrfs.crypto.keys import VolumeKeys
-from layrfs.errors import (
-    FileTooLarge,
-    Unreachable,
-)
+from layrfs.errors import FileTooLarge, Unreachable
 from layrfs.history.arriving import PATIENCE_SECONDS, Arrival, last_writer_is
 from layrfs.history.following import Follower, may_follow
 from layrfs.history.leasing import Conduct, Tenure
@@ -162,12 +160,14 @@ class _Parts:
         self.database, self.catalog = database, catalog
         self.losses, self.superseded = Losses(), trio.Event()
         identity = NodeIdentity.from_private(worker_keys.node_private)
+        self.trusting = Trusting(database, identity.node_id)
         self.transfers = PooledTransfers(
             WorkerPool(worker_keys, workers=options.workers),
             membership,
             find_content=catalog.find_content,
             on_bad_piece=self._bad_piece,
-            own_node=identity.node_id,
+            on_attempt=self.trusting.fetched,
+            shunned=self.trusting.shunned,
         )
         cache_bytes = options.cache_bytes or default_cache_bytes(paths.cache_dir(volume))
         socket = paths.control_socket(volume)

@@ -31,12 +31,13 @@ from layrfs.storage.kept_changes import KeptChanges
 @asynccontextmanager
 async def transfers_alone(keys: WorkerKeys, finder: HostFinder, *, workers: int) -> AsyncIterator[PooledTransfers]:
     """Workers for as long as the block lasts, for who has no volume to use them with yet."""
+    own_node = NodeIdentity.from_private(keys.node_private).node_id
     transfers = PooledTransfers(
         WorkerPool(keys, workers=workers),
         finder,
         find_content=lambda _digests: {},
         on_bad_piece=lambda *_what: None,
-        own_node=NodeIdentity.from_private(keys.node_private).node_id,
+        shunned=lambda: (own_node,),
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(transfers.run)

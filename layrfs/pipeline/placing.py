@@ -8,7 +8,7 @@ lately are left alone only while others take pieces.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 import trio
@@ -33,12 +33,15 @@ class Placer:
     """Remembers who takes pieces and who does not."""
 
     def __init__(
-        self, finder: HostFinder, memories: Mapping[NodeId, HostMemory], excluded: Collection[NodeId] = ()
+        self,
+        finder: HostFinder,
+        memories: Mapping[NodeId, HostMemory],
+        excluded: Callable[[], Collection[NodeId]] = tuple,
     ) -> None:
+        """``excluded``: who must not be used, as of each call."""
         self._finder = finder
         self._memories = memories
-        self.excluded = frozenset(excluded)
-        """They must never be used."""
+        self.excluded = excluded
         self._failures: dict[NodeId, Failures] = {}
 
     def begin(self, already: Iterable[HostAddress] = ()) -> Placement:
@@ -50,9 +53,9 @@ class Placer:
         return await self._finder.closest_hosts(piece[:NODE_ID_BYTES], CANDIDATES)
 
     def resting(self, hosts: Iterable[NodeId]) -> set[NodeId]:
-        """Those of the hosts that failed lately, or must never be used."""
-        now = trio.current_time()
-        return {host for host in hosts if host in self.excluded or self._is_resting(host, now)}
+        """Those of the hosts that failed lately, or must not be used."""
+        now, excluded = trio.current_time(), self.excluded()
+        return {host for host in hosts if host in excluded or self._is_resting(host, now)}
 
     def failed(self, host: NodeId) -> None:
         """The host did not take a piece."""
@@ -112,7 +115,7 @@ class Placement:
         hosts = {record.node_id for piece in wanted for record in piece.candidates}
         plan = self._plan(wanted, self._placer.resting(hosts))
         if not plan.chosen and not self._holding:  # nobody else takes any of it
-            plan = self._plan(wanted, self._placer.excluded)
+            plan = self._plan(wanted, frozenset(self._placer.excluded()))
         places: list[HostAddress | None] = []
         for wish in wishes:
             record = plan.chosen.get(wish.slot.position)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import msgspec
 import trio
@@ -35,6 +35,7 @@ from layrfs.pipeline.jobs import (
     Job,
     Moving,
     News,
+    Outcome,
     PlacesAnswer,
     PlacesQuestion,
     Question,
@@ -80,18 +81,24 @@ class PooledTransfers:
         *,
         find_content: FindContent,
         on_bad_piece: OnBadPiece,
-        own_node: NodeId | None = None,
+        shunned: Callable[[], Collection[NodeId]] = tuple,
+        on_attempt: Callable[[NodeId, Outcome], None] = lambda _host, _outcome: None,
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
-        """`own_node` gets no pieces: a copy on the owner's machine would die with it."""
+        """`shunned` hosts get no pieces, and are asked for pieces after all others.
+
+        `on_attempt` is told how each host did that was asked for a piece which it should have.
+        """
         self._pool = pool
         self._find_content = find_content
         self._on_bad_piece = on_bad_piece
+        self._on_attempt = on_attempt
         self._patience_seconds = patience_seconds
         self._memories: dict[NodeId, HostMemory] = {}
         self._finder = finder
         self._book = AddressBook(finder)
-        self._placer = Placer(finder, self._memories, () if own_node is None else (own_node,))
+        self._shunned = shunned
+        self._placer = Placer(finder, self._memories, shunned)
         self._turns = itertools.count()
         self._pace = Pace()
         self._shards = trio.CapacityLimiter(self._pace.shards_at_once)
@@ -262,6 +269,7 @@ class PooledTransfers:
     def _plan(self, shard: ShardRecord, candidates: Sequence[Candidate]) -> FetchPlan:
         hosts = list(dict.fromkeys(_host(candidate) for candidate in candidates))
         hosts = order(hosts, self._memories, trio.current_time(), next(self._turns))
+        hosts.sort(key=frozenset(self._shunned()).__contains__)
         first = self._memories.get(hosts[0], UNKNOWN)
         return FetchPlan(
             shard,
@@ -273,6 +281,8 @@ class PooledTransfers:
     def _remember(self, shard: ShardRecord, attempts: Iterable[Attempt]) -> None:
         now, recorded = trio.current_time(), {(piece.id, piece.host) for piece in shard.pieces}
         for attempt in attempts:
+            if (attempt.piece, attempt.host) in recorded:
+                self._on_attempt(attempt.host, attempt.outcome)
             memory = self._memories.get(attempt.host, UNKNOWN)
             match attempt.outcome:
                 case "good":

@@ -176,6 +176,11 @@ CREATE TABLE local_renewed(          -- when all pieces of a host were last rene
     host BLOB NOT NULL PRIMARY KEY,
     renewed INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+CREATE TABLE local_trust(            -- what this machine remembers of how hosts did
+    host BLOB NOT NULL PRIMARY KEY,
+    memory BLOB NOT NULL             -- msgpack of policy.trust.Trust
+) STRICT, WITHOUT ROWID;
 """
 
 INDEXES = """

@@ -12,7 +12,7 @@ import trio
 from layrfs.crypto.identity import NodeIdentity
 from layrfs.crypto.keys import VolumeKeys
 from layrfs.ids import NodeId, PieceId, ShardId
-from layrfs.pipeline.jobs import WorkerKeys
+from layrfs.pipeline.jobs import Outcome, WorkerKeys
 from layrfs.pipeline.pool import WorkerPool
 from layrfs.pipeline.pooled import PooledTransfers
 from layrfs.pipeline.transfers import FindContent
@@ -36,6 +36,8 @@ class RealTransfers:
     asked: threading.Event
     """Set when any host is asked for anything; cleared by `break_hosts`."""
     bad: list[tuple[ShardId, PieceId, NodeId, str]] = field(default_factory=list)
+    shunned: set[NodeId] = field(default_factory=set)
+    attempts: list[tuple[NodeId, Outcome]] = field(default_factory=list)
 
     def use_hosts(self, count: int) -> None:
         """The network consists of the first `count` hosts, as they are now."""
@@ -65,17 +67,21 @@ async def real_transfers(
         host.start()
     finder, pool = FakeFinder([host.record() for host in hosts]), WorkerPool(worker_keys(), workers)
     bad: list[tuple[ShardId, PieceId, NodeId, str]] = []
+    shunned: set[NodeId] = set()
+    attempts: list[tuple[NodeId, Outcome]] = []
     transfers = PooledTransfers(
         pool,
         finder,
         find_content=find_content,
         on_bad_piece=lambda *report: bad.append(report),
+        on_attempt=lambda *attempt: attempts.append(attempt),
+        shunned=lambda: shunned,
         patience_seconds=patience_seconds,
     )
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(transfers.run)
-            yield RealTransfers(transfers, pool, hosts, finder, asked, bad)
+            yield RealTransfers(transfers, pool, hosts, finder, asked, bad, shunned, attempts)
             nursery.cancel_scope.cancel()
     finally:
         for host in hosts:

@@ -90,7 +90,7 @@ async def test_a_host_that_failed_rests_for_other_shards_too(autojump_clock: obj
 
 
 async def test_when_all_hosts_rest_they_are_asked_all_the_same() -> None:
-    placer = Placer(FakeFinder(RECORDS[:3]), {}, excluded=[RECORDS[2].node_id])
+    placer = Placer(FakeFinder(RECORDS[:3]), {}, excluded=lambda: [RECORDS[2].node_id])
     for record in RECORDS[:2]:
         placer.failed(record.node_id)
     placement = placer.begin()
@@ -119,7 +119,7 @@ async def test_a_host_that_failed_to_deliver_gets_no_pieces() -> None:
 
 
 async def test_holders_of_other_pieces_and_our_own_node_are_left_out() -> None:
-    placer = Placer(FakeFinder(RECORDS), {}, excluded=[RECORDS[0].node_id])
+    placer = Placer(FakeFinder(RECORDS), {}, excluded=lambda: [RECORDS[0].node_id])
     places = await three(placer.begin([RECORDS[1].address]))
     assert {place.node_id for place in places} == {record.node_id for record in RECORDS[2:]}
 
@@ -145,3 +145,13 @@ async def test_a_host_that_just_failed_is_not_bothered_with_orphans() -> None:
     assert place is not None
     await placement.find([wish(0, failed=place)])
     assert place not in {address for address, _ in placement.end(set())}
+
+
+async def test_a_host_that_is_suspended_gets_nothing_from_then_on_and_something_when_it_is_not_any_more() -> None:
+    shunned: set[NodeId] = set()
+    placer = Placer(FakeFinder(RECORDS[:3]), {}, excluded=lambda: shunned)
+    assert len(await three(placer.begin())) == 3
+    shunned.add(RECORDS[1].node_id)
+    assert {place.node_id for place in await three(placer.begin())} == {RECORDS[0].node_id, RECORDS[2].node_id}
+    shunned.clear()
+    assert len(await three(placer.begin())) == 3

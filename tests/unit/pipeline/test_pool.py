@@ -305,3 +305,26 @@ async def test_when_all_hosts_are_gone_it_is_unavailable_and_heals(source: Sourc
         real.use_hosts(5)
         await real.transfers.download(shard, targets, urgent=True)
         assert (tmp_path / "target").read_bytes() == DATA
+
+
+async def test_hosts_that_are_shunned_get_nothing_and_are_read_from_when_no_other_is_left(
+    source: SourcePart, tmp_path: Path
+) -> None:
+    async with real_transfers() as real:
+        first = await stored(real, source)
+        await real.transfers.download(first, [TargetPart(str(tmp_path / "any"), 0, 0, len(DATA))], urgent=True)
+        quickest = real.attempts.pop(0)[0]
+        bad = [quickest, *(piece.host for piece in first.pieces if piece.host != quickest)][:2]
+        good = next(piece.host for piece in first.pieces if piece.host not in bad)
+        real.shunned.update(bad)
+        assert not {piece.host for piece in (await stored(real, source)).pieces} & set(bad)
+        for _ in range(3):
+            await real.transfers.download(first, [TargetPart(str(tmp_path / "a"), 0, 0, len(DATA))], urgent=True)
+        assert real.attempts == [(good, "good")] * 3
+        real.host(good).shelf.fault = "lose"
+        real.attempts.clear()
+        await real.transfers.download(first, [TargetPart(str(tmp_path / "b"), 0, 0, len(DATA))], urgent=True)
+        assert (tmp_path / "b").read_bytes() == DATA
+        assert real.attempts[0] == (good, "missing")
+        assert real.attempts[1][0] in bad
+        assert real.attempts[1][1] == "good"

@@ -1,0 +1,33 @@
+"""What a drive makes of hosts' long memories: who gets no new pieces, and what its own reading says of a host.
+
+Decides nothing: which memory amounts to what is ``policy.trust``'s. A host that a reader could not reach is no news
+here, because it may be our own line; auditors find out.
+"""
+
+from __future__ import annotations
+
+from layrfs.ids import NodeId
+from layrfs.pipeline.jobs import Outcome as Fetching
+from layrfs.policy.trust import Outcome
+from layrfs.storage.database import Database
+from layrfs.storage.trust import Trusts
+
+_OUTCOMES: dict[Fetching, Outcome] = {"good": "passed", "wrong": "failed", "missing": "missing", "refused": "refused"}
+
+
+class Trusting:
+    """One drive's."""
+
+    def __init__(self, database: Database, own_node: NodeId) -> None:
+        """``own_node`` gets no pieces: a copy on the owner's machine would die with it."""
+        self.trusts = Trusts(database)
+        self._own_node = own_node
+
+    def shunned(self) -> set[NodeId]:
+        """Hosts that get no new pieces now, and are read from when no others have enough."""
+        return {self._own_node, *self.trusts.shunned()}
+
+    def fetched(self, host: NodeId, outcome: Fetching) -> None:
+        """A host was asked for a piece, by somebody who wants to read it."""
+        if outcome in _OUTCOMES:
+            self.trusts.heard(host, _OUTCOMES[outcome], retrieval=True)

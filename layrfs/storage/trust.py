@@ -1,0 +1,62 @@
+"""What this machine remembers of each host, over years: the table ``local_trust``.
+
+Owns the rows, and when they are written; what an outcome does to a memory is ``policy.trust``'s. Must not know how
+hosts are asked. Invariant: a row that cannot be read is a new host, never an error: it is opinion, not data.
+
+A piece that was fetched well is written down with the next audit only: whoever reads much writes nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from layrfs.ids import NodeId
+from layrfs.policy.trust import NEW_HOST, Outcome, Standing, Trust, after, standing
+from layrfs.storage.database import Database
+
+SHUNNED: frozenset[Standing] = frozenset({"suspended", "excluded"})
+
+
+class Trusts:
+    """One volume's; plain code on the trio thread, in the open transaction."""
+
+    def __init__(self, database: Database, now: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self._now = now
+        rows = database.rows("SELECT host, memory FROM local_trust")
+        self._memories = {NodeId(host): trust for host, memory in rows if (trust := _decoded(memory)) is not None}
+
+    def get(self, host: NodeId) -> Trust:
+        """``NEW_HOST`` of one that was never asked."""
+        return self._memories.get(host, NEW_HOST)
+
+    def all(self) -> Mapping[NodeId, Trust]:
+        """Of every host that was ever asked."""
+        return self._memories
+
+    def heard(self, host: NodeId, outcome: Outcome, *, retrieval: bool = False) -> Trust:
+        """A host was asked to prove that it has a piece, or with ``retrieval`` for the piece, and this came of it."""
+        trust = self._memories[host] = after(self.get(host), outcome, self._now(), retrieval=retrieval)
+        if not retrieval or outcome != "passed":
+            memory = msgspec.msgpack.encode(trust)
+            self._database.write("INSERT OR REPLACE INTO local_trust VALUES(?, ?)", (host, memory))
+        return trust
+
+    def standing(self, host: NodeId) -> Standing:
+        """Of a host, now."""
+        return standing(self.get(host), self._now())
+
+    def shunned(self) -> set[NodeId]:
+        """Hosts that get no new pieces now."""
+        now = self._now()
+        return {host for host, trust in self._memories.items() if standing(trust, now) in SHUNNED}
+
+
+def _decoded(memory: bytes) -> Trust | None:
+    try:
+        return msgspec.msgpack.decode(memory, type=Trust)
+    except msgspec.MsgspecError:
+        return None
