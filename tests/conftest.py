@@ -1,12 +1,16 @@
-"""What every test module shares: the option that makes the end-to-end tests large."""
+"""What every test module shares: the option that makes the end-to-end tests large, and patience."""
 
 import signal
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("no test asserts a time", deadline=None)
 
 
 def pytest_configure() -> None:
     """Started in the background, we may have inherited deafness to Ctrl-C; programs under test shall not."""
+    settings.load_profile("no test asserts a time")
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

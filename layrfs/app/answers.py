@@ -24,6 +24,8 @@ from layrfs.app.upkeep import Upkeep
 from layrfs.config import MountOptions
 from layrfs.control import commands
 from layrfs.control.commands import Progress
+from layrfs.control.metrics import CONTENT_TYPE, exposition
+from layrfs.control.server import Page
 from layrfs.crypto.keys import VolumeKeys
 from layrfs.errors import (
     CorruptFile,
@@ -140,6 +142,10 @@ class Answers:
             commands.STOP.bind(self.stop),
             *self._snapshots.table(),
         ]
+
+    def pages(self, mountpoint: str) -> dict[str, Page]:
+        """What the control socket hands out in HTTP."""
+        return {"/metrics": Page(CONTENT_TYPE, lambda: exposition(self._status(mountpoint)))}
 
     def _status(self, mountpoint: str) -> VolumeStatus:
         try:

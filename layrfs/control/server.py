@@ -1,5 +1,7 @@
 """Answers commands on a unix socket: one JSON line in, progress lines and one last line out, and the line is closed.
 
+It also hands out pages to whoever asks in HTTP (``layrfs.control.http``), by the same door and under the same lock.
+
 Owns connections and their tasks; must not know what any command does. The socket is 0600, and only the user who runs
 the drive and root are heard. The invariant: whatever one connection sends or a handler raises, the others and the
 drive go on.
@@ -13,11 +15,14 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from http import HTTPStatus
+from typing import NamedTuple
 
 import msgspec
 import trio
 
+from layrfs.control import http
 from layrfs.control.address import short_address
 from layrfs.control.commands import REQUEST_LIMIT_BYTES, Bound, Envelope, Failure, Progress, Reply
 from layrfs.errors import LayrError, LocalError, StateInUse, innermost
@@ -35,12 +40,21 @@ _SEND_SECONDS = 5.0
 _REQUEST_SECONDS = 30.0
 
 
+class Page(NamedTuple):
+    """What can be had in HTTP: ``text`` makes it, at once."""
+
+    content_type: str
+    text: Callable[[], str]
+
+
 class ControlServer:
     """Serves ``commands`` at ``path``; the socket is there when ``run`` has started and gone when it ends."""
 
-    def __init__(self, path: str, commands: Iterable[Bound]) -> None:
+    def __init__(self, path: str, commands: Iterable[Bound], pages: Mapping[str, Page] | None = None) -> None:
+        """``pages`` by the path they are asked for under: ``/metrics``."""
         self._path = path
         self._commands = {command.name: command for command in commands}
+        self._pages = pages or {}
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled. Raises StateInUse when somebody answers there already, LocalError when it cannot be made."""
@@ -62,9 +76,13 @@ class ControlServer:
 
     async def _serve(self, stream: trio.SocketStream) -> None:
         async with stream:
-            line = await _receive_line(stream) if _is_welcome(stream) else None
-            if line is not None:
-                await self._converse(stream, line)
+            request = await _receive_request(stream) if _is_welcome(stream) else None
+            if request is None:
+                return
+            if http.is_request(request):
+                await _Sender(stream).send_bytes(self._page(request))
+            else:
+                await self._converse(stream, request)
 
     async def _converse(self, stream: trio.SocketStream, line: bytes) -> None:
         sender = _Sender(stream)
@@ -74,15 +92,26 @@ class ControlServer:
             await sender.send(await self._reply(line, sender.report))
             nursery.cancel_scope.cancel()
 
+    def _page(self, request: bytes) -> bytes:
+        """Raises nothing either."""
+        page = self._pages.get(http.path_of(request))
+        if page is None:
+            return http.answer(HTTPStatus.NOT_FOUND, "text/plain", "".join(f"{path}\n" for path in self._pages))
+        try:
+            return http.answer(HTTPStatus.OK, page.content_type, page.text())
+        except Exception as error:  # noqa: BLE001  a bug in one page must not end the drive
+            return http.answer(HTTPStatus.INTERNAL_SERVER_ERROR, "text/plain", f"{_explain(error).message}\n")
+
     async def _reply(self, line: bytes, progress: Progress) -> Reply:
         """Raises nothing but cancellation: here the tasks of people's commands are supervised."""
         try:
             envelope = msgspec.json.decode(line, type=Envelope)
             if (command := self._commands.get(envelope.do)) is None:
-                return _failure("NotSupported", f"the running drive knows no command {envelope.do!r}; mount it again")
+                text = f"the running drive knows no command {envelope.do!r}; mount it again"
+                return Reply(error=_failure("NotSupported", text))
             return Reply(result=msgspec.Raw(await command.handle(bytes(envelope.arguments), progress)))
         except Exception as error:  # noqa: BLE001  a bug in one command must not end the drive
-            return _explain(innermost(error))
+            return Reply(error=_explain(innermost(error)))
 
 
 class _Sender:
@@ -106,11 +135,14 @@ class _Sender:
             await trio.sleep(_PROGRESS_SECONDS)
 
     async def send(self, reply: Reply) -> None:
+        """One whole line."""
+        await self.send_bytes(msgspec.json.encode(reply) + b"\n")
+
+    async def send_bytes(self, data: bytes) -> None:
         """Half a line would spoil what follows, so cancellation waits for this."""
-        line = msgspec.json.encode(reply) + b"\n"
         with trio.move_on_after(_SEND_SECONDS, shield=True), contextlib.suppress(trio.BrokenResourceError):
             async with self._lock:
-                await self._stream.send_all(line)
+                await self._stream.send_all(data)
 
 
 async def _bound_listener(address: str) -> trio.SocketListener:
@@ -125,11 +157,11 @@ async def _bound_listener(address: str) -> trio.SocketListener:
     return trio.SocketListener(sock)
 
 
-async def _receive_line(stream: trio.SocketStream) -> bytes | None:
+async def _receive_request(stream: trio.SocketStream) -> bytes | None:
     """The request; None when the client hangs up, dawdles or sends more than a request can be."""
     received = bytearray()
     with trio.move_on_after(_REQUEST_SECONDS), contextlib.suppress(trio.BrokenResourceError):
-        while not received.endswith(b"\n"):
+        while not received.endswith(http.END if http.is_request(received) else b"\n"):
             chunk = await stream.receive_some(_CHUNK_BYTES)
             if not chunk or len(received) > REQUEST_LIMIT_BYTES:
                 return None
@@ -163,7 +195,7 @@ def _clear_abandoned(path: str, address: str) -> None:
         os.unlink(path)
 
 
-def _explain(error: BaseException) -> Reply:
+def _explain(error: BaseException) -> Failure:
     match error:
         case LayrError():
             return _failure(type(error).__name__, str(error))
@@ -175,6 +207,6 @@ def _explain(error: BaseException) -> Reply:
     return _failure("LocalError", "an internal error of the drive; its log has the details")
 
 
-def _failure(kind: str, message: str) -> Reply:
+def _failure(kind: str, message: str) -> Failure:
     """File names in sentences may hold what neither JSON nor a terminal takes."""
-    return Reply(error=Failure(kind, printable(message)))
+    return Failure(kind, printable(message))

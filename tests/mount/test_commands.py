@@ -76,6 +76,20 @@ def test_in_the_background_and_back(machine: Machine) -> None:
     machine.fails(3, "is not mounted", "umount", machine.mountpoint)
 
 
+def test_numbers_for_prometheus_by_command_and_by_http(machine: Machine) -> None:
+    machine.mount()
+    machine.file("one").write_bytes(b"1")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
+        asking.connect(os.getxattr(machine.mountpoint, "user.layrfs.control"))
+        asking.sendall(b"GET /metrics HTTP/1.1\r\nHost: drive\r\n\r\n")
+        with asking.makefile("rb") as answer:
+            head, _, page = answer.read().decode().partition("\r\n\r\n")
+    assert head.startswith("HTTP/1.1 200 OK\r\n")
+    for text in (page, machine.succeeds("metrics")):
+        assert 'layrfs_files{volume="default"} 1\n' in text
+        assert 'layrfs_reachable_hosts{volume="default"}' in text
+
+
 def test_by_the_rules_of_mount8_and_remounted_at_once(machine: Machine) -> None:
     options = "rw,nosuid,nodev,noatime,_netdev,nofail,x-systemd.automount,cache_size=1G"
     for number in range(3):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import socket
 import stat
@@ -29,7 +30,7 @@ from layrfs.control.commands import (
     Nothing,
     Progress,
 )
-from layrfs.control.server import ControlServer
+from layrfs.control.server import ControlServer, Page
 from layrfs.errors import LayrError, LocalError, NotRunning, NotSupported, StateInUse, Unavailable, UsageError
 from layrfs.model.status import ListPage, ProgressReport, SyncReport, VolumeStatus
 
@@ -64,6 +65,12 @@ class Handlers:
             self.hung_up.set()
         raise AssertionError
 
+    def numbers(self) -> str:
+        return "one 1\n"
+
+    def broken(self) -> str:
+        raise ZeroDivisionError("oh")
+
     def bound(self) -> list[Bound]:
         return [STATUS.bind(self.status), SYNC.bind(self.sync), LIST.bind(self.list)]
 
@@ -71,7 +78,8 @@ class Handlers:
 @asynccontextmanager
 async def serving(path: Path, handlers: Handlers) -> AsyncIterator[ControlClient]:
     async with trio.open_nursery() as nursery:
-        await nursery.start(ControlServer(str(path), handlers.bound()).run)
+        pages = {"/numbers": Page("text/plain", handlers.numbers), "/broken": Page("text/plain", handlers.broken)}
+        await nursery.start(ControlServer(str(path), handlers.bound(), pages).run)
         yield ControlClient(str(path))
         nursery.cancel_scope.cancel()
 
@@ -113,6 +121,30 @@ async def test_a_bug_in_one_command_is_logged_and_the_next_is_answered(
             await asking(partial(client.call, SYNC, AtPath()))
         assert (await asking(partial(client.call, STATUS, Nothing()))).files == 3
     assert "ZeroDivisionError" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "body"),
+    [
+        ("/numbers", 200, "one 1\n"),
+        ("/numbers?x=1", 200, "one 1\n"),
+        ("/no", 404, "/numbers\n/broken\n"),
+        ("/broken", 500, "an internal error of the drive; its log has the details\n"),
+    ],
+)
+async def test_pages_are_had_in_http(tmp_path: Path, path: str, status: int, body: str) -> None:
+    async with serving(tmp_path / "s", Handlers()) as client:
+        assert await asking(partial(get, tmp_path / "s", path)) == (status, body)
+        assert (await asking(partial(client.call, STATUS, Nothing()))).files == 3
+
+
+def get(socket_path: Path, path: str) -> tuple[int, str]:
+    connection = http.client.HTTPConnection("drive")
+    connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.sock.connect(str(socket_path))
+    connection.request("GET", path)
+    with connection.getresponse() as response:
+        return response.status, response.read().decode()
 
 
 async def test_hanging_up_cancels_the_command(tmp_path: Path) -> None:

@@ -1,0 +1,43 @@
+"""The page for Prometheus."""
+
+from __future__ import annotations
+
+import re
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from layrfs.control.metrics import exposition
+from layrfs.model.status import HostStatus, NetworkStatus, VolumeStatus
+
+_SAMPLE = re.compile(r'(layrfs_[a-z_]+)\{[a-z]+="(?:[^"\\\n]|\\[\\"n])*"(?:,[a-z]+="(?:[^"\\\n]|\\[\\"n])*")*\} -?\d+')
+
+
+def test_shards_are_counted_once_and_hosts_by_name() -> None:
+    hosts = (HostStatus("ab", "1.2.3.4:5", "online", 10, pieces=7), HostStatus("cd", "", "silent", 0, pieces=2))
+    network = NetworkStatus("", embedded=True, known_hosts=5, reachable_hosts=4)
+    page = exposition(
+        VolumeStatus("photos", "/m", shards=10, degraded_shards=2, lost_shards=1, hosts=hosts, network=network)
+    )
+    for line in (
+        'layrfs_shards{volume="photos",health="whole"} 7',
+        'layrfs_shards{volume="photos",health="degraded"} 2',
+        'layrfs_shards{volume="photos",health="unreadable"} 1',
+        'layrfs_host_pieces{volume="photos",host="cd",state="silent"} 2',
+        'layrfs_reachable_hosts{volume="photos"} 4',
+    ):
+        assert line in page.splitlines()
+
+
+@given(st.text(), st.integers(0, 1 << 60))
+def test_every_line_is_one_that_prometheus_reads(volume: str, files: int) -> None:
+    page = exposition(VolumeStatus(volume, "", files=files))
+    assert page.endswith("\n")
+    announced = ""
+    for line in page[:-1].split("\n"):
+        if line.startswith("# TYPE "):
+            announced = line.split()[2]
+        elif not line.startswith("# HELP "):
+            sample = _SAMPLE.fullmatch(line)
+            assert sample is not None, line
+            assert sample[1] == announced
