@@ -15,7 +15,7 @@ import msgspec
 from layrfs.crypto.piece_note import open_note_untrusted, seal_note
 from layrfs.errors import BadMessage
 from layrfs.ids import SALT_BYTES, PieceId, Salt
-from layrfs.model.redundancy import Redundancy
+from layrfs.model.redundancy import Redundancy, is_possible
 
 BLOB_TAG_BYTES = 6
 """Of the salt of a blob's first shard: random, and known before the others are sealed."""
@@ -87,7 +87,7 @@ def opened_untrusted(mask: bytes, piece: PieceId, note: bytes) -> PieceNote:
     if len(plain) != _NOTE.size:
         raise BadMessage("a note has another length than this version writes")
     salt, generation, position, needed, total, role, number, index, count, blob, previous = _NOTE.unpack(plain)
-    if role >= len(_ROLES) or not 1 <= needed <= total:
+    if role >= len(_ROLES) or not is_possible(needed, total):
         raise BadMessage("a note was written by a newer LayrFS")
     purpose = Purpose(_ROLES[role], number, index, count, blob, previous)
     return PieceNote(Salt(salt), position, generation, Redundancy(needed, total), purpose)

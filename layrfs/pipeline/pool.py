@@ -76,8 +76,8 @@ class Lane(enum.Enum):
 
 
 PLACES = {Lane.URGENT: 2, Lane.AHEAD: 2, Lane.UPLOAD: 3}
-"""How many jobs of a lane a worker does at once. A fetch holds up to 12 MiB (masked, sealed, plain), an upload up to 16
-(sealed and three copies): together just below 100 MiB for a worker."""
+"""How many jobs of a lane a worker does at once. A fetch holds up to 16 MiB (fragments, sealed, plain), an upload up to
+20 (sealed and coded, then the pieces): together just above 100 MiB for a worker."""
 
 _OUTBOX_MESSAGES = 256
 """A worker's jobs, one answer for every copy of each, and their cancellations are far fewer."""

@@ -10,6 +10,7 @@ import itertools
 import logging
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 
 import msgspec
 import trio
@@ -18,7 +19,7 @@ from layrfs.errors import Unavailable
 from layrfs.ids import NodeId, PieceId
 from layrfs.model.notes import CONTENT, Purpose
 from layrfs.model.records import HostAddress
-from layrfs.model.redundancy import Redundancy
+from layrfs.model.redundancy import DEFAULT_REDUNDANCY, Redundancy
 from layrfs.model.shards import PieceRecord, ShardRecord
 from layrfs.pipeline.finding import AddressBook, HostFinder
 from layrfs.pipeline.jobs import (
@@ -48,8 +49,8 @@ from layrfs.pipeline.placing import Placement, Placer
 from layrfs.pipeline.pool import Lane, WorkerPool
 from layrfs.pipeline.transfers import Examined, FindContent, OnBadPiece, Slot, SourcePart, TargetPart, Uploaded
 from layrfs.policy.backoff import NO_FAILURES
-from layrfs.policy.hedging import UNKNOWN, HostMemory, hedge, order
-from layrfs.policy.pacing import SHARE, SMALL_BYTES, Pace
+from layrfs.policy.hedging import UNKNOWN, HostMemory, hedge_of_several, order
+from layrfs.policy.pacing import SMALL_BYTES, Pace
 
 FETCH_DEADLINE_SECONDS = 600.0
 """Of a fetch in which bytes arrive all the time, over a slow line; one that stalls ends in `links`' time."""
@@ -134,7 +135,7 @@ class PooledTransfers:
         placement = self._placer.begin()
         kept: tuple[PieceRecord, ...] = ()
         try:
-            office = self._office(placement, self._find_content if deduplicate else _nothing_stored)
+            office = self._office(placement, self._find_content if deduplicate else _nothing_stored, redundancy)
             answer = await self._pool.do(
                 Lane.UPLOAD,
                 lambda job: Upload(job, tuple(parts), redundancy, purpose, self._pace.copies_together),
@@ -173,7 +174,7 @@ class PooledTransfers:
     ) -> tuple[PieceRecord, ...]:
         """See `Transfers.top_up`."""
         placement = self._placer.begin(self._holders(shard))
-        office = self._office(placement)
+        office = self._office(placement, redundancy=shard.redundancy)
         candidates = await self._book.looked_up(shard)
         # Once, without patience: who wants copies tries again anyway, and other shards wait meanwhile.
         done = await self._ask(
@@ -206,21 +207,29 @@ class PooledTransfers:
         known = [(self._book.address_of(piece.host), piece.id) for piece in pieces]
         self._forget(tuple((address, piece) for address, piece in known if address is not None))
 
-    def _office(self, placement: Placement | None = None, find_content: FindContent | None = None) -> _Office:
-        return _Office(placement or self._placer.begin(), find_content or self._find_content, self._hear)
+    def _office(
+        self,
+        placement: Placement | None = None,
+        find_content: FindContent | None = None,
+        redundancy: Redundancy = DEFAULT_REDUNDANCY,
+    ) -> _Office:
+        hear = partial(self._hear, redundancy)
+        return _Office(placement or self._placer.begin(), find_content or self._find_content, hear)
 
-    def _copies_at_once(self) -> int:
+    def _copies_at_once(self, redundancy: Redundancy) -> float:
+        """As if all shards on their way had this redundancy, which is mostly so. Small pieces count as parts."""
         shards, _waiting = self._pool.counts()[Lane.UPLOAD]
-        return shards * (SHARE if self._pace.copies_together else 1)
+        return shards * (redundancy.total if self._pace.copies_together else 1) / redundancy.needed
 
-    def _hear(self, news: News, at_once_before: int) -> int:
+    def _hear(self, redundancy: Redundancy, news: News, at_once_before: float) -> float:
         """Change the pace by what is heard; how many copies are on their way now."""
-        at_once = self._copies_at_once()
+        at_once = self._copies_at_once(redundancy)
         if isinstance(news, Moving) or news.well:
             self._last_moved = trio.current_time()
         if isinstance(news, Tried):
             if news.well:
-                self._pace = self._pace.after_copy(news.seconds, news.piece_bytes, max(at_once, at_once_before))
+                copy_bytes = news.piece_bytes * redundancy.needed
+                self._pace = self._pace.after_copy(news.seconds, copy_bytes, max(at_once, at_once_before))
             else:
                 self._pace = self._pace.after_failure(news.seconds)
             self._shards.total_tokens = self._pace.shards_at_once
@@ -250,8 +259,8 @@ class PooledTransfers:
         office: _Office,
         make: Callable[[int, FetchPlan], Job],
     ) -> Done | None:
-        """One round; None when no candidate had a good copy."""
-        if not candidates:
+        """One round; None when the candidates had too few good pieces."""
+        if len({candidate.piece.position for candidate in candidates}) < shard.redundancy.needed:
             return None
         plan = self._plan(shard, candidates)
         answer = await self._pool.do(lane, lambda job: make(job, plan), office)
@@ -270,25 +279,26 @@ class PooledTransfers:
         hosts = list(dict.fromkeys(_host(candidate) for candidate in candidates))
         hosts = order(hosts, self._memories, trio.current_time(), next(self._turns))
         hosts.sort(key=frozenset(self._shunned()).__contains__)
-        first = self._memories.get(hosts[0], UNKNOWN)
+        first = [self._memories.get(host, UNKNOWN) for host in hosts[: shard.redundancy.needed]]
         return FetchPlan(
             shard,
             tuple(sorted(candidates, key=lambda candidate: (_is_stray(candidate), hosts.index(_host(candidate))))),
-            hedge(first, shard.sealed_bytes),
+            hedge_of_several(first, _piece_bytes(shard)),
             FETCH_DEADLINE_SECONDS,
         )
 
     def _remember(self, shard: ShardRecord, attempts: Iterable[Attempt]) -> None:
         now, recorded = trio.current_time(), {(piece.id, piece.host) for piece in shard.pieces}
+        piece_bytes = _piece_bytes(shard)
         for attempt in attempts:
             if (attempt.piece, attempt.host) in recorded:
                 self._on_attempt(attempt.host, attempt.outcome)
             memory = self._memories.get(attempt.host, UNKNOWN)
             match attempt.outcome:
                 case "good":
-                    memory = memory.after_success(attempt.seconds, shard.sealed_bytes)
+                    memory = memory.after_success(attempt.seconds, piece_bytes)
                 case "late":
-                    memory = memory.after_lateness(attempt.seconds, shard.sealed_bytes)
+                    memory = memory.after_lateness(attempt.seconds, piece_bytes)
                 case _ if (attempt.piece, attempt.host) in recorded:
                     memory = memory.after_failure(now)
                     if attempt.outcome == "unreachable":
@@ -321,11 +331,11 @@ class PooledTransfers:
 class _Office:
     """Answers the questions of one job."""
 
-    def __init__(self, placement: Placement, find_content: FindContent, hear: Callable[[News, int], int]) -> None:
+    def __init__(self, placement: Placement, find_content: FindContent, hear: Callable[[News, float], float]) -> None:
         self._placement = placement
         self._find_content = find_content
         self._hear = hear
-        self._at_once = 0
+        self._at_once = 0.0
 
     async def answer(self, question: Question) -> Answer:
         if isinstance(question, PlacesQuestion):
@@ -350,6 +360,10 @@ class _Office:
 
 def _nothing_stored(_digests: Sequence[bytes]) -> Mapping[bytes, tuple[int, int]]:
     return {}
+
+
+def _piece_bytes(shard: ShardRecord) -> int:
+    return shard.redundancy.piece_bytes(shard.sealed_bytes)
 
 
 def _host(candidate: Candidate) -> NodeId:

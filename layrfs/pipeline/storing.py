@@ -14,7 +14,7 @@ from concurrent.futures import Future, wait
 import msgspec
 
 from layrfs.crashpoints import reached
-from layrfs.crypto.digests import shard_id
+from layrfs.crypto.digests import Buffer, shard_id
 from layrfs.crypto.keys import tenant_private
 from layrfs.errors import RemoteError, Unavailable, WrongBytes
 from layrfs.ids import PieceId
@@ -22,7 +22,7 @@ from layrfs.model.notes import PieceNote, Purpose
 from layrfs.model.records import HostAddress
 from layrfs.model.redundancy import Redundancy
 from layrfs.model.shards import PieceRecord, ShardRecord
-from layrfs.pipeline.coding import Piece, make_piece, unmask
+from layrfs.pipeline.coding import Piece, make_pieces
 from layrfs.pipeline.fetching import fetch, outcome_of
 from layrfs.pipeline.jobs import Attempt, Discard, Done, TopUp, Upload, Wish
 from layrfs.pipeline.ports import Foreman, Tools
@@ -44,29 +44,28 @@ def upload(tools: Tools, foreman: Foreman, job: Upload) -> Done:
         return Done(job.job, Uploaded(tuple(outcomes), None))
     reached("shard sealed")
     slots = [Slot(position, 0) for position in range(job.redundancy.total)]
-    pieces = [make_piece(tools.mask, sealed.salt, slot, sealed.data) for slot in slots]
+    pieces = make_pieces(tools.mask, sealed.salt, job.redundancy, slots, sealed.data)
     record = _record(sealed, job.redundancy)
     pieces = _noted(tools, record, job.purpose, pieces)
     del sealed
     placed = _place(tools, foreman, pieces, together=job.together)
     if len(placed) < job.redundancy.needed:
-        raise Unavailable("No host took a piece of the shard.")
+        raise Unavailable(_too_few(len(placed), job.redundancy))
     reached("pieces placed")
     return Done(job.job, Uploaded(tuple(outcomes), _with_pieces(record, placed)))
 
 
 def top_up(tools: Tools, foreman: Foreman, job: TopUp, attempts: list[Attempt]) -> Done:
-    """Make and place more pieces of a shard from a copy of it."""
+    """Make and place more pieces of a shard from others of it."""
     shard = job.plan.shard
 
-    def sealed_of(piece: PieceRecord, data: bytearray) -> bytearray:
-        unmask(tools.mask, shard.salt, Slot(piece.position, piece.generation), data)
-        if shard_id(data) != shard.id:
+    def checked(sealed: Buffer) -> Buffer:
+        if shard_id(sealed) != shard.id:
             raise WrongBytes("a piece is not of the shard it is recorded for")
-        return data
+        return sealed
 
-    sealed = fetch(tools, foreman.calls, job.plan, sealed_of, attempts)
-    pieces = [make_piece(tools.mask, shard.salt, slot, sealed) for slot in job.slots]
+    sealed = fetch(tools, foreman.calls, job.plan, checked, attempts)
+    pieces = make_pieces(tools.mask, shard.salt, shard.redundancy, job.slots, sealed)
     pieces = _noted(tools, shard, job.purpose, pieces)
     placed = _place(tools, foreman, pieces, together=job.together)
     return Done(job.job, pieces=tuple(placed), attempts=tuple(attempts))
@@ -140,6 +139,12 @@ def _store(tools: Tools, foreman: Foreman, piece: Piece, place: HostAddress) -> 
             note=piece.note,
             cancellation=call,
         )
+
+
+def _too_few(placed: int, redundancy: Redundancy) -> str:
+    if redundancy.mirrors or not placed:
+        return "No host took a piece of the shard."
+    return f"Only {placed} hosts took a piece; {redundancy} needs {redundancy.needed} at least."
 
 
 def _discard_at(tools: Tools, address: HostAddress, pieces: list[PieceId]) -> int:

@@ -92,6 +92,12 @@ def hedge(memory: HostMemory, piece_bytes: int) -> Hedge:
     return Hedge(in_all, min(in_all, LONGEST_SILENCE_SECONDS))
 
 
+def hedge_of_several(memories: Sequence[HostMemory], piece_bytes: int) -> Hedge:
+    """The same for hosts that are asked together: each may take as long as the slowest of them does."""
+    hedges = [hedge(memory, piece_bytes) for memory in memories]
+    return Hedge(max(one.in_all_seconds for one in hedges), max(one.silent_seconds for one in hedges))
+
+
 def _rotated(healthy: list[NodeId], memories: Mapping[NodeId, HostMemory], turn: int) -> list[NodeId]:
     if not healthy:
         return []

@@ -43,8 +43,8 @@ class Pace(msgspec.Struct, frozen=True):
         """Whether the copies of one shard go out at the same time, or one after the other."""
         return self.at_once >= SHARE
 
-    def after_copy(self, seconds: float, piece_bytes: int, at_once: int) -> Pace:
-        """A copy has arrived, sent beside ``at_once - 1`` others."""
+    def after_copy(self, seconds: float, piece_bytes: int, at_once: float) -> Pace:
+        """A copy has arrived, or a fragment as long as a copy would take; ``at_once`` were on their way, itself too."""
         if piece_bytes <= SMALL_BYTES:
             return self if self.alone_seconds else Pace(UNMEASURED_AT_ONCE)
         alone = seconds * FULL_PIECE_BYTES / piece_bytes / max(1, at_once)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from layrfs.model.redundancy import MAX_CODED_PIECES
 from layrfs.model.sharding import MAX_BLOCK_BYTES, MIN_BLOCK_BYTES
 
 
@@ -94,10 +95,14 @@ _SEND_LOST = (
     " JOIN block ON block.inode = l.inode AND block.number = l.block WHERE l.dirty = 0 AND "
 )
 
+_IMPOSSIBLE = (
+    f"needed < 1 OR needed > total OR total > 65535 OR needed > 1 AND (needed = total OR total > {MAX_CODED_PIECES})"
+)
+
 ON_HOSTS = (
     _removed("hosts", "hosts without an id", "host", "length(node_id) <> 20"),
     _changed("redundancy", "shards with an impossible number of copies", "shard",
-             "needed < 1 OR needed > total OR total > 65535", "needed = 1, total = 3"),
+             _IMPOSSIBLE, "needed = 1, total = 3"),
     _removed("shards", "shards that cannot be opened", "shard",
              "length(id) <> 32 OR length(salt) <> 16 OR number < 1"),
     _removed("pieces", "copies that are described wrongly", "piece",

@@ -23,7 +23,7 @@ from layrfs.ids import NodeId
 from layrfs.model.records import HostAddress
 from layrfs.model.redundancy import Redundancy
 from layrfs.network.links import HostLinks
-from layrfs.pipeline.coding import make_piece
+from layrfs.pipeline.coding import make_pieces
 from layrfs.pipeline.jobs import Upload, Wish
 from layrfs.pipeline.pool import KEEP_MEMORY
 from layrfs.pipeline.ports import Calls, Tools
@@ -78,8 +78,8 @@ def sealing(directory: str, size: int) -> Iterator[Row]:
             for part in parts_of(path):
                 _, plaintext = Gathered([part]).outcomes(SealingKeys.of(keys), lambda _: {})
                 sealed = seal(SealingKeys.of(keys), plaintext)
-                for position in range(COPIES):
-                    make_piece(keys.mask, sealed.salt, Slot(position, 0), sealed.data)
+                slots = [Slot(position, 0) for position in range(COPIES)]
+                make_pieces(keys.mask, sealed.salt, Redundancy(1, COPIES), slots, sealed.data)
         yield Row(
             f"seal, code and mask alone, {what}", "MiB/s a core", size / MIB / spent[0].cpu, note="three copies made"
         )

@@ -31,6 +31,7 @@ from tests.fakes.loopback import real_transfers
 from tests.fakes.transfers import FakeTransfers
 
 THREE = Redundancy(1, 3)
+CODE = Redundancy(2, 4)
 
 
 @dataclass
@@ -232,3 +233,47 @@ async def test_many_at_once_all_succeed(make_world: WorldMaker, directory: Path)
             for part in parts:
                 nursery.start_soon(one, part)
         assert len({uploaded.shard.id for uploaded in done if uploaded.shard}) == 30
+
+
+async def test_any_pieces_of_a_code_bring_a_shard_back(make_world: WorldMaker, directory: Path) -> None:
+    content = os.urandom(300_001)
+    async with make_world() as world:
+        uploaded = await world.transfers.upload(write_parts(directory, content), CODE)
+        shard = uploaded.shard
+        assert shard is not None
+        assert [piece.position for piece in shard.pieces] == [0, 1, 2, 3]
+        for chosen in ((0, 1), (1, 2), (3, 0), (2, 3)):
+            left = msgspec.structs.replace(shard, pieces=tuple(shard.pieces[position] for position in chosen))
+            await world.transfers.download(left, targets_of(directory, uploaded), urgent=True)
+            assert (directory / "target-0").read_bytes() == content
+            (directory / "target-0").unlink()
+        bare = ShardRecord(ShardId(bytes(32)), shard.salt, 0, 4 << 20, CODE, shard.pieces[1:])
+        assert (await world.transfers.examine(bare)).id == shard.id
+        left = msgspec.structs.replace(shard, pieces=shard.pieces[:1])
+        with pytest.raises(Unavailable):
+            await world.transfers.download(left, targets_of(directory, uploaded), urgent=True)
+
+
+async def test_lost_pieces_of_a_code_are_made_again(make_world: WorldMaker, directory: Path) -> None:
+    async with make_world() as world:
+        world.use_hosts(3)
+        uploaded = await world.transfers.upload(write_parts(directory, b"precious" * 500), CODE)
+        shard = uploaded.shard
+        assert shard is not None
+        assert len(shard.pieces) == 3
+        world.use_hosts(5)
+        more = await world.transfers.top_up(shard, missing_slots(shard, 1))
+        assert len({piece.host for piece in (*shard.pieces, *more)}) == 4
+        (new,) = more
+        left = msgspec.structs.replace(shard, pieces=(shard.pieces[2], new))
+        await world.transfers.download(left, targets_of(directory, uploaded), urgent=True)
+        assert (directory / "target-0").read_bytes() == b"precious" * 500
+
+
+async def test_with_fewer_hosts_than_pieces_are_needed_nothing_is_stored(
+    make_world: WorldMaker, directory: Path
+) -> None:
+    async with make_world() as world:
+        world.use_hosts(1)
+        with pytest.raises(Unavailable):
+            await world.transfers.upload(write_parts(directory, b"data"), CODE)

@@ -5,7 +5,7 @@ Passes the contract suite of the real one (``tests/contracts/test_transfers.py``
 ``failure``       every call raises this error (set it back to None to heal)
 ``uploads_left``  after so many uploads every other raises ``Unavailable``
 ``lost``          shard ids whose download raises ``Unavailable``
-``hosts``         how many hosts take pieces; fewer than ``total`` gives degraded shards, 0 gives ``Unavailable``
+``hosts``         how many hosts take pieces; fewer than ``total`` gives degraded shards, too few ``Unavailable``
 ``delay_seconds`` every call takes this long (virtual time under trio's autojump clock)
 ``store_seconds`` and an upload so much longer, after it has read its parts
 ``hold_after_look_up`` an upload waits when it knows which bytes are stored already, until ``release()``
@@ -169,8 +169,8 @@ class FakeTransfers:
 
     def _keep(self, payload: bytes, redundancy: Redundancy) -> ShardRecord:
         taking = self._host_ids()[: redundancy.total]
-        if not taking:
-            raise Unavailable("No host takes pieces.")
+        if len(taking) < redundancy.needed:
+            raise Unavailable("Too few hosts take pieces.")
         salt = Salt(os.urandom(16))
         shard = ShardId(_digest(salt + payload))
         self.payloads[shard] = payload
@@ -185,8 +185,12 @@ class FakeTransfers:
         )
 
     def _payload(self, shard: ShardRecord) -> bytes:
-        is_kept = any(self.pieces.get(piece.id) == piece.host and piece.host not in self.gone for piece in shard.pieces)
-        if shard.id in self.lost or not is_kept:
+        kept = {
+            piece.position
+            for piece in shard.pieces
+            if self.pieces.get(piece.id) == piece.host and piece.host not in self.gone
+        }
+        if shard.id in self.lost or len(kept) < shard.redundancy.needed:
             raise Unavailable("No good piece of the shard can be reached.")
         return self.payloads[shard.id]
 

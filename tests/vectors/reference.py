@@ -88,6 +88,42 @@ def unmask(keys: Keys, piece: bytes, salt: bytes, position: int, generation: int
     return Cipher(AES256(keys.piece_mask(salt, position, generation)), CTR(bytes(16))).decryptor().update(piece)
 
 
+def uncode(needed: int, fragments: dict[int, bytes]) -> bytes:
+    """The sealed shard from `needed` fragments by position: their equations solved, byte after byte."""
+    rows = [
+        ([int(at == column) if at < needed else inverse(at ^ column) for column in range(needed)], list(fragment))
+        for at, fragment in sorted(fragments.items())[:needed]
+    ]
+    for column in range(needed):
+        pivot = next(row for row in range(column, needed) if rows[row][0][column])
+        rows[column], rows[pivot] = rows[pivot], rows[column]
+        factor = inverse(rows[column][0][column])
+        rows[column] = tuple([product(factor, value) for value in part] for part in rows[column])
+        for row in range(needed):
+            if row != column and (factor := rows[row][0][column]):
+                rows[row] = tuple(
+                    [mine ^ product(factor, other) for mine, other in zip(part, pivot_part, strict=True)]
+                    for part, pivot_part in zip(rows[row], rows[column], strict=True)
+                )
+    padded = bytes(value for _, values in rows for value in values).rstrip(b"\0")
+    assert padded[-1] == 0x80
+    return padded[:-1]
+
+
+def product(one: int, other: int) -> int:
+    """In GF(256) modulo x^8 + x^4 + x^3 + x^2 + 1."""
+    result = 0
+    while other:
+        result ^= one if other & 1 else 0
+        one = one << 1 ^ (0x11D if one & 0x80 else 0)
+        other >>= 1
+    return result
+
+
+def inverse(value: int) -> int:
+    return next(other for other in range(256) if product(value, other) == 1)
+
+
 def open_note(
     keys: Keys, piece: bytes, note: bytes
 ) -> tuple[bytes, int, int, int, int, int, int, int, int, bytes, bytes]:

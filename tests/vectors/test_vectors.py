@@ -9,6 +9,7 @@ import hashlib
 import json
 import ssl
 import struct
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ from layrfs.model.manifest import Manifest
 from layrfs.model.notes import PieceNote, Purpose, opened_untrusted
 from layrfs.model.records import NodeRecord, verified_untrusted
 from layrfs.model.redundancy import Redundancy
+from layrfs.pipeline import coding
+from layrfs.pipeline.transfers import Slot
 from layrfs.wire import frames
 from tests.vectors import reference
 
@@ -168,6 +171,31 @@ def test_from_any_piece_to_plaintext_without_our_code(vector: dict[str, Any]) ->
             for inode, block, size, data in reference.parts(plaintext)
         ]
         assert rows == vector["parts"]
+
+
+@pytest.mark.parametrize("vector", load("codes.json")["codes"], ids=lambda vector: vector["redundancy"])
+def test_codes(vector: dict[str, Any]) -> None:
+    shard, redundancy = shards()[vector["shard"]], Redundancy.parse(vector["redundancy"])
+    phrase, salt = load("shards.json")["phrase"], Salt(unhex(shard["salt"]))
+    mask, slots = keys.VolumeKeys.from_phrase(phrase).mask, [Slot(*slot) for slot in vector["slots"]]
+    made = coding.make_pieces(mask, salt, redundancy, slots, unhex(shard["sealed"]))
+    assert [(piece.data.hex(), piece.id.hex()) for piece in made] == [
+        (piece["data"], piece["id"]) for piece in vector["pieces"]
+    ]
+
+
+@pytest.mark.parametrize("vector", load("codes.json")["codes"], ids=lambda vector: vector["redundancy"])
+def test_from_any_pieces_of_a_code_to_the_shard_without_our_code(vector: dict[str, Any]) -> None:
+    shard = shards()[vector["shard"]]
+    needed = int(vector["redundancy"][3:].partition("/")[0])
+    found = reference.Keys.of(load("shards.json")["phrase"])
+    fragments = {}
+    for (position, generation), piece in zip(vector["slots"], vector["pieces"], strict=True):
+        data = unhex(piece["data"])
+        assert reference.piece_id(data).hex() == piece["id"]
+        fragments[position] = reference.unmask(found, data, unhex(shard["salt"]), position, generation)
+    for chosen in combinations(fragments, needed):
+        assert reference.uncode(needed, {at: fragments[at] for at in chosen}).hex() == shard["sealed"]
 
 
 @pytest.mark.parametrize("case", load("notes.json")["notes"], ids=lambda case: case["piece"][:8])

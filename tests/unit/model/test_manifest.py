@@ -36,7 +36,7 @@ def shard_records(draw: st.DrawFn) -> ShardRecord:
         salt=Salt(draw(st.binary(min_size=16, max_size=16))),
         plain_bytes=draw(st.integers(BLOCK, 4 << 20)),
         sealed_bytes=draw(st.integers(1, 4 << 20)),
-        redundancy=Redundancy(draw(st.integers(1, total)), total),
+        redundancy=Redundancy(draw(st.integers(1, max(1, total - 1))), total),
         pieces=tuple(
             PieceRecord(position, draw(st.integers(0, 2**32 - 1)), PieceId(draw(ids)), NodeId(draw(hosts)))
             for position in positions

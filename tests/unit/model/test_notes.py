@@ -31,7 +31,7 @@ notes = st.builds(
     st.binary(min_size=16, max_size=16).map(Salt),
     st.integers(0, 255),
     st.integers(0, 2**32 - 1),
-    st.sampled_from([Redundancy(1, 1), Redundancy(1, 3), Redundancy(4, 255)]),
+    st.sampled_from([Redundancy(1, 1), Redundancy(1, 3), Redundancy(1, 255), Redundancy(31, 32)]),
     purposes,
 )
 

@@ -61,8 +61,12 @@ class Bench:
 
     def stored(self, path: str, length: int, copies: int = 3) -> ShardRecord:
         """A shard whose copies are at hosts 1, 2, 3, …"""
-        job = Upload(1, (SourcePart(2, 0, path, 0, length),), Redundancy(1, copies))
-        done = upload(self.tools, FakeForeman(copies), job)
+        return self.coded(path, length, Redundancy(1, copies))
+
+    def coded(self, path: str, length: int, redundancy: Redundancy) -> ShardRecord:
+        """A shard whose pieces are at hosts 1, 2, 3, …"""
+        job = Upload(1, (SourcePart(2, 0, path, 0, length),), redundancy)
+        done = upload(self.tools, FakeForeman(redundancy.total), job)
         assert done.uploaded is not None
         assert done.uploaded.shard is not None
         return done.uploaded.shard

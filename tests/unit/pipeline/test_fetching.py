@@ -3,12 +3,16 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from layrfs.errors import LocalError, Unavailable
+from layrfs.ids import ShardId
+from layrfs.model.redundancy import Redundancy
+from layrfs.model.shard_format import MAX_SEALED_BYTES
 from layrfs.model.shards import ShardRecord
-from layrfs.pipeline.fetching import download
-from layrfs.pipeline.jobs import Attempt, Download
+from layrfs.pipeline.fetching import download, examine
+from layrfs.pipeline.jobs import Attempt, Download, Examine, TargetFile
 from layrfs.pipeline.ports import Cancelled
 from layrfs.pipeline.transfers import TargetPart
 from layrfs.policy.hedging import Hedge
@@ -165,3 +169,107 @@ def test_candidates_are_asked_where_the_plan_says(source: str, target: Path) -> 
         attempts: list[Attempt] = []
         download(at.tools, FakeForeman(0), Download(1, elsewhere, ()), attempts)
         assert [(attempt.host, attempt.outcome) for attempt in attempts] == [(host(4).node_id, "good")]
+
+
+# ------------------------------------------------------------- several pieces
+
+CODE = Redundancy(3, 6)
+
+
+def test_as_many_hosts_are_asked_as_are_needed(source: str, target: Path) -> None:
+    with bench(hosts=6) as at:
+        shard = at.coded(source, len(DATA), CODE)
+        assert sorted(fetch_to(target, at, shard)) == [(1, "good"), (2, "good"), (3, "good")]
+        assert [at.shelf(number).asked for number in (4, 5, 6)] == [1, 1, 1]  # for storing
+    assert target.read_bytes() == DATA
+
+
+@pytest.mark.parametrize(("fault", "outcome"), [("wrong", "wrong"), ("lose", "missing"), ("cut", "unreachable")])
+def test_another_host_is_asked_for_each_that_fails(source: str, target: Path, fault: str, outcome: str) -> None:
+    with bench(hosts=6) as at:
+        shard = at.coded(source, len(DATA), CODE)
+        for number in (1, 3, 4):
+            at.shelf(number).fault = fault
+        good = [(number, "good") for number in (2, 5, 6)]
+        assert sorted(fetch_to(target, at, shard)) == sorted([*good, *((number, outcome) for number in (1, 3, 4))])
+    assert target.read_bytes() == DATA
+
+
+def test_another_host_is_asked_for_each_that_is_late(source: str, target: Path) -> None:
+    with bench(hosts=6) as at:
+        shard = at.coded(source, len(DATA), CODE)
+        at.shelf(1).fault = at.shelf(3).fault = "hang"
+        seen = fetch_to(target, at, shard, hedge=Hedge(30.0, 0.05))
+        assert sorted(seen) == [(1, "late"), (2, "good"), (3, "late"), (4, "good"), (5, "good")]
+        assert at.shelf(6).asked == 1
+    assert target.read_bytes() == DATA
+
+
+def test_too_few_good_pieces_are_none(source: str, target: Path) -> None:
+    with bench(hosts=6) as at:
+        shard = at.coded(source, len(DATA), CODE)
+        for number, fault in ((1, "wrong"), (2, "lose"), (3, "cut"), (6, "cut")):
+            at.shelf(number).fault = fault
+        with pytest.raises(Unavailable):
+            fetch_to(target, at, shard)
+    assert not target.exists()
+
+
+def mixed(at: Bench, source: str, tmp_path: Path, foreign: set[int]) -> ShardRecord:
+    """A shard of which pieces at these positions are, by its record, those of another one."""
+    (tmp_path / "other").write_bytes(DATA[::-1])
+    shard, other = (at.coded(path, len(DATA), CODE) for path in (source, str(tmp_path / "other")))
+    pieces = [(other if piece.position in foreign else shard).pieces[piece.position] for piece in shard.pieces]
+    return msgspec.structs.replace(shard, pieces=tuple(pieces))
+
+
+@pytest.mark.parametrize("foreign", [{0}, {2}, {0, 1}, {1, 3, 5}])
+def test_pieces_that_do_not_fit_are_found_out(source: str, target: Path, tmp_path: Path, foreign: set[int]) -> None:
+    with bench(hosts=6) as at:
+        seen = fetch_to(target, at, mixed(at, source, tmp_path, foreign))
+        asked_in_vain = {number for number, outcome in seen if outcome == "wrong"}
+        assert asked_in_vain == {position + 1 for position in foreign if position + 1 <= max(seen)[0]}
+        assert sum(outcome == "good" for _number, outcome in seen) >= CODE.needed
+    assert target.read_bytes() == DATA
+
+
+def test_when_no_company_fits_nobody_is_blamed(source: str, target: Path, tmp_path: Path) -> None:
+    with bench(hosts=6) as at:
+        shard = mixed(at, source, tmp_path, {0, 2, 4})
+        shard = msgspec.structs.replace(shard, pieces=shard.pieces[:5])
+        with pytest.raises(Unavailable):
+            fetch_to(target, at, shard)
+        attempts: list[Attempt] = []
+        with pytest.raises(Unavailable):
+            download(at.tools, FakeForeman(0), Download(1, plan(shard), ()), attempts)
+        assert {attempt.outcome for attempt in attempts} == {"good"}
+
+
+def test_two_places_of_one_piece_are_one_piece(source: str, target: Path) -> None:
+    """The host of the records is gone, the piece is found elsewhere: a stray, behind all others."""
+    with bench(hosts=8) as at:
+        shard = at.coded(source, len(DATA), Redundancy(3, 4))
+        at.shelf(7).pieces.update(at.shelf(2).pieces)
+        for number in (2, 4):
+            at.shelf(number).fault = "cut"
+        planned = plan(shard)
+        stray = planned.candidates[1].__class__(planned.candidates[1].piece, host(7))
+        job = Download(
+            1,
+            msgspec.structs.replace(planned, candidates=(*planned.candidates, stray)),
+            (TargetPart(str(target), 0, 0, len(DATA)),),
+        )
+        attempts: list[Attempt] = []
+        download(at.tools, FakeForeman(0), job, attempts)
+        assert (host(7).node_id, "good") in [(attempt.host, attempt.outcome) for attempt in attempts]
+    assert target.read_bytes() == DATA
+
+
+def test_a_shard_of_which_only_the_salt_is_known(source: str, target: Path) -> None:
+    with bench(hosts=6) as at:
+        shard = at.coded(source, len(DATA), CODE)
+        bare = ShardRecord(ShardId(bytes(32)), shard.salt, 0, MAX_SEALED_BYTES, CODE, shard.pieces[2:])
+        done = examine(at.tools, FakeForeman(0), Examine(1, plan(bare), TargetFile(str(target), 0)), [])
+        assert done.examined is not None
+        assert (done.examined.id, done.examined.sealed_bytes) == (shard.id, shard.sealed_bytes)
+    assert target.read_bytes() == DATA

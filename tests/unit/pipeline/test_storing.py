@@ -4,6 +4,7 @@ import os
 import threading
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from layrfs.crypto.keys import tenant_private
@@ -13,6 +14,7 @@ from layrfs.model.shards import ShardRecord
 from layrfs.pipeline.fetching import download
 from layrfs.pipeline.jobs import Attempt, Discard, Done, Download, TopUp, Upload
 from layrfs.pipeline.ports import Cancelled
+from layrfs.pipeline.sealing import SealingKeys
 from layrfs.pipeline.storing import discard, top_up, upload
 from layrfs.pipeline.transfers import Slot, SourcePart, TargetPart
 from tests.unit.pipeline.jobs_in_process import VOLUME_KEYS, Bench, FakeForeman, bench, host, plan
@@ -134,6 +136,44 @@ def test_discarding_reaches_whom_it_can(source: str) -> None:
         at.shelf(2).fault = "cut"
         discard(at.tools, Discard(1, tuple((host(piece.host[0]), piece.id) for piece in shard.pieces)))
         assert [len(at.shelf(number).pieces) for number in (1, 2, 3)] == [0, 1, 0]
+
+
+CODE = Redundancy(2, 4)
+
+
+def test_pieces_of_a_code_go_to_as_many_hosts_and_are_smaller(source: str) -> None:
+    with bench() as at:
+        shard = at.coded(source, len(DATA), CODE)
+        assert hosts_of(shard) == [1, 2, 3, 4]
+        stored = [data for number in range(1, 5) for data in at.shelf(number).pieces.values()]
+        assert {len(data) for data in stored} == {CODE.piece_bytes(shard.sealed_bytes)}
+
+
+@pytest.mark.parametrize("left", [(0, 1), (0, 3), (2, 3)])
+def test_any_pieces_are_enough_to_make_the_others_again(source: str, left: tuple[int, ...]) -> None:
+    """Without the content key: what the mask key opens is enough."""
+    with bench() as at:
+        shard = at.coded(source, len(DATA), CODE)
+        pieces = tuple(piece for piece in shard.pieces if piece.position in left)
+        lost = [piece for piece in shard.pieces if piece.position not in left]
+        damaged = msgspec.structs.replace(shard, pieces=pieces)
+        tools = msgspec.structs.replace(at.tools, keys=SealingKeys(bytes(32), bytes(32), VOLUME_KEYS.volume_id))
+        foreman = FakeForeman(5)
+        foreman.free = [host(4), host(5)]
+        job = TopUp(1, plan(damaged), tuple(Slot(piece.position, piece.generation) for piece in lost))
+        done = top_up(tools, foreman, job, [])
+        assert [piece.id for piece in done.pieces] == [piece.id for piece in lost]
+
+
+def test_fewer_pieces_than_are_needed_are_no_shard(source: str) -> None:
+    with bench() as at:
+        job = Upload(1, (SourcePart(2, 0, source, 0, len(DATA)),), Redundancy(4, 8))
+        with pytest.raises(Unavailable, match="Only 3 hosts took a piece; rs:4/8 needs 4"):
+            upload(at.tools, FakeForeman(3), job)
+        done = upload(at.tools, FakeForeman(5), job)
+        assert done.uploaded is not None
+        assert done.uploaded.shard is not None
+        assert len(done.uploaded.shard.pieces) == 5
 
 
 class Meetings(FakeForeman):
