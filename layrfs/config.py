@@ -28,6 +28,7 @@ LAYOUT_VERSION = 1
 DEFAULT_VOLUME = "default"
 _VOLUME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SIZE_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+MOST_ANSWERS = 16
 SMALLEST_CACHE_BYTES = 64 << 20
 _HIGHEST_PORT = 65535
 _LONGEST_HOST_NAME = 253
@@ -192,6 +193,8 @@ class MountOptions:
     upload_after_seconds: float = 2.0
     """How long a closed file lies still before it is uploaded."""
     workers: int = 2
+    answers: int = 4
+    """So many answers are made of each piece, for audits that cost a hundred bytes; 0: none."""
     fsync_network: bool = False
     """``fsync`` waits until hosts have the bytes and the root record, not only until this disk has them."""
     listen: tuple[str, int] = ("0.0.0.0", 0)  # noqa: S104  a peer-to-peer node must be reachable from other machines
@@ -306,7 +309,14 @@ def _parse_workers(text: str) -> int:
     return int(text)
 
 
+def _parse_answers(text: str) -> int:
+    if not re.fullmatch(r"\d|1[0-6]", text):
+        raise UsageError(f"answers={text} makes no sense: 0 to {MOST_ANSWERS}")
+    return int(text)
+
+
 _WITH_VALUE = {
+    "answers": ("answers", _parse_answers),
     "cache_size": ("cache_bytes", _parse_cache_size),
     "upload_after": ("upload_after_seconds", _parse_seconds),
     "workers": ("workers", _parse_workers),

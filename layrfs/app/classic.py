@@ -14,7 +14,16 @@ from collections.abc import Callable
 import trio
 
 from layrfs.control.commands import Progress
-from layrfs.errors import AccessDenied, AlreadyExists, IsADirectory, LocalError, NotFound, ReadOnly, Unavailable
+from layrfs.errors import (
+    AccessDenied,
+    AlreadyExists,
+    FileTooLarge,
+    IsADirectory,
+    LocalError,
+    NotFound,
+    ReadOnly,
+    Unavailable,
+)
 from layrfs.ids import ROOT_INODE, InodeNumber, VolumeId
 from layrfs.model.manifest import Manifest
 from layrfs.model.status import ProgressReport
@@ -27,6 +36,8 @@ from layrfs.vfs.filesystem import Filesystem
 from layrfs.vfs.namespace import NAME as SNAPSHOTS_NAME
 
 COPY_BYTES = 1 << 20
+
+LARGEST_ATTRIBUTE_BYTES = 65536
 
 NameChanged = Callable[[InodeNumber, bytes], None]
 """Told a directory and a name in it that stands for something else now: the kernel remembers names for long."""
@@ -59,6 +70,13 @@ class Classic:
             volume=self._volume,
             shards=self._catalog.manifest_shards(number),
         ).to_json()
+
+    def manifest_attribute(self, number: InodeNumber) -> bytes:
+        """The same, as long as the kernel takes it; ``FileTooLarge``."""
+        text = self.manifest(number)
+        if len(text) > LARGEST_ATTRIBUTE_BYTES:
+            raise FileTooLarge("The manifest is too long for an attribute; `layrfs manifest` prints it.")
+        return text
 
     async def copy_in(
         self, source: str, target: bytes, *, replace: bool, progress: Progress, name_changed: NameChanged

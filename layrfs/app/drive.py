@@ -35,7 +35,7 @@ from layrfs.config import MountOptions, Paths
 from layrfs.control.server import ControlServer
 from layrfs.crypto.identity import NodeIdentity
 from layrfs.crypto.keys import VolumeKeys
-from layrfs.errors import FileTooLarge, Unreachable
+from layrfs.errors import Unreachable
 from layrfs.history.arriving import PATIENCE_SECONDS, Arrival, last_writer_is
 from layrfs.history.following import Follower, may_follow
 from layrfs.history.leasing import Conduct, Tenure
@@ -49,6 +49,7 @@ from layrfs.network.links import HostLinks
 from layrfs.pipeline.jobs import WorkerKeys
 from layrfs.pipeline.pool import WorkerPool
 from layrfs.pipeline.pooled import PooledTransfers
+from layrfs.storage.answers import KeptAnswers
 from layrfs.storage.changes import lose_unsent
 from layrfs.storage.content import Catalog
 from layrfs.storage.database import Database
@@ -66,8 +67,6 @@ _log = logging.getLogger(__name__)
 
 NETWORK_SECONDS = 40.0
 """For the embedded network's first start, or a seed's first answer."""
-
-LARGEST_ATTRIBUTE_BYTES = 65536
 
 
 class Drive:
@@ -161,6 +160,7 @@ class _Parts:
         self.losses, self.superseded = Losses(), trio.Event()
         identity = NodeIdentity.from_private(worker_keys.node_private)
         self.trusting = Trusting(database, identity.node_id)
+        self.kept_answers = KeptAnswers(database, keys.mask, 0 if options.read_only else options.answers)
         self.transfers = PooledTransfers(
             WorkerPool(worker_keys, workers=options.workers),
             membership,
@@ -168,6 +168,7 @@ class _Parts:
             on_bad_piece=self._bad_piece,
             on_attempt=self.trusting.fetched,
             shunned=self.trusting.shunned,
+            answers=self.kept_answers,
         )
         cache_bytes = options.cache_bytes or default_cache_bytes(paths.cache_dir(volume))
         socket = paths.control_socket(volume)
@@ -231,7 +232,7 @@ class _Parts:
             virtual_attributes={
                 b"user.layrfs.state": lambda inode: self.contents.state(inode).encode(),
                 b"user.layrfs.pinned": lambda inode: b"yes" if self.contents.pins.is_pinned(inode) else b"no",
-                b"user.layrfs.manifest": self._manifest_attribute,
+                b"user.layrfs.manifest": self._manifest,
                 **control,
             },
             read_only=options.read_only,
@@ -299,6 +300,9 @@ class _Parts:
         self.contents.stop_uploads(reason)
         self.superseded.set()
 
+    def _manifest(self, inode: InodeNumber) -> bytes:
+        return self.classic.manifest_attribute(inode)
+
     def _bad_piece(self, shard: ShardId, piece: PieceId, host: NodeId, kind: str) -> None:
         """A host did not deliver. Silence may pass; what is wrong or gone is gone, and gets replaced."""
         _log.warning(
@@ -311,12 +315,6 @@ class _Parts:
         if kind in {"wrong", "missing"}:
             self.losses.add(piece, host)
             self.contents.piece_lost(shard, piece)
-
-    def _manifest_attribute(self, inode: InodeNumber) -> bytes:
-        text = self.classic.manifest(inode)
-        if len(text) > LARGEST_ATTRIBUTE_BYTES:
-            raise FileTooLarge("The manifest is too long for an attribute; `layrfs manifest` prints it.")
-        return text
 
 
 async def _network_id(membership: Membership) -> bytes:

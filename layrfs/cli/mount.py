@@ -27,6 +27,7 @@ options (-o, comma-separated):
   upload_after=2        seconds a closed file lies still before it is uploaded
   fsync=local           what fsync waits for: this disk, or with fsync=network also hosts and root record
   workers=2             processes that compress, encrypt and talk to hosts
+  answers=4             digests made of each piece to ask its host for later, each once; 0: none
   listen=0.0.0.0:0      address other nodes reach this one at [any port]
   ro                    read only
   take_over             write here although another machine does; it turns read-only

@@ -18,7 +18,7 @@ from mnemonic import Mnemonic
 
 from layrfs.crypto import labels
 from layrfs.errors import WrongPhrase
-from layrfs.ids import NodeId, Salt, VolumeId
+from layrfs.ids import NodeId, PieceId, Salt, VolumeId
 
 KEY_BYTES = 32
 ENTROPY_BYTES = 32
@@ -72,6 +72,11 @@ def mask_key(mask: bytes, salt: Salt, position: int, generation: int) -> bytes:
 def tenant_private(mask: bytes, node_id: NodeId) -> bytes:
     """Ed25519 private key shown to one host as the owner of pieces there: another host sees an unrelated one."""
     return derive(mask, labels.TENANT_KEY + node_id)
+
+
+def answer_salt(mask: bytes, piece: PieceId, number: int) -> bytes:
+    """The salt of one answer about a piece, unknown to its host until it is asked. `number` < 2^63."""
+    return derive(mask, labels.ANSWER_SALT + struct.pack("<Q", number), salt=piece)
 
 
 class VolumeKeys(msgspec.Struct, frozen=True, dict=True):

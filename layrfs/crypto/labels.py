@@ -22,6 +22,7 @@ ROOT_BODY: Final = b"LayrFS v1 root record body"
 PIECE_MASK: Final = b"LayrFS v1 piece mask"
 TENANT_KEY: Final = b"LayrFS v1 tenant key"
 PIECE_NOTE: Final = b"LayrFS v1 piece note"
+ANSWER_SALT: Final = b"LayrFS v1 answer salt"
 
 # BLAKE3 derive-key contexts.
 MERKLE_LEAF: Final = "LayrFS v1 merkle leaf"

@@ -22,8 +22,11 @@ from typing import Generic, NamedTuple, TypeVar
 from layrfs.crashpoints import reached
 from layrfs.crypto.digests import Buffer, shard_id
 from layrfs.errors import MissingPiece, Refused, RemoteError, Unavailable, WrongBytes
+from layrfs.ids import PieceId
+from layrfs.model.answers import PieceAnswer
 from layrfs.model.shard_format import Part
 from layrfs.network.connections import Cancellation
+from layrfs.pipeline.answering import new_answers
 from layrfs.pipeline.coding import disagreeing, sealed_of, unmask
 from layrfs.pipeline.jobs import Attempt, Candidate, Done, Download, Examine, FetchPlan, Outcome
 from layrfs.pipeline.ports import Calls, Foreman, Tools
@@ -123,6 +126,7 @@ class _Race(Generic[T]):
         self._deadline = time.monotonic() + plan.deadline_seconds
         self._waiting = list(plan.candidates)
         self._running: dict[int, _Runner] = {}
+        self._answers: dict[PieceId, list[PieceAnswer]] = {}
         self._finished: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._redundancy = plan.shard.redundancy
         self._held: dict[int, _Held] = {}
@@ -205,6 +209,7 @@ class _Race(Generic[T]):
                 arrived=runner.arrived,
                 cancellation=runner.call,
             )
+        self._answers[piece.id] = new_answers(self._tools.mask, piece.id, data, candidate.answers)
         unmask(self._tools.mask, self._plan.shard.salt, Slot(piece.position, piece.generation), data)
         return data
 
@@ -273,4 +278,5 @@ class _Race(Generic[T]):
 
     def _note(self, index: int, outcome: Outcome, seconds: float) -> None:
         candidate = self._plan.candidates[index]
-        self._attempts.append(Attempt(candidate.piece.id, candidate.address.node_id, outcome, seconds))
+        answers = tuple(self._answers.pop(candidate.piece.id, ())) if outcome == "good" else ()
+        self._attempts.append(Attempt(candidate.piece.id, candidate.address.node_id, outcome, seconds, answers))

@@ -24,6 +24,7 @@ from layrfs.errors import (
     WorkerLost,
 )
 from layrfs.ids import NodeId, PieceId, VolumeId
+from layrfs.model.answers import PieceAnswer
 from layrfs.model.notes import CONTENT, Purpose
 from layrfs.model.records import HostAddress
 from layrfs.model.redundancy import Redundancy
@@ -68,6 +69,8 @@ class Candidate(msgspec.Struct, frozen=True):
 
     piece: PieceRecord
     address: HostAddress
+    answers: int = 0
+    """So many are to be made of the piece when it comes."""
 
 
 class FetchPlan(msgspec.Struct, frozen=True):
@@ -95,6 +98,8 @@ class Upload(msgspec.Struct, frozen=True, tag="upload"):
     purpose: Purpose = CONTENT
     together: bool = True
     """Whether large pieces go out at the same time, or one after the other."""
+    answers: int = 0
+    """So many are made of each piece."""
 
 
 class Download(msgspec.Struct, frozen=True, tag="download"):
@@ -121,6 +126,7 @@ class TopUp(msgspec.Struct, frozen=True, tag="top up"):
     slots: tuple[Slot, ...]
     purpose: Purpose = CONTENT
     together: bool = True
+    answers: int = 0
 
 
 class Discard(msgspec.Struct, frozen=True, tag="discard"):
@@ -200,6 +206,8 @@ class Attempt(msgspec.Struct, frozen=True):
     host: NodeId
     outcome: Outcome
     seconds: float
+    answers: tuple[PieceAnswer, ...] = ()
+    """Made of the piece, when it was good."""
 
 
 class Done(msgspec.Struct, frozen=True, tag="done"):
@@ -210,6 +218,8 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
     examined: Examined | None = None
     pieces: tuple[PieceRecord, ...] = ()
     attempts: tuple[Attempt, ...] = ()
+    answers: tuple[PieceAnswer, ...] = ()
+    """Of pieces that hosts have now."""
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):

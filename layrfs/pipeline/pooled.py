@@ -17,10 +17,12 @@ import trio
 
 from layrfs.errors import Unavailable
 from layrfs.ids import NodeId, PieceId
+from layrfs.model.answers import PieceAnswer
 from layrfs.model.notes import CONTENT, Purpose
 from layrfs.model.records import HostAddress
 from layrfs.model.redundancy import DEFAULT_REDUNDANCY, Redundancy
 from layrfs.model.shards import PieceRecord, ShardRecord
+from layrfs.pipeline.answering import AnswerBook, NoAnswers
 from layrfs.pipeline.finding import AddressBook, HostFinder
 from layrfs.pipeline.jobs import (
     Answer,
@@ -82,18 +84,21 @@ class PooledTransfers:
         *,
         find_content: FindContent,
         on_bad_piece: OnBadPiece,
+        answers: AnswerBook | None = None,
         shunned: Callable[[], Collection[NodeId]] = tuple,
         on_attempt: Callable[[NodeId, Outcome], None] = lambda _host, _outcome: None,
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         """`shunned` hosts get no pieces, and are asked for pieces after all others.
 
+        `answers` gets what can be asked of hosts later, made wherever a piece is at hand anyway.
         `on_attempt` is told how each host did that was asked for a piece which it should have.
         """
         self._pool = pool
         self._find_content = find_content
         self._on_bad_piece = on_bad_piece
         self._on_attempt = on_attempt
+        self._answers = answers or NoAnswers()
         self._patience_seconds = patience_seconds
         self._memories: dict[NodeId, HostMemory] = {}
         self._finder = finder
@@ -134,11 +139,12 @@ class PooledTransfers:
     ) -> Uploaded:
         placement = self._placer.begin()
         kept: tuple[PieceRecord, ...] = ()
+        count = self._answers_for(purpose)
         try:
             office = self._office(placement, self._find_content if deduplicate else _nothing_stored, redundancy)
             answer = await self._pool.do(
                 Lane.UPLOAD,
-                lambda job: Upload(job, tuple(parts), redundancy, purpose, self._pace.copies_together),
+                lambda job: Upload(job, tuple(parts), redundancy, purpose, self._pace.copies_together, count),
                 office,
             )
             if isinstance(answer, Failed):
@@ -147,6 +153,7 @@ class PooledTransfers:
                 raise AssertionError("an upload answers with what it stored")
             if answer.uploaded.shard is not None:
                 kept = answer.uploaded.shard.pieces
+            self._answers.keep(answer.answers)
             return answer.uploaded
         finally:
             self._end(placement, kept)
@@ -175,6 +182,7 @@ class PooledTransfers:
         """See `Transfers.top_up`."""
         placement = self._placer.begin(self._holders(shard))
         office = self._office(placement, redundancy=shard.redundancy)
+        count = self._answers_for(purpose)
         candidates = await self._book.looked_up(shard)
         # Once, without patience: who wants copies tries again anyway, and other shards wait meanwhile.
         done = await self._ask(
@@ -182,12 +190,13 @@ class PooledTransfers:
             shard,
             candidates,
             office,
-            lambda job, plan: TopUp(job, plan, tuple(slots), purpose, self._pace.copies_together),
+            lambda job, plan: TopUp(job, plan, tuple(slots), purpose, self._pace.copies_together, count),
         )
         if done is None:
             raise Unavailable(_NO_COPY)
         # Nothing is discarded: made again it is the same piece, and another top-up may just have recorded it.
         placement.end({(piece.host, piece.id) for piece in done.pieces})
+        self._keep(shard, done.answers)
         return done.pieces
 
     @property
@@ -280,6 +289,9 @@ class PooledTransfers:
         hosts = order(hosts, self._memories, trio.current_time(), next(self._turns))
         hosts.sort(key=frozenset(self._shunned()).__contains__)
         first = [self._memories.get(host, UNKNOWN) for host in hosts[: shard.redundancy.needed]]
+        candidates = [
+            msgspec.structs.replace(each, answers=self._answers.lacking(shard.id, each.piece.id)) for each in candidates
+        ]
         return FetchPlan(
             shard,
             tuple(sorted(candidates, key=lambda candidate: (_is_stray(candidate), hosts.index(_host(candidate))))),
@@ -291,6 +303,7 @@ class PooledTransfers:
         now, recorded = trio.current_time(), {(piece.id, piece.host) for piece in shard.pieces}
         piece_bytes = _piece_bytes(shard)
         for attempt in attempts:
+            self._keep(shard, attempt.answers)
             if (attempt.piece, attempt.host) in recorded:
                 self._on_attempt(attempt.host, attempt.outcome)
             memory = self._memories.get(attempt.host, UNKNOWN)
@@ -307,6 +320,13 @@ class PooledTransfers:
                 case _:
                     continue  # nobody said that this host had the piece
             self._memories[attempt.host] = memory
+
+    def _answers_for(self, purpose: Purpose) -> int:
+        return self._answers.per_piece if purpose == CONTENT else 0
+
+    def _keep(self, shard: ShardRecord, answers: Iterable[PieceAnswer]) -> None:
+        """Those that are still lacking: others may have fetched the piece at the same time, or removed the shard."""
+        self._answers.keep([answer for answer in answers if self._answers.lacking(shard.id, answer.piece)])
 
     def _end(self, placement: Placement, kept: Iterable[PieceRecord]) -> None:
         """Pieces that no record will name are discarded: of a worker that died, of a transfer that failed."""

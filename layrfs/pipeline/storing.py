@@ -7,6 +7,7 @@ Invariant: a piece is in the answer only after its host said it is on disk.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, wait
@@ -18,10 +19,12 @@ from layrfs.crypto.digests import Buffer, shard_id
 from layrfs.crypto.keys import tenant_private
 from layrfs.errors import RemoteError, Unavailable, WrongBytes
 from layrfs.ids import PieceId
+from layrfs.model.answers import PieceAnswer
 from layrfs.model.notes import PieceNote, Purpose
 from layrfs.model.records import HostAddress
 from layrfs.model.redundancy import Redundancy
 from layrfs.model.shards import PieceRecord, ShardRecord
+from layrfs.pipeline.answering import new_answers
 from layrfs.pipeline.coding import Piece, make_pieces
 from layrfs.pipeline.fetching import fetch, outcome_of
 from layrfs.pipeline.jobs import Attempt, Discard, Done, TopUp, Upload, Wish
@@ -52,7 +55,8 @@ def upload(tools: Tools, foreman: Foreman, job: Upload) -> Done:
     if len(placed) < job.redundancy.needed:
         raise Unavailable(_too_few(len(placed), job.redundancy))
     reached("pieces placed")
-    return Done(job.job, Uploaded(tuple(outcomes), _with_pieces(record, placed)))
+    answers = _answers(tools, pieces, placed, job.answers)
+    return Done(job.job, Uploaded(tuple(outcomes), _with_pieces(record, placed)), answers=answers)
 
 
 def top_up(tools: Tools, foreman: Foreman, job: TopUp, attempts: list[Attempt]) -> Done:
@@ -68,7 +72,8 @@ def top_up(tools: Tools, foreman: Foreman, job: TopUp, attempts: list[Attempt]) 
     pieces = make_pieces(tools.mask, shard.salt, shard.redundancy, job.slots, sealed)
     pieces = _noted(tools, shard, job.purpose, pieces)
     placed = _place(tools, foreman, pieces, together=job.together)
-    return Done(job.job, pieces=tuple(placed), attempts=tuple(attempts))
+    answers = _answers(tools, pieces, placed, job.answers)
+    return Done(job.job, pieces=tuple(placed), attempts=tuple(attempts), answers=answers)
 
 
 def discard(tools: Tools, job: Discard) -> Done:
@@ -94,6 +99,15 @@ def _noted(tools: Tools, shard: ShardRecord, purpose: Purpose, pieces: Sequence[
         return PieceNote(shard.salt, piece.slot.position, piece.slot.generation, shard.redundancy, purpose)
 
     return [msgspec.structs.replace(piece, note=note(piece).sealed(tools.mask, piece.id)) for piece in pieces]
+
+
+def _answers(
+    tools: Tools, pieces: Sequence[Piece], placed: Sequence[PieceRecord], count: int
+) -> tuple[PieceAnswer, ...]:
+    """What the hosts that took pieces will have to answer."""
+    taken = {record.id for record in placed}
+    made = (new_answers(tools.mask, piece.id, piece.data, count) for piece in pieces if piece.id in taken)
+    return tuple(itertools.chain.from_iterable(made))
 
 
 def _place(tools: Tools, foreman: Foreman, pieces: list[Piece], *, together: bool) -> list[PieceRecord]:

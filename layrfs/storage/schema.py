@@ -181,6 +181,13 @@ CREATE TABLE local_trust(            -- what this machine remembers of how hosts
     host BLOB NOT NULL PRIMARY KEY,
     memory BLOB NOT NULL             -- msgpack of policy.trust.Trust
 ) STRICT, WITHOUT ROWID;
+
+CREATE TABLE local_answer(           -- what hosts will have to answer about their pieces, see model/answers.py
+    piece BLOB NOT NULL,             -- the first 8 bytes of its id
+    number INTEGER NOT NULL,
+    digest BLOB NOT NULL,
+    PRIMARY KEY(piece, number)
+) STRICT, WITHOUT ROWID;
 """
 
 INDEXES = """
@@ -201,6 +208,13 @@ CREATE INDEX local_retired_due ON local_retired(host, since);
 CREATE INDEX local_use_order ON local_use(used, inode) WHERE bytes > 0 AND pinned = 0;
 CREATE INDEX local_use_pinned ON local_use(inode, bytes) WHERE pinned = 1;
 
+CREATE TRIGGER answer_gone AFTER DELETE ON piece BEGIN
+    DELETE FROM local_answer WHERE piece = substr(OLD.id, 1, 8);
+END;
+CREATE TRIGGER answer_replaced BEFORE INSERT ON piece BEGIN
+    DELETE FROM local_answer WHERE piece =
+        (SELECT substr(id, 1, 8) FROM piece WHERE shard = NEW.shard AND position = NEW.position AND id <> NEW.id);
+END;
 CREATE TRIGGER unsent_new AFTER INSERT ON local WHEN NEW.dirty = 1 BEGIN
     INSERT OR IGNORE INTO unsent VALUES(NEW.inode, NEW.block);
 END;
@@ -211,4 +225,5 @@ CREATE TRIGGER unsent_gone AFTER DELETE ON local WHEN OLD.dirty = 1 BEGIN
     DELETE FROM unsent WHERE inode = OLD.inode AND block = OLD.block;
 END;
 """
-"""Made after the tables are filled. The triggers need ``local`` to change by INSERT OR REPLACE and DELETE only."""
+"""Made after the tables are filled. The triggers need ``local`` (and, not to leave rows behind, ``piece``) to change by
+INSERT OR REPLACE and DELETE only."""

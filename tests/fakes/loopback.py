@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -12,6 +12,7 @@ import trio
 from layrfs.crypto.identity import NodeIdentity
 from layrfs.crypto.keys import VolumeKeys
 from layrfs.ids import NodeId, PieceId, ShardId
+from layrfs.model.answers import PieceAnswer
 from layrfs.pipeline.jobs import Outcome, WorkerKeys
 from layrfs.pipeline.pool import WorkerPool
 from layrfs.pipeline.pooled import PooledTransfers
@@ -27,6 +28,23 @@ def worker_keys() -> WorkerKeys:
     return WorkerKeys.of(KEYS, node.private, NETWORK_ID)
 
 
+class MemoryAnswers:
+    """An ``AnswerBook`` in memory, about the pieces of shards that a test makes known."""
+
+    per_piece = 0
+
+    def __init__(self) -> None:
+        self.kept: dict[PieceId, list[PieceAnswer]] = {}
+        self.known: set[ShardId] = set()
+
+    def lacking(self, shard: ShardId, piece: PieceId) -> int:
+        return max(0, self.per_piece - len(self.kept.get(piece, ()))) if shard in self.known else 0
+
+    def keep(self, answers: Iterable[PieceAnswer]) -> None:
+        for answer in answers:
+            self.kept.setdefault(answer.piece, []).append(answer)
+
+
 @dataclass
 class RealTransfers:
     transfers: PooledTransfers
@@ -38,6 +56,7 @@ class RealTransfers:
     bad: list[tuple[ShardId, PieceId, NodeId, str]] = field(default_factory=list)
     shunned: set[NodeId] = field(default_factory=set)
     attempts: list[tuple[NodeId, Outcome]] = field(default_factory=list)
+    answers: MemoryAnswers = field(default_factory=MemoryAnswers)
 
     def use_hosts(self, count: int) -> None:
         """The network consists of the first `count` hosts, as they are now."""
@@ -69,6 +88,7 @@ async def real_transfers(
     bad: list[tuple[ShardId, PieceId, NodeId, str]] = []
     shunned: set[NodeId] = set()
     attempts: list[tuple[NodeId, Outcome]] = []
+    answers = MemoryAnswers()
     transfers = PooledTransfers(
         pool,
         finder,
@@ -76,12 +96,13 @@ async def real_transfers(
         on_bad_piece=lambda *report: bad.append(report),
         on_attempt=lambda *attempt: attempts.append(attempt),
         shunned=lambda: shunned,
+        answers=answers,
         patience_seconds=patience_seconds,
     )
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(transfers.run)
-            yield RealTransfers(transfers, pool, hosts, finder, asked, bad, shunned, attempts)
+            yield RealTransfers(transfers, pool, hosts, finder, asked, bad, shunned, attempts, answers)
             nursery.cancel_scope.cancel()
     finally:
         for host in hosts:

@@ -8,14 +8,18 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 import trio
 
+from layrfs.crypto.challenges import answer_digest
 from layrfs.errors import LocalError, Unavailable, WorkerLost
+from layrfs.model.answers import question
+from layrfs.model.notes import Purpose
 from layrfs.model.redundancy import Redundancy
-from layrfs.model.shards import ShardRecord
+from layrfs.model.shards import PieceRecord, ShardRecord
 from layrfs.pipeline import pool as pool_module
 from layrfs.pipeline.pool import Lane
 from layrfs.pipeline.transfers import SourcePart, TargetPart, missing_slots
@@ -328,3 +332,39 @@ async def test_hosts_that_are_shunned_get_nothing_and_are_read_from_when_no_othe
         assert real.attempts[0] == (good, "missing")
         assert real.attempts[1][0] in bad
         assert real.attempts[1][1] == "good"
+
+
+def tell_right_answers(real: RealTransfers, pieces: Iterable[PieceRecord]) -> list[int]:
+    """Whether all answers that were kept are what the hosts of these pieces would say; how many each piece has."""
+    for piece in pieces:
+        data = real.host(piece.host).shelf.pieces[piece.id]
+        for answer in real.answers.kept.get(piece.id, []):
+            asked = question(KEYS.mask, answer)
+            assert asked.is_met_by(answer_digest(asked.salt, piece.id, data, asked.kind))
+    return [len(real.answers.kept.get(piece.id, ())) for piece in pieces]
+
+
+async def test_answers_are_made_of_what_is_stored_topped_up_and_fetched(source: SourcePart, tmp_path: Path) -> None:
+    targets = [TargetPart(str(tmp_path / "target"), 0, 0, len(DATA))]
+    async with real_transfers() as real:
+        real.answers.per_piece = 2
+        real.use_hosts(2)
+        shard = await stored(real, source)
+        assert tell_right_answers(real, shard.pieces) == [2, 2]
+        real.answers.known.add(shard.id)
+        real.use_hosts(5)
+        more = await real.transfers.top_up(shard, missing_slots(shard, 1))
+        assert tell_right_answers(real, more) == [2]
+        await real.transfers.download(shard, targets, urgent=True)
+        assert tell_right_answers(real, shard.pieces) == [2, 2], "nothing was lacking"
+        real.answers.kept.clear()
+        await real.transfers.download(shard, targets, urgent=True)
+        assert sorted(tell_right_answers(real, shard.pieces)) == [0, 2], "of the piece that came"
+
+
+async def test_no_answers_are_made_of_the_volumes_history_or_where_none_are_wanted(source: SourcePart) -> None:
+    async with real_transfers() as real:
+        await stored(real, source)
+        real.answers.per_piece = 2
+        await real.transfers.upload([source], THREE, Purpose("checkpoint"))
+        assert real.answers.kept == {}
