@@ -142,6 +142,6 @@ class Syncer:
                 return
 
     def _is_degraded(self, inodes: Sequence[InodeNumber] | None) -> bool:
-        if not self._contents.stats().degraded_shards:
-            return False
-        return inodes is None or any(self._contents.state(inode) == "degraded" for inode in inodes)
+        if inodes is None:
+            return self._contents.stats().degraded_shards > 0
+        return any(self._contents.is_degraded(inode) for inode in inodes)

@@ -258,6 +258,11 @@ class Contents:
             return "lost"
         return "degraded" if shards & degraded else "safe"
 
+    def is_degraded(self, inode: InodeNumber) -> bool:
+        """Whether what hosts have of a file has too few copies, whatever else its state says."""
+        degraded = self._shelf.catalog.pieces.degraded
+        return bool(degraded) and any(shard in degraded for shard in self._shelf.catalog.shards_of(inode))
+
     def usage(self, inode: InodeNumber) -> tuple[int, int]:
         """Bytes of a file in the cache, and how many of those are on no host yet."""
         shelf, end, dirty_bytes = self._shelf, self._shelf.end(inode), 0

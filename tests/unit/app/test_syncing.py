@@ -12,7 +12,7 @@ from layrfs.errors import LocalError, Unavailable
 from layrfs.history.publishing import Superseded
 from layrfs.ids import InodeNumber
 from layrfs.model.records import NodeRecord
-from tests.caches import FILE, Cache, running
+from tests.caches import FILE, Cache, running, write
 from tests.fakes.hosts import TlsHost
 from tests.fakes.transfers import FakeTransfers
 
@@ -97,6 +97,25 @@ async def test_without_hosts_it_fails_after_a_while_and_uploads_go_on(cache: Cac
     cache.transfers.hosts = 5
     await syncer(cache, Publications()).fsync(FILE)
     assert cache.contents.state(FILE) == "safe"
+
+
+async def test_too_few_copies_are_not_enough_though_the_file_is_written_again(
+    cache: Cache, autojump_clock: object
+) -> None:
+    cache.transfers.hosts, cache.transfers.store_seconds = 1, 5
+    await cache.put(FILE, b"x" * 5000)
+    file = cache.contents.open(FILE)
+    async with trio.open_nursery() as nursery:
+
+        async def write_meanwhile() -> None:
+            await trio.sleep(2)
+            await write(file, 0, b"Y")
+
+        nursery.start_soon(write_meanwhile)
+        with pytest.raises(Unavailable):
+            await syncer(cache, Publications(), Hosts(1)).fsync(FILE)
+    assert cache.contents.state(FILE) in {"cached", "uploading"}
+    cache.contents.release(file)
 
 
 async def test_too_few_copies_are_not_enough(cache: Cache, autojump_clock: object) -> None:
