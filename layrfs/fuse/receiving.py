@@ -43,7 +43,7 @@ def devices() -> list[int]:
 
 
 async def _receive_patiently(nursery: trio.Nursery, idle_tasks: int, most_tasks: int) -> None:
-    """One receiver. It starts anew when a request has gone, and loses its buffer: as much memory as it has used of it."""
+    """One receiver. It starts anew when a request has gone, and loses its buffer: as much as it has used."""
     while True:
         try:
             await _receive(nursery, idle_tasks, most_tasks)
