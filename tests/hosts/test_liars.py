@@ -19,9 +19,11 @@ from layrfs.crypto.challenges import NONCE_BYTES, answer_digest, chosen_leaves
 from layrfs.crypto.identity import NodeIdentity
 from layrfs.errors import MissingPiece, RemoteError, TimedOut, WrongBytes
 from layrfs.ids import PieceId, Salt
+from layrfs.model.redundancy import DEFAULT_REDUNDANCY
 from layrfs.network.links import HostLinks, HostRefused
-from layrfs.pipeline.coding import make_piece
+from layrfs.pipeline.coding import Piece, make_pieces
 from layrfs.pipeline.transfers import Slot
+from layrfs.policy.auditing import LEAVES_PER_DAY, detection_probability, leaves_needed
 from tests.hosts.liars import LIES, ForgetsLater, OneOfThree, lying_host
 from tests.hosts.local_host import NETWORK, SECONDS, SPACE_BYTES, LocalHost
 
@@ -54,6 +56,11 @@ def filled(stack: ExitStack, links: HostLinks, directory: Path, lie: str) -> Loc
 def prove(links: HostLinks, host: LocalHost, piece: PieceId, *, leaves: int = 1, seconds: float = SECONDS) -> None:
     size = len(PIECES[piece])
     links.prove(host.address, piece, size, DICE.randbytes(NONCE_BYTES), leaves, deadline_seconds=seconds)
+
+
+def copies_of(sealed: bytes) -> list[Piece]:
+    slots = [Slot(position, 0) for position in range(DEFAULT_REDUNDANCY.total)]
+    return make_pieces(bytes(32), Salt(bytes(16)), DEFAULT_REDUNDANCY, slots, sealed)
 
 
 def passes(links: HostLinks, host: LocalHost, piece: PieceId, *, leaves: int) -> bool:
@@ -110,13 +117,14 @@ def test_stale_bytes_are_caught_by_the_first_challenge_of_each_newer_piece(links
 def test_a_host_without_one_percent_of_its_leaves_is_caught_within_459(links: HostLinks, tmp_path: Path) -> None:
     with ExitStack() as stack:
         host = filled(stack, links, tmp_path, "99 percent")
-        challenges = itertools.takewhile(lambda piece: passes(links, host, piece, leaves=8), itertools.cycle(PIECES))
-        assert 8 * (1 + sum(1 for _ in challenges)) <= LEAVES_FOR_99_PERCENT
+        challenges = itertools.islice(itertools.cycle(PIECES), LEAVES_FOR_99_PERCENT // 8)
+        assert not all(passes(links, host, piece, leaves=8) for piece in challenges)
 
 
 def test_459_leaves_find_one_percent_with_99_percent_probability() -> None:
     """Exactly, and by drawing as audits draw: one leaf each of pieces of 256, of which 1 % are not there."""
-    assert 1 - 0.99**LEAVES_FOR_99_PERCENT >= 0.99 > 1 - 0.99 ** (LEAVES_FOR_99_PERCENT - 1)
+    assert leaves_needed(0.01, 0.99) == LEAVES_FOR_99_PERCENT <= LEAVES_PER_DAY, "so it takes a day"
+    assert detection_probability(0.01, LEAVES_FOR_99_PERCENT) >= 0.99
     dice, volumes = random.Random(6), 400
     found = 0
     for _ in range(volumes):
@@ -149,7 +157,7 @@ def test_one_copy_of_three_fails_by_construction(links: HostLinks, tmp_path: Pat
     """Three hosts that are one keep one copy. No copy helps to prove another: masks leave them nothing in common."""
     store = OneOfThree(str(tmp_path), space_bytes=SPACE_BYTES)
     sealed = DICE.randbytes(64 * LEAF_BYTES)
-    copies = [make_piece(bytes(32), Salt(bytes(16)), Slot(position, 0), sealed) for position in range(3)]
+    copies = copies_of(sealed)
     units = [{bytes(copy.data[at : at + 8]) for at in range(0, len(copy.data), 8)} for copy in copies]
     assert len(set.union(*units)) == sum(map(len, units)), "not 8 bytes in common"
     assert len({copy.id for copy in copies}) == 3
@@ -206,7 +214,7 @@ def test_a_relay_with_another_copy_is_caught_at_once(
 ) -> None:
     """What another host has of the shard is other bytes under another name."""
     sealed = DICE.randbytes(64 * LEAF_BYTES)
-    mine, others = (make_piece(bytes(32), Salt(bytes(16)), Slot(position, 0), sealed) for position in range(2))
+    mine, others, _third = copies_of(sealed)
     with lying_host(tmp_path / "honest", "nothing") as honest, lying_host(tmp_path / "relay", "relays") as relay:
         links.store(honest.address, others.id, others.data, tenant_private=TENANT, deadline_seconds=SECONDS)
         relay_to(honest, monkeypatch)
