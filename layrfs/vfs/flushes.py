@@ -4,15 +4,17 @@ Owns who waits for a flush of them, and the rows of ``local_replaced``: blocks t
 old bytes having been on this disk. Should the power go before a flush, part of the new bytes is there and none of the
 old ones, so the block counts as never written and hosts' bytes are used (``Recovery``). Files that took another's name
 come to the disk before the rows that say so, or a power cut could leave neither the old bytes nor the new. Must not
-know hosts or names. After a failed flush of all files no later one is believed in this run.
+know hosts or names. After a failed flush of all files no later one of all is believed in this run: the kernel does not
+say which file it failed for, which may be another program's. Asked for one file, it tells of that one.
 Invariant: a row goes when a flush of its file that began after the write has ended well, never before.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Container, Iterable, Iterator
 
 import trio
 
@@ -29,6 +31,10 @@ MANY = 8
 
 FLUSH_SECONDS = 15.0
 """How long what was overwritten may wait for the kernel to write it back by itself."""
+
+
+Seen = tuple[BlockKey, int]
+"""A block that was overwritten, and the number of that write."""
 
 
 class Flushes:
@@ -71,23 +77,46 @@ class Flushes:
             await self._in_thread(lambda: files.sync(inode))
             self._forget(seen)
             return
-        try:
-            await self._in_thread(files.sync_all)
-        except LayrError:
-            self._note_failure()
-            raise
-        if not self._is_unsure:
-            self._forget(seen)
+        on_disk: set[InodeNumber] = set()
+        with self._noting(seen, on_disk):
+            await self._in_thread(lambda: self._flush_all(seen, on_disk))
 
     def sync_all(self) -> None:
         """At the end, when nobody else is kept waiting. Raises ``LocalError``."""
+        seen, on_disk = self._seen(list(self._replaced)), set[InodeNumber]()
+        with self._noting(seen, on_disk):
+            self._flush_all(seen, on_disk)
+        if self._files.has_unsure:
+            self._note_failure()
+
+    @contextlib.contextmanager
+    def _noting(self, seen: list[Seen], on_disk: Container[InodeNumber]) -> Iterator[None]:
         try:
-            self._files.sync_all()
+            yield
         except LayrError:
             self._note_failure()
             raise
-        if self._files.has_unsure:
-            self._note_failure()
+        finally:
+            self._forget(each for each in seen if each[0][0] in on_disk)
+
+    def _flush_all(self, seen: list[Seen], on_disk: set[InodeNumber]) -> None:
+        """In a thread. ``on_disk`` gets the files of ``seen`` that are known to be there, also when this raises."""
+        believed = False
+        try:
+            self._files.sync_all()
+            believed = not (self._is_unsure or self._files.has_unsure)
+        finally:
+            on_disk.update(inode for inode in {key[0] for key, _number in seen} if believed or self._flush_one(inode))
+
+    def _flush_one(self, inode: InodeNumber) -> bool:
+        """Whether the file is on the disk now; one that failed before has to be written again first."""
+        try:
+            if not self._files.is_unsure(inode):
+                self._files.sync(inode)
+                return True
+        except LayrError as error:
+            logger.error("cache: %s", error)  # noqa: TRY400 - the sentence says it all
+        return False
 
     def _note_failure(self) -> None:
         """The kernel says once that it could not write something, not what, and calls it written after that."""
@@ -127,10 +156,10 @@ class Flushes:
             except LayrError as error:
                 logger.error("cache: %s", error)  # noqa: TRY400 - the sentence says it all
 
-    def _seen(self, inodes: Iterable[InodeNumber]) -> list[tuple[BlockKey, int]]:
+    def _seen(self, inodes: Iterable[InodeNumber]) -> list[Seen]:
         return [((inode, block), number) for inode in inodes for block, number in self._replaced.get(inode, {}).items()]
 
-    def _forget(self, seen: Iterable[tuple[BlockKey, int]]) -> None:
+    def _forget(self, seen: Iterable[Seen]) -> None:
         """But not what was overwritten again since."""
         gone = [key for key, number in seen if self._replaced.get(key[0], {}).get(key[1]) == number]
         for inode, block in gone:

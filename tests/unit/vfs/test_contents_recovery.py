@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import time
@@ -455,6 +456,47 @@ async def test_after_a_flush_that_failed_the_next_start_believes_nothing_written
         assert len(cache.local(OTHER)) == 3
     async with running(directory, transfers) as cache:
         assert len(cache.local(FILE)) == 3
+
+
+@pytest.mark.parametrize("failing", ["sync", "umount"])
+async def test_a_whole_overwrite_that_is_on_the_disk_stays_though_a_flush_of_other_files_failed(
+    directory: str, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    transfers = FakeTransfers()
+    cache = Cache(directory, transfers)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(cache.contents.run)
+        await _overwrite_a_block_that_is_on_hosts(cache, b"n" * BLOCK)
+        with monkeypatch.context() as patch:
+            patch.setattr(CacheFiles, "sync_all", _fail)
+            with pytest.raises(LocalError):
+                await cache.contents.sync(None) if failing == "sync" else cache.contents.close()
+        nursery.cancel_scope.cancel()
+    cache.close()
+    transfers.release()
+    async with running(directory, transfers) as cache:
+        assert await cache.get(FILE, BLOCK, BLOCK) == b"n" * BLOCK
+
+
+async def test_a_whole_overwrite_whose_own_flush_failed_is_not_believed_when_all_files_are_flushed(
+    directory: str, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transfers = FakeTransfers()
+    async with running(directory, transfers) as cache:
+        await _overwrite_a_block_that_is_on_hosts(cache, b"n" * BLOCK)
+        with monkeypatch.context() as patch:  # the kernel says so once
+            patch.setattr(os, "fdatasync", _fail_on_the_disk)
+            with pytest.raises(LocalError):
+                await cache.contents.sync(FILE)
+        await cache.contents.sync(None)
+        cache.contents._shelf.files.punch(FILE, [(BLOCK, BLOCK)])  # what did not come to the disk
+    transfers.release()
+    async with running(directory, transfers) as cache:
+        assert await cache.get(FILE, BLOCK, BLOCK) == DATA[BLOCK : 2 * BLOCK]
+
+
+def _fail_on_the_disk(*_: object) -> None:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
 def _fail(*_: object) -> None:
