@@ -6,7 +6,9 @@ the file's size and knows it. Must not know hosts; absent blocks are asked of th
 and ``read`` and ``write`` do what it takes.
 
 Before the first change of a clean block its dirty mark is committed (``kill -9``), and what else is in that block is
-put on the disk (power cut: otherwise the mark could survive and the unchanged half of the block could not).
+put on the disk (power cut: otherwise the mark could survive and the unchanged half of the block could not). A block that
+only hosts had is marked when its new bytes are in the cache file, and committed before the write is answered: bytes
+without a mark count as a fetch that did not end, a mark without bytes as zeros.
 """
 
 from __future__ import annotations
@@ -178,6 +180,7 @@ class FileContent(BlockMap):
         if len(data) > self._ledger.room and not has_room:
             return False
         clean = [block for block in blocks if states.get(block) == CLEAN]
+        was_elsewhere = any(states.get(block) == ABSENT for block in blocks)
         elsewhere = {ABSENT} if self.durable else {ABSENT, CLEAN}
         if over := [block for block in replaced if states.get(block) in elsewhere]:
             self._flushes.overwritten(self.inode, over)
@@ -195,6 +198,8 @@ class FileContent(BlockMap):
         self.written.update(dict.fromkeys(blocks, self._ledger.now))
         self._ledger.room -= len(data)
         self._ledger.settle(self)
+        if was_elsewhere:
+            self._shelf.journal.commit()
         return True
 
     def _write_whole(self, offset: int, data: bytes) -> None:

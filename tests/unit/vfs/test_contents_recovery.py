@@ -111,6 +111,22 @@ async def test_kill_before_a_new_block_was_committed_keeps_it_all_the_same(
         cache.check_sums()
 
 
+async def test_kill_after_a_whole_overwrite_of_a_block_that_only_hosts_had_keeps_what_was_answered(
+    directory: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    transfers = FakeTransfers()
+    async with killed(directory, transfers) as cache:
+        await cache.put(FILE, DATA)
+        await cache.contents.flush_to_network(None)
+        await cache.contents.drop_clean()
+        await write(cache.contents.open(FILE), BLOCK, b"n" * BLOCK)
+    async with running(directory, transfers) as cache:
+        assert cache.local(FILE) == {1: 1}
+        transfers.release()
+        assert await cache.get(FILE, 0, len(DATA)) == DATA[:BLOCK] + b"n" * BLOCK + DATA[2 * BLOCK :]
+        cache.check_sums()
+
+
 async def test_kill_after_a_truncate_leaves_one_file_here_and_on_hosts(
     directory: str, autojump_clock: trio.testing.MockClock
 ) -> None:
