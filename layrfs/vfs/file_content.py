@@ -6,9 +6,9 @@ the file's size and knows it. Must not know hosts; absent blocks are asked of th
 and ``read`` and ``write`` do what it takes.
 
 Before the first change of a clean block its dirty mark is committed (``kill -9``), and what else is in that block is
-put on the disk (power cut: otherwise the mark could survive and the unchanged half of the block could not). A block that
-only hosts had is marked when its new bytes are in the cache file, and committed before the write is answered: bytes
-without a mark count as a fetch that did not end, a mark without bytes as zeros.
+put on the disk (power cut: otherwise the mark could survive and the unchanged half of the block could not). A block
+that only hosts had is marked when its new bytes are in the cache file, and the mark is committed before the write is
+answered: bytes without a mark count as a fetch that did not end, a mark without bytes as zeros.
 """
 
 from __future__ import annotations
@@ -192,15 +192,19 @@ class FileContent(BlockMap):
         self._write_whole(offset, data)
         reached("bytes cached")
         self.end = max(self.end, offset + len(data))
-        for block in blocks:
-            if states.get(block) != DIRTY:
-                self._shelf.wrote_new(self, block)
-        self.written.update(dict.fromkeys(blocks, self._ledger.now))
+        self._mark_written(blocks)
         self._ledger.room -= len(data)
         self._ledger.settle(self)
         if was_elsewhere:
             self._shelf.journal.commit()
         return True
+
+    def _mark_written(self, blocks: range) -> None:
+        """Their bytes are in the cache file."""
+        for block in blocks:
+            if self.states.get(block) != DIRTY:
+                self._shelf.wrote_new(self, block)
+        self.written.update(dict.fromkeys(blocks, self._ledger.now))
 
     def _write_whole(self, offset: int, data: bytes) -> None:
         """Or leave zeros where no row speaks for what is there, wherever it failed."""
