@@ -8,7 +8,6 @@ A piece that was fetched well is written down with the next audit only: whoever 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 
 import msgspec
@@ -16,6 +15,7 @@ import msgspec
 from layrfs.ids import NodeId
 from layrfs.policy.trust import NEW_HOST, Outcome, Standing, Trust, after, standing
 from layrfs.storage.database import Database
+from layrfs.tempo import now_seconds
 
 SHUNNED: frozenset[Standing] = frozenset({"suspended", "excluded"})
 
@@ -23,7 +23,7 @@ SHUNNED: frozenset[Standing] = frozenset({"suspended", "excluded"})
 class Trusts:
     """One volume's; plain code on the trio thread, in the open transaction."""
 
-    def __init__(self, database: Database, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, database: Database, now: Callable[[], float] = now_seconds) -> None:
         self._database = database
         self._now = now
         rows = database.rows("SELECT host, memory FROM local_trust")
