@@ -6,7 +6,7 @@ pieces, is found by s samples with probability 1 - (1 - f)^s, however it chose (
 through the pieces in order, so that the one piece that is gone is found as well, within `sweep_days`. *Retrievals*
 fetch whole pieces, from hosts that prove what they do not hand out.
 
-Invariant: no plan costs more than its budget. What does not fit is done less often: the sweep first, then samples.
+Invariant: no plan costs more than its budget. What does not fit is done less often.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ class Budget(msgspec.Struct, frozen=True):
 
 DEFAULT_BUDGET = Budget()
 SAMPLING_SHARE = 0.5
-"""What samples and retrievals keep of a budget that is too small for them and the sweep."""
+RETRIEVAL_SHARE = 0.2
+"""What samples keep, and retrievals get at most, of a budget that is too small for all three."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -104,15 +105,21 @@ def plan(pieces: Sequence[int], unit: UnitCost = MEASURED, budget: Budget = DEFA
     """For hosts that hold so many pieces each: the default, or as much of it as the budget allows."""
     if load(Plan(), pieces, unit).share_of(budget) <= 1:
         return Plan()
-    sampling = load(Plan(sweep_days=math.inf), pieces, unit).share_of(budget)
-    sweeping = load(Plan(leaves_per_day=0, retrievals_per_day=0), pieces, unit).share_of(budget)
-    sampled = min(sampling, max(SAMPLING_SHARE, 1 - sweeping))
-    room = 1 - sampled
+    fetching = _share(Plan(0, math.inf, RETRIEVALS_PER_DAY), pieces, unit, budget)
+    sampling = _share(Plan(LEAVES_PER_DAY, math.inf, 0), pieces, unit, budget)
+    sweeping = _share(Plan(0, SWEEP_DAYS, 0), pieces, unit, budget)
+    fetched = min(fetching, RETRIEVAL_SHARE)
+    sampled = min(sampling, max(SAMPLING_SHARE, 1 - fetched - sweeping))
+    room = 1 - fetched - sampled
     return Plan(
         leaves_per_day=LEAVES_PER_DAY * sampled / sampling,
         sweep_days=SWEEP_DAYS * (sweeping / room if sweeping > room else 1.0),
-        retrievals_per_day=RETRIEVALS_PER_DAY * sampled / sampling,
+        retrievals_per_day=RETRIEVALS_PER_DAY * fetched / fetching,
     )
+
+
+def _share(plan: Plan, pieces: Sequence[int], unit: UnitCost, budget: Budget) -> float:
+    return load(plan, pieces, unit).share_of(budget)
 
 
 def load(plan: Plan, pieces: Sequence[int], unit: UnitCost = MEASURED) -> Load:
