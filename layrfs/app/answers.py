@@ -18,6 +18,7 @@ from layrfs.app.classic import Classic, NameChanged
 from layrfs.app.losses import Losses
 from layrfs.app.membership import Membership, choose_network
 from layrfs.app.pinning import Pinning
+from layrfs.app.policy_setting import PolicySetting
 from layrfs.app.snapshot_commands import SnapshotCommands
 from layrfs.app.syncing import Syncer
 from layrfs.app.upkeep import Upkeep
@@ -54,6 +55,7 @@ from layrfs.network.addresses import format_address
 from layrfs.storage.aside import asides
 from layrfs.storage.content import Catalog
 from layrfs.storage.database import Database
+from layrfs.storage.recoding import Recoding
 from layrfs.storage.tree import Tree
 from layrfs.vfs.contents import Contents
 from layrfs.vfs.directories import Listing
@@ -107,6 +109,8 @@ class Answers:
         self._losses = losses
         self._follower = follower
         self._pinning = Pinning(contents, filesystem)
+        self._setting = PolicySetting(database, filesystem, self._below)
+        self._recoding = Recoding(database)
         self._snapshots = snapshots
         self._upkeep = upkeep
         self._started = time.monotonic()
@@ -131,6 +135,7 @@ class Answers:
             commands.SYNC.bind(self.sync),
             commands.CACHE_DROP.bind(self.cache_drop),
             *self._pinning.table(),
+            *self._setting.table(),
             commands.COLLECT.bind(self._upkeep.collect),
             commands.LIST.bind(self.list_directory),
             commands.MANIFEST.bind(self.manifest),
@@ -244,10 +249,11 @@ class Answers:
             cached_bytes=cached,
             dirty_bytes=dirty,
             runs=self._contents.runs(inode.number, blocks),
+            otherwise_bytes=self._recoding.otherwise_bytes(inode.number),
         )
 
     async def _directory_status(self, path: bytes, directory: Inode, redundancy: str) -> PathStatus:
-        files = size = cached = dirty = 0
+        files = size = cached = dirty = otherwise = 0
         states = set()
         number, block_bytes = directory.number, directory.block_bytes
         for count, inode_number in enumerate(self._below(number)):
@@ -259,10 +265,11 @@ class Answers:
                 usage = self._contents.usage(inode_number)
                 files, size, cached, dirty = files + 1, size + inode.size, cached + usage[0], dirty + usage[1]
                 states.add(self._contents.state(inode_number))
+                otherwise += self._recoding.otherwise_bytes(inode_number)
             if count % YIELD_EVERY == 0:
                 await trio.lowlevel.checkpoint()
         state = next((word for word in _STATES_WORST_FIRST if word in states), "safe")
-        return PathStatus(path, "directory", state, size, block_bytes, redundancy, files, cached, dirty)
+        return PathStatus(path, "directory", state, size, block_bytes, redundancy, files, cached, dirty, (), otherwise)
 
     async def sync(self, request: commands.AtPath, progress: Progress) -> SyncReport:
         inode = self._filesystem.resolve(request.path)
@@ -283,7 +290,7 @@ class Answers:
         return found
 
     def _below(self, directory: InodeNumber) -> Iterator[InodeNumber]:
-        """Everything below a directory, depth first; holds one directory's listing at a time."""
+        """Everything below a directory, which comes before what is in it; holds one directory's listing at a time."""
         waiting = [directory]
         while waiting:
             children = [(line.inode.number, line.inode.is_directory) for line in self._names(waiting.pop())]

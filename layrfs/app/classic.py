@@ -36,7 +36,6 @@ from layrfs.vfs.filesystem import Filesystem
 from layrfs.vfs.namespace import NAME as SNAPSHOTS_NAME
 
 COPY_BYTES = 1 << 20
-
 LARGEST_ATTRIBUTE_BYTES = 65536
 
 NameChanged = Callable[[InodeNumber, bytes], None]

@@ -220,6 +220,7 @@ class _Parts:
             directory=paths.volume_dir(volume),
             read_only=options.read_only,
             on_bad_piece=self._bad_piece,
+            policy_changes=lambda: policies.changes,
         )
         space = SpaceGauge(catalog, membership, paths.cache_dir(volume))
         syncer = Syncer(database=database, contents=self.contents, membership=membership, publisher=self.publisher)
@@ -229,6 +230,7 @@ class _Parts:
             inodes,
             self.contents,
             space=space.measure,
+            policies=policies,
             virtual_attributes={
                 b"user.layrfs.state": lambda inode: self.contents.state(inode).encode(),
                 b"user.layrfs.pinned": lambda inode: b"yes" if self.contents.pins.is_pinned(inode) else b"no",

@@ -1,4 +1,4 @@
-"""The upkeep of a drive: its renewer and its collector, put together, and what `layrfs gc` asks of them.
+"""The upkeep of a drive: its renewer, its collector and its recoder, put together, and what `layrfs gc` asks of them.
 
 Decides nothing. A drive that is mounted read-only keeps nothing up: whoever writes the volume does.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 
 import trio
 
@@ -27,6 +28,7 @@ from layrfs.storage.versions import Versions
 from layrfs.upkeep.asking import HostAsker
 from layrfs.upkeep.collector import Collector
 from layrfs.upkeep.dropping import Dropper
+from layrfs.upkeep.recoding import Recoder
 from layrfs.upkeep.renewing import Renewer
 from layrfs.upkeep.repacking import Repacker
 
@@ -47,11 +49,20 @@ class Upkeep:
         directory: str,
         read_only: bool,
         on_bad_piece: Callable[[ShardId, PieceId, NodeId, str], None],
+        policy_changes: Callable[[], int],
     ) -> None:
-        """``directory`` is the volume's: a scratch directory is made in it."""
+        """``directory`` is the volume's: scratch directories are made in it. ``policy_changes`` counts."""
         asker = HostAsker(links, membership, mask)
         garbage, versions = Garbage(database, catalog), Versions(database)
         self._read_only = read_only
+        repacker = partial(Repacker, catalog=catalog, garbage=garbage, transfers=transfers)
+        self._recoder = Recoder(
+            database=database,
+            catalog=catalog,
+            garbage=garbage,
+            repacker=repacker(directory=os.path.join(directory, "recoding")),
+            policy_changes=policy_changes,
+        )
         self._renewer = Renewer(
             database=database,
             catalog=catalog,
@@ -63,12 +74,7 @@ class Upkeep:
             database=database,
             garbage=garbage,
             log=publisher,
-            repacker=Repacker(
-                catalog=catalog,
-                garbage=garbage,
-                transfers=transfers,
-                directory=os.path.join(directory, "repacking"),
-            ),
+            repacker=repacker(directory=os.path.join(directory, "repacking")),
             dropper=Dropper(ChangeLog(database), asker),
         )
 
@@ -79,6 +85,7 @@ class Upkeep:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._renewer.run)
             nursery.start_soon(self._collector.run)
+            nursery.start_soon(self._recoder.run)
 
     async def collect(self, request: Collect, progress: Progress) -> Collected:
         """`layrfs gc`. Raises ``ReadOnly``, and what publishing raises."""

@@ -1,6 +1,7 @@
-"""``layrfs set PATH redundancy=mirror:N sharding=count:8``: policy of a file or directory, kept as extended attributes.
+"""``layrfs set PATH redundancy=rs:4/8 sharding=count:8``: policies of a path and of everything below it.
 
-What is below a directory and made later follows it; without assignments the policy in force is printed.
+Files get another redundancy in the background, after this has returned; ``layrfs status PATH`` says how much is left.
+Without assignments the policy in force is printed.
 """
 
 from __future__ import annotations
@@ -8,22 +9,29 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import sys
 
 from layrfs.cli.arguments import add_json
-from layrfs.cli.locating import mounted_path
-from layrfs.cli.rendering import say, say_json
-from layrfs.errors import FileError, UsageError
+from layrfs.cli.locating import MountedPath, mounted_path
+from layrfs.cli.progress import ProgressBar
+from layrfs.cli.rendering import say, say_json, shown_bytes, shown_count
+from layrfs.control.commands import PATH_STATUS, SET_POLICIES, AtPath, SetPolicies
+from layrfs.errors import UsageError
 from layrfs.model.redundancy import Redundancy
 from layrfs.model.sharding import Sharding
+from layrfs.model.status import PoliciesSet
 
 _PARSERS = {"redundancy": Redundancy.parse, "sharding": Sharding.parse}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments."""
-    parser.add_argument("path", metavar="PATH", help="below a mountpoint")
+    parser.add_argument("path", metavar="PATH", help="below a mountpoint; of a directory, also all that is in it")
     parser.add_argument(
-        "policies", metavar="NAME=VALUE", nargs="*", help="redundancy=mirror:3, sharding=size:4M, sharding=count:8"
+        "policies",
+        metavar="NAME=VALUE",
+        nargs="*",
+        help="redundancy=mirror:3 (copies), redundancy=rs:4/8 (any 4 of 8 pieces), sharding=size:4M, sharding=count:8",
     )
     add_json(parser)
 
@@ -31,34 +39,47 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Raises UsageError before anything is changed."""
     chosen = dict(_parsed(word) for word in arguments.policies)
-    mounted_path(arguments.path)
-    for name, value in chosen.items():
-        _set(arguments.path, name, value)
+    place = mounted_path(arguments.path)
+    if chosen:
+        _set(place, chosen)
     if not chosen or arguments.json:
-        _show(arguments.path, as_json=arguments.json)
+        _show(arguments.path, place, as_json=arguments.json)
     return 0
 
 
 def _parsed(word: str) -> tuple[str, str]:
     name, equals, value = word.partition("=")
     if not equals or name not in _PARSERS:
-        raise UsageError(f"{word!r} is no policy: redundancy=mirror:N, sharding=size:N or sharding=count:N")
+        raise UsageError(
+            f"{word!r} is no policy: redundancy=mirror:N, redundancy=rs:K/N, sharding=size:N or sharding=count:N"
+        )
     return name, str(_PARSERS[name](value))
 
 
-def _set(path: str, name: str, value: str) -> None:
-    try:
-        os.setxattr(path, f"user.layrfs.{name}", value.encode())
-    except OSError as error:
-        raise FileError(f"{name} of {path} cannot be set: {error.strerror}") from error
+def _set(place: MountedPath, chosen: dict[str, str]) -> None:
+    request = SetPolicies(place.within, chosen.get("redundancy", ""), chosen.get("sharding", ""))
+    with ProgressBar("setting") as bar:
+        done = place.client.call(SET_POLICIES, request, bar.show)
+    if note := _note(done):
+        sys.stderr.write(f"layrfs set: {note}\n")
 
 
-def _show(path: str, *, as_json: bool) -> None:
+def _note(done: PoliciesSet) -> str:
+    """What somebody might not expect."""
+    if not done.cut_files:
+        return ""
+    return f"{shown_count(done.cut_files, 'file')} with bytes in them stay cut into blocks as they are"
+
+
+def _show(path: str, place: MountedPath, *, as_json: bool) -> None:
     found = {name: value for name in _PARSERS if (value := _get(path, name)) is not None}
     if as_json:
         say_json(found)
-    else:
-        say(*(f"{name}={value}" for name, value in found.items()))
+        return
+    say(*(f"{name}={value}" for name, value in found.items()))
+    status = place.client.call(PATH_STATUS, AtPath(place.within))
+    if status.otherwise_bytes:
+        say(f"{shown_bytes(status.otherwise_bytes)} are on hosts in another redundancy")
 
 
 def _get(path: str, name: str) -> str | None:

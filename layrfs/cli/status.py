@@ -108,9 +108,17 @@ def path_page(status: PathStatus) -> list[str]:
         size = f"{shown_bytes(status.size)} in blocks of {shown_bytes(status.block_bytes)}; {here}"
     return [
         f"{shown_path(status.path)}  {status.state}",
-        *table([("size", size), ("redundancy", status.redundancy)], indent="  "),
+        *table([("size", size), ("redundancy", _redundancy(status))], indent="  "),
         *table([_run_row(run) for run in status.runs], indent="  "),
     ]
+
+
+def _redundancy(status: PathStatus) -> str:
+    if not status.otherwise_bytes:
+        return status.redundancy
+    return (
+        f"{status.redundancy}; {shown_bytes(status.otherwise_bytes)} on hosts in another, coded anew in the background"
+    )
 
 
 def host_lines(hosts: tuple[HostStatus, ...]) -> list[str]:

@@ -25,6 +25,8 @@ pin             AtPath           PinReport         all below path stays here, al
 unpin           AtPath           PinReport         all below path may leave again
 pins            Nothing          PinReport         what is pinned
 pins_wait       Nothing          PinReport         returns when all that is pinned is here; tries for ever
+set_policies    SetPolicies      PoliciesSet       of the path and all below it, what is there and what will be made;
+                                                   UsageError before anything changes; files are coded anew later
 collect         Collect          Collected         what nothing needs is on its way out, and that is published; with
                                                    ``dry_run`` nothing changes; ReadOnly where the volume is only read
 list            ListDirectory    ListPage          at most ``limit`` entries with a cookie above ``after``, in order
@@ -63,6 +65,7 @@ from layrfs.model.status import (
     NetworkStatus,
     PathStatus,
     PinReport,
+    PoliciesSet,
     ProgressReport,
     Snapshot,
     SnapshotList,
@@ -132,6 +135,14 @@ class Collect(msgspec.Struct, frozen=True):
     retention_seconds: int | None = None
 
 
+class SetPolicies(msgspec.Struct, frozen=True):
+    """In the words of ``Redundancy.parse`` and ``Sharding.parse``; empty: as it is."""
+
+    path: bytes
+    redundancy: str = ""
+    sharding: str = ""
+
+
 class JoinNetwork(msgspec.Struct, frozen=True):
     """``HOST:PORT`` of nodes of the network to join."""
 
@@ -171,6 +182,7 @@ PIN = Command("pin", AtPath, PinReport)
 UNPIN = Command("unpin", AtPath, PinReport)
 PINS = Command("pins", Nothing, PinReport)
 PINS_WAIT = Command("pins_wait", Nothing, PinReport)
+SET_POLICIES = Command("set_policies", SetPolicies, PoliciesSet)
 COLLECT = Command("collect", Collect, Collected)
 LIST = Command("list", ListDirectory, ListPage)
 MANIFEST = Command("manifest", AtPath, ManifestText)

@@ -20,6 +20,9 @@ MAX_CODED_PIECES = 32
 FRAGMENT_STEP_BYTES = 16
 """A fragment is a multiple of this: what the library works on without padding of its own."""
 
+REDUNDANCY_ATTRIBUTE = b"user.layrfs.redundancy"
+"""Where a file or directory keeps it, in the words that ``parse`` understands."""
+
 _LARGEST = 2**16
 _MIRRORS = frozenset(str(number) for number in range(1, MAX_MIRRORS + 1))
 _CODE = re.compile(r"rs:([1-9][0-9]?)/([1-9][0-9]?)", re.ASCII)
@@ -55,6 +58,14 @@ class Redundancy(msgspec.Struct, frozen=True):
             f"redundancy is written mirror:N with N from 1 to {MAX_MIRRORS}, or rs:K/N with K from 2 and N greater"
             f" than K, up to {MAX_CODED_PIECES}; not {text!r}"
         )
+
+    @classmethod
+    def of_attribute(cls, value: bytes | None) -> Redundancy:
+        """What a file's attribute says; the default without one, and for one that says nothing sensible."""
+        try:
+            return DEFAULT_REDUNDANCY if value is None else cls.parse(value.decode("ascii", "replace"))
+        except UsageError:
+            return DEFAULT_REDUNDANCY
 
     @property
     def mirrors(self) -> bool:

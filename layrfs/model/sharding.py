@@ -41,6 +41,14 @@ class Sharding(msgspec.Struct, frozen=True):
             f"sharding is size:N (a multiple of 4K from 64K to 4M) or count:N (1 to {MAX_COUNT}), not {text!r}"
         )
 
+    @classmethod
+    def of_attribute(cls, value: bytes | None) -> Sharding:
+        """What a file's attribute says; the default without one, and for one that says nothing sensible."""
+        try:
+            return DEFAULT_SHARDING if value is None else cls.parse(value.decode("ascii", "replace"))
+        except UsageError:
+            return DEFAULT_SHARDING
+
     def block_bytes(self, file_size: int) -> int:
         """The block size for a file of this many bytes: a multiple of 4 KiB from 64 KiB to 4 MiB.
 

@@ -109,6 +109,15 @@ class PathStatus(msgspec.Struct, frozen=True):
     cached_bytes: int = 0
     dirty_bytes: int = 0
     runs: tuple[BlockRun, ...] = ()
+    otherwise_bytes: int = 0
+    """On hosts in another redundancy: they wait to be coded anew, or another file with equal bytes wants more."""
+
+
+class PoliciesSet(msgspec.Struct, frozen=True):
+    """After `layrfs set`: how many files and directories there are; `cut_files` of them keep their block size."""
+
+    paths: int
+    cut_files: int = 0
 
 
 class ListEntry(msgspec.Struct, frozen=True):

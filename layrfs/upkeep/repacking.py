@@ -1,4 +1,4 @@
-"""What is still needed of nearly empty shards moves into new ones, so that the old ones can go.
+"""What is still needed of nearly empty shards, or wanted in another redundancy, moves into new shards.
 
 Owns that order: fetch, store anew, then one row after the other says where the bytes are now. Until a row says so the
 old shard counts, so a crash anywhere leaves at most a shard that nothing needs. Must not know the cache.
@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from itertools import groupby
+from typing import NamedTuple
 
 import trio
 
@@ -32,6 +33,14 @@ Moving = tuple[int, LiveContent]
 """A shard's number, and a content that has to leave it."""
 
 
+class Move(NamedTuple):
+    """Contents that leave a shard for new ones of this redundancy."""
+
+    shard: int
+    contents: tuple[LiveContent, ...]
+    redundancy: Redundancy
+
+
 class Repacker:
     """One volume's; one run at a time."""
 
@@ -50,32 +59,42 @@ class Repacker:
         self._directory = directory
 
     async def repack(self, shards: Sequence[int]) -> int:
+        """Move all that is needed of these shards; how many bytes have moved."""
+        return await self.move(
+            [
+                Move(number, tuple(self._garbage.live_contents(number)), self._catalog.shard(number).redundancy)
+                for number in shards
+            ]
+        )
+
+    async def move(self, moves: Sequence[Move]) -> int:
         """How many bytes have moved. What cannot be fetched or stored now stays where it is."""
         moved = 0
-        records = sorted(((number, self._catalog.shard(number)) for number in shards), key=_redundancy)
         self._clear()
         os.makedirs(self._directory, mode=0o700, exist_ok=True)
         try:
-            for _spelling, group in groupby(records, key=_redundancy):
-                moved += await self._repack_alike(list(group))
+            for _spelling, group in groupby(sorted(moves, key=_spelled), key=_spelled):
+                moved += await self._move_alike(list(group))
         except LayrError as error:
             _log.info("some shards are not packed anew: %s", error)
         finally:
             self._clear()
         return moved
 
-    async def _repack_alike(self, records: list[tuple[int, ShardRecord]]) -> int:
+    async def _move_alike(self, moves: list[Move]) -> int:
         moving: list[Moving] = []
-        for number, record in records:
-            live = self._garbage.live_contents(number)
-            if live and await self._fetched(number, record):
-                moving += [(number, content) for content in live]
+        for move in moves:
+            if move.contents and await self._fetched(move.shard):
+                moving += [(move.shard, content) for content in move.contents]
         moved = 0
         for first, end in pack([content.length for _shard, content in moving], everything=True).shards:
-            moved += await self._move(moving[first:end], records[0][1].redundancy)
+            moved += await self._move(moving[first:end], moves[0].redundancy)
         return moved
 
-    async def _fetched(self, number: int, record: ShardRecord) -> bool:
+    async def _fetched(self, number: int) -> bool:
+        if not self._catalog.has_shard(number):
+            return False
+        record = self._catalog.shard(number)
         target = TargetPart(self._path(number), 0, 0, record.plain_bytes)
         try:
             await self._transfers.download(record, [target], urgent=False)
@@ -114,5 +133,5 @@ class Repacker:
         shutil.rmtree(self._directory, ignore_errors=True)
 
 
-def _redundancy(numbered: tuple[int, ShardRecord]) -> str:
-    return str(numbered[1].redundancy)
+def _spelled(move: Move) -> str:
+    return str(move.redundancy)

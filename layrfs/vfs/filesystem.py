@@ -60,6 +60,7 @@ class Filesystem:
         contents: Contents,
         *,
         space: Callable[[], Space],
+        policies: Policies | None = None,
         virtual_attributes: VirtualAttributes | None = None,
         owner: Owner | None = None,
         read_only: bool = False,
@@ -75,7 +76,7 @@ class Filesystem:
         self._space, self._fsync_further = space, fsync_further
         self._pins = contents.pins
         self._directories = Directories(tree, inodes)
-        self._policies = Policies(tree, inodes)
+        self._policies = policies or Policies(tree, inodes)
         self._xattrs = ExtendedAttributes(tree, inodes, self._policies, virtual_attributes or {})
         self._resizing = Resizing(inodes, contents)
         self.lifetimes = Lifetimes()

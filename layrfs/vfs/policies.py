@@ -1,20 +1,20 @@
 """Redundancy and sharding as a directory's property that new files inherit.
 
 Owns the two settable names under ``user.layrfs.``; they are kept as ordinary attribute rows. Must not know what the
-pipeline makes of them. The invariant: a file's policy is decided when it is made; changing a directory later changes
-nothing that is in it.
+pipeline makes of them, or who codes files anew whose redundancy has changed (``changes`` says that something has).
+The invariant: a file has the policy that its directory had when it was made, until its own is set.
 """
 
 from __future__ import annotations
 
 from layrfs.errors import InvalidArgument
 from layrfs.ids import InodeNumber
-from layrfs.model.redundancy import DEFAULT_REDUNDANCY, Redundancy
-from layrfs.model.sharding import DEFAULT_SHARDING, Sharding
+from layrfs.model.redundancy import REDUNDANCY_ATTRIBUTE, Redundancy
+from layrfs.model.sharding import Sharding
 from layrfs.storage.tree import Tree
 from layrfs.vfs.inodes import Inode, Inodes
 
-REDUNDANCY = b"user.layrfs.redundancy"
+REDUNDANCY = REDUNDANCY_ATTRIBUTE
 SHARDING = b"user.layrfs.sharding"
 NAMES = frozenset({REDUNDANCY, SHARDING})
 
@@ -25,16 +25,16 @@ class Policies:
     def __init__(self, tree: Tree, inodes: Inodes) -> None:
         self._tree = tree
         self._inodes = inodes
+        self.changes = 0
+        """How often a policy was set or unset since the start."""
 
     def redundancy_of(self, number: InodeNumber) -> Redundancy:
         """How many copies of the file's shards there should be; raises ``NotFound``."""
-        text = self._text(number, REDUNDANCY)
-        return DEFAULT_REDUNDANCY if text is None else Redundancy.parse(text)
+        return Redundancy.of_attribute(self._value(number, REDUNDANCY))
 
     def sharding_of(self, number: InodeNumber) -> Sharding:
         """How the file is to be cut into blocks; raises ``NotFound``."""
-        text = self._text(number, SHARDING)
-        return DEFAULT_SHARDING if text is None else Sharding.parse(text)
+        return Sharding.of_attribute(self._value(number, SHARDING))
 
     def fix_block_bytes(self, number: InodeNumber) -> int:
         """Decide a file's block size for good, now that its size is known, and answer it; raises ``NotFound``."""
@@ -56,6 +56,12 @@ class Policies:
             sharding = Sharding.parse(text)
             self._divide(inode, sharding)
             self._tree.set_attribute(inode.number, name, str(sharding).encode())
+        self.changes += 1
+
+    def unset(self, inode: Inode, name: bytes) -> None:
+        """From now on the default is in force."""
+        self._tree.remove_attribute(inode.number, name)
+        self.changes += 1
 
     def inherit(self, parent: Inode, child: Inode) -> None:
         """Pass a directory's policies on to something new in it."""
@@ -67,7 +73,7 @@ class Policies:
                 child.has_attributes = True
                 self._tree.set_attribute(child.number, name, value)
                 if name == SHARDING and child.is_file:
-                    child.block_bytes = Sharding.parse(value.decode()).block_bytes(0)
+                    child.block_bytes = Sharding.of_attribute(value).block_bytes(0)
 
     def _divide(self, inode: Inode, sharding: Sharding) -> None:
         if inode.is_directory:
@@ -76,7 +82,6 @@ class Policies:
             raise InvalidArgument("Only an empty file can be sharded differently.")
         inode.block_bytes = sharding.block_bytes(0)
 
-    def _text(self, number: InodeNumber, name: bytes) -> str | None:
+    def _value(self, number: InodeNumber, name: bytes) -> bytes | None:
         inode = self._inodes.get(number)
-        value = None if inode.has_attributes is False else self._tree.attribute(number, name)
-        return None if value is None else value.decode()
+        return None if inode.has_attributes is False else self._tree.attribute(number, name)

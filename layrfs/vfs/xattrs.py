@@ -69,7 +69,10 @@ class ExtendedAttributes:
         inode = self._inodes.get(number)
         if not self._has_attributes(inode) or self._tree.attribute(number, name) is None:
             raise NoAttribute("There is no such attribute.")
-        self._tree.remove_attribute(number, name)
+        if name in POLICY_NAMES:
+            self._policies.unset(inode, name)
+        else:
+            self._tree.remove_attribute(number, name)
         inode.has_attributes = None
         self._touch(inode)
 

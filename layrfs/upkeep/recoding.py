@@ -1,0 +1,101 @@
+"""Files whose redundancy was changed are coded anew, in the background.
+
+Owns when: soon after a change, and until nothing is left that can be moved. How bytes move is ``repacking``'s, what
+moves ``policy.recoding``'s. Must not know who changed what. What is not moved yet is found by looking at the tables, so
+nothing has to be remembered, and whoever is killed goes on at the next start.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+import trio
+
+from layrfs.errors import LayrError
+from layrfs.policy.recoding import batches, leaving
+from layrfs.storage.content import Catalog
+from layrfs.storage.database import Database
+from layrfs.storage.garbage import Garbage
+from layrfs.storage.recoding import Recoding, survey
+from layrfs.upkeep.repacking import Move, Repacker
+
+LOOK_SECONDS = 1.0
+"""How often it is looked whether a policy was changed."""
+
+AGAIN_SECONDS = 60.0
+"""After something was found, or changed: hosts were away, or blocks were on their way as they were wanted before."""
+
+INTERVAL_SECONDS = 600.0
+"""Otherwise: new files may have bytes that older ones have, which are kept as those wanted."""
+
+_log = logging.getLogger(__name__)
+
+
+class Recoder:
+    """One volume's; ``run`` once."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        catalog: Catalog,
+        garbage: Garbage,
+        repacker: Repacker,
+        policy_changes: Callable[[], int],
+    ) -> None:
+        """``policy_changes`` counts; ``repacker`` is nobody else's."""
+        self._database = database
+        self._catalog = catalog
+        self._garbage = garbage
+        self._recoding = Recoding(database)
+        self._repacker = repacker
+        self._policy_changes = policy_changes
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        changes, due = self._policy_changes(), trio.current_time()
+        while True:
+            if trio.current_time() >= due:
+                found = await self._try()
+                due = trio.current_time() + (AGAIN_SECONDS if found else INTERVAL_SECONDS)
+            await trio.sleep(LOOK_SECONDS)
+            if self._policy_changes() != changes:
+                changes = self._policy_changes()
+                await self._try()
+                due = trio.current_time() + AGAIN_SECONDS
+
+    async def recode(self) -> int:
+        """Move all that can be moved now; how many shards there were of which something should be elsewhere.
+
+        Raises ``LocalError``.
+        """
+        self._database.commit()
+        shards = await trio.to_thread.run_sync(survey, self._database.path)
+        found = 0
+        for batch in batches(shards):
+            moves = self._moves(batch)
+            found += len(moves)
+            if moves and not await self._repacker.move(moves):
+                break
+        return found
+
+    async def _try(self) -> int:
+        try:
+            return await self.recode()
+        except LayrError as error:
+            _log.warning("nothing is coded anew now: %s", error)
+            return 1
+
+    def _moves(self, shards: Sequence[int]) -> list[Move]:
+        """As it is now: much may have happened since the survey."""
+        moves: list[Move] = []
+        for number in shards:
+            if not self._catalog.has_shard(number):
+                continue
+            targets = leaving(self._catalog.shard(number).redundancy, self._recoding.wishes(number))
+            contents = [content for content in self._garbage.live_contents(number) if content.number in targets]
+            for redundancy in sorted(set(targets.values()), key=str):
+                group = [content for content in contents if targets[content.number] == redundancy]
+                moves += [Move(number, tuple(group), redundancy)] if group else []
+        return moves

@@ -1,0 +1,205 @@
+"""Files whose redundancy changes get it, whatever happens meanwhile, and can be read all the time."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from layrfs.errors import Unavailable
+from layrfs.ids import InodeNumber
+from layrfs.model.redundancy import DEFAULT_REDUNDANCY, REDUNDANCY_ATTRIBUTE, Redundancy
+from layrfs.storage.garbage import Garbage
+from layrfs.storage.recoding import Recoding
+from layrfs.upkeep import recoding, repacking
+from layrfs.upkeep.recoding import Recoder
+from layrfs.upkeep.repacking import Repacker
+from tests.caches import BLOCK, Cache, Killed, running
+from tests.fakes.transfers import FakeTransfers
+
+CODE = Redundancy(4, 8)
+FILES = [InodeNumber(number) for number in range(10, 18)]
+
+
+class World:
+    """Files of a volume, what they hold, and a recoder."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.transfers = FakeTransfers(hosts=10)
+        self.dice = random.Random(5)
+        shared = self.dice.randbytes(3000)
+        self.files = {file: self.dice.randbytes(self.dice.randrange(500, 5000)) for file in FILES}
+        self.files[FILES[0]] = self.dice.randbytes(BLOCK) + shared
+        self.files[FILES[1]] = self.files[FILES[2]] = shared
+        self.changes = 0
+
+    @asynccontextmanager
+    async def life(self) -> AsyncIterator[Life]:
+        async with running(str(self.directory / "volume"), self.transfers) as cache:
+            yield Life(self, cache)
+
+
+class Life:
+    def __init__(self, world: World, cache: Cache) -> None:
+        self.world, self.cache = world, cache
+        garbage = Garbage(cache.database, cache.catalog)
+        self.recoder = Recoder(
+            database=cache.database,
+            catalog=cache.catalog,
+            garbage=garbage,
+            repacker=Repacker(
+                catalog=cache.catalog,
+                garbage=garbage,
+                transfers=world.transfers,
+                directory=str(world.directory / "recoding"),
+            ),
+            policy_changes=lambda: world.changes,
+        )
+        self.recoding = Recoding(cache.database)
+
+    async def fill(self) -> None:
+        for file, data in self.world.files.items():
+            await self.cache.put(file, data)
+        await self.cache.contents.flush_to_network(None)
+
+    def set(self, file: InodeNumber, redundancy: Redundancy | bytes) -> None:
+        value = redundancy if isinstance(redundancy, bytes) else str(redundancy).encode()
+        self.cache.database.write(
+            "INSERT OR REPLACE INTO attribute VALUES(?, ?, ?)", (file, REDUNDANCY_ATTRIBUTE, value)
+        )
+        self.world.changes += 1
+
+    def kept_as(self, file: InodeNumber) -> set[Redundancy]:
+        return {self.cache.catalog.shard(shard).redundancy for shard in self.cache.catalog.shards_of(file)}
+
+    def check(self) -> None:
+        """Hosts have all bytes."""
+        for file, data in self.world.files.items():
+            for at in range(0, len(data), BLOCK):
+                assert self.cache.on_hosts(file, at, min(BLOCK, len(data) - at)) == data[at : at + BLOCK]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+async def test_files_get_the_redundancy_that_was_set(world: World) -> None:
+    async with world.life() as life:
+        await life.fill()
+        for file in FILES[3:6]:
+            life.set(file, CODE)
+        assert life.recoding.otherwise_bytes(FILES[3]) == len(world.files[FILES[3]])
+        assert await life.recoder.recode() > 0
+        life.check()
+        assert [life.kept_as(file) for file in FILES[3:7]] == [{CODE}, {CODE}, {CODE}, {DEFAULT_REDUNDANCY}]
+        assert life.recoding.otherwise_bytes(FILES[3]) == 0
+        uploads = len(world.transfers.uploads)
+        assert await life.recoder.recode() == 0
+        assert len(world.transfers.uploads) == uploads
+
+
+async def test_without_any_wish_nothing_is_looked_at_or_moved(world: World) -> None:
+    async with world.life() as life:
+        await life.fill()
+        uploads = len(world.transfers.uploads)
+        assert await life.recoder.recode() == 0
+        life.set(FILES[0], b"no redundancy at all")
+        assert await life.recoder.recode() == 0
+        assert len(world.transfers.uploads) == uploads
+
+
+async def test_equal_blocks_are_kept_as_the_file_wants_that_asks_for_most(world: World) -> None:
+    async with world.life() as life:
+        await life.fill()
+        life.set(FILES[1], CODE)
+        await life.recoder.recode()
+        assert life.kept_as(FILES[1]) == life.kept_as(FILES[2]) == {CODE}
+        assert life.kept_as(FILES[0]) == {DEFAULT_REDUNDANCY, CODE}
+        life.set(FILES[1], Redundancy(1, 2))
+        await life.recoder.recode()
+        assert life.kept_as(FILES[1]) == {DEFAULT_REDUNDANCY}
+        assert await life.recoder.recode() == 0
+        life.check()
+
+
+async def test_what_cannot_be_fetched_or_stored_waits(world: World) -> None:
+    async with world.life() as life:
+        await life.fill()
+        for file in FILES:
+            life.set(file, CODE)
+        world.transfers.uploads_left = 0
+        assert await life.recoder.recode() > 0
+        life.check()
+        world.transfers.uploads_left = None
+        world.transfers.failure = Unavailable("all hosts are away")
+        assert await life.recoder.recode() > 0
+        world.transfers.failure = None
+        world.transfers.hosts = 3
+        assert await life.recoder.recode() > 0
+        assert life.kept_as(FILES[3]) == {DEFAULT_REDUNDANCY}
+        world.transfers.hosts = 10
+        await life.recoder.recode()
+        assert all(life.kept_as(file) == {CODE} for file in FILES)
+        life.check()
+
+
+@pytest.mark.parametrize("committed", [False, True])
+async def test_killed_in_the_middle_it_goes_on_at_the_next_start(
+    world: World, monkeypatch: pytest.MonkeyPatch, *, committed: bool
+) -> None:
+    monkeypatch.setattr("layrfs.upkeep.recoding.batches", lambda shards: ([number] for number, _bytes in shards))
+    async with world.life() as life:
+        for file, data in world.files.items():
+            await life.cache.put(file, data)
+            await life.cache.contents.flush_to_network(None)
+        for file in FILES:
+            life.set(file, CODE)
+    for turn in range(1, 4):
+        left = turn
+
+        def die(_point: str) -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                if committed:
+                    life.cache.database.commit()
+                raise Killed
+
+        monkeypatch.setattr(repacking, "reached", die)
+        async with world.life() as life:
+            life.check()
+            await life.recoder.recode()
+        assert left == 0
+    monkeypatch.undo()
+    async with world.life() as life:
+        life.check()
+        await life.recoder.recode()
+        assert all(life.kept_as(file) == {CODE} for file in FILES)
+        life.check()
+
+
+async def test_it_starts_soon_after_a_change(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved = trio.Event()
+    monkeypatch.setattr(recoding, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(repacking, "reached", lambda _point: moved.set())
+    async with world.life() as life, trio.open_nursery() as nursery:
+        await life.fill()
+        await nursery.start(_started, life.recoder)
+        await trio.sleep(0.1)
+        assert life.kept_as(FILES[4]) == {DEFAULT_REDUNDANCY}
+        life.set(FILES[4], CODE)
+        with trio.fail_after(10):
+            await moved.wait()
+        assert life.kept_as(FILES[4]) == {CODE}
+        nursery.cancel_scope.cancel()
+
+
+async def _started(recoder: Recoder, *, task_status: trio.TaskStatus[None]) -> None:
+    task_status.started()
+    await recoder.run()
