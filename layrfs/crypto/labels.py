@@ -32,6 +32,7 @@ ROOT_PLACE: Final = "LayrFS v1 root record place"
 SHARD_ID: Final = "LayrFS v1 shard id"
 CHALLENGED_LEAVES: Final = "LayrFS v1 challenged leaves"
 PIECE_FILE_HEAD: Final = "LayrFS v1 piece file head"
+BUCKET_DIGEST: Final = "LayrFS v1 entrusted bucket"
 KEY_FILE_CHECKSUM: Final = "LayrFS v1 key file checksum"
 CERTIFICATE_SERIAL: Final = "LayrFS v1 certificate serial"
 DUMMY_CA_KEY: Final = "LayrFS v1 public dummy certificate authority"
@@ -46,6 +47,8 @@ SIGN_DELETE: Final = b"LayrFS v1 delete signature"
 SIGN_INVENTORY: Final = b"LayrFS v1 inventory signature"
 SIGN_ROOT_RECORD: Final = b"LayrFS v1 root record signature"
 SIGN_RENEW: Final = b"LayrFS v1 renew signature"
+SIGN_DELEGATION: Final = b"LayrFS v1 delegation signature"
+SIGN_PATCH: Final = b"LayrFS v1 patch record signature"
 
 
 def signed_bytes(label: bytes, message: bytes) -> bytes:

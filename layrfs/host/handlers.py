@@ -15,11 +15,20 @@ from msgspec import Struct
 from layrfs.crypto import merkle
 from layrfs.crypto.challenges import answer_digest, answer_leaves, chosen_leaves, digest_of_selected
 from layrfs.crypto.identity import verify_signature
-from layrfs.errors import BadMessage, NoSpace, NotPermitted, WrongBytes
+from layrfs.errors import BadMessage, MissingPiece, NoSpace, NotPermitted, WrongBytes
 from layrfs.ids import NodeId, PieceId
 from layrfs.network.piece_server import Answer, Visit
 from layrfs.storage.piece_ranges import LeafReads, RangeRead
 from layrfs.wire import messages
+from layrfs.wire.delegation import (
+    Delegate,
+    DelegationRequest,
+    DelegationResponse,
+    Entrust,
+    GetPatches,
+    Revoke,
+    delegation_statement,
+)
 from layrfs.wire.messages import Reason, Request
 
 RequestT = TypeVar("RequestT", bound=Struct)
@@ -45,6 +54,14 @@ class Roots(Protocol):
     def get(self, volume: bytes) -> bytes | None: ...
 
 
+class Delegations(Protocol):
+    """What handlers need of `layrfs.app.delegations.Delegations`; all of it is asked for by the volume itself."""
+
+    def answer(self, request: DelegationRequest, body: memoryview) -> DelegationResponse:
+        """Raises MissingPiece (no such delegation), NoSpace, BadMessage, LocalError."""
+        ...
+
+
 class Host(Struct, frozen=True):
     """What handlers work with."""
 
@@ -53,6 +70,8 @@ class Host(Struct, frozen=True):
     pieces: Pieces
     roots: Roots
     report: Callable[[], messages.StatusReport]
+    delegations: Delegations | None = None
+    """None: this host repairs nothing for others."""
 
 
 class Call(Struct, Generic[RequestT], frozen=True):
@@ -170,6 +189,25 @@ def handle_get_root(call: Call[messages.GetRoot]) -> Answer:
     return _refuse("missing") if record is None else Answer(messages.RootFound(), record)
 
 
+def handle_delegation(call: Call[DelegationRequest]) -> Answer:
+    """Only for whoever holds the volume's root key now, on this connection; the volume's id is the public key."""
+    host, visit, request = call.host, call.visit, call.request
+    number = visit.next_number()
+    if host.delegations is None:
+        return _refuse("not allowed")
+    statement = delegation_statement(host.network_id, host.node_id, visit.challenge, number, request, call.body)
+    if not verify_signature(request.volume, statement, request.signature):
+        return _refuse("not the owner")
+    try:
+        return Answer(host.delegations.answer(request, call.body))
+    except MissingPiece:
+        return _refuse("missing")
+    except NoSpace:
+        return _refuse("full")
+    except BadMessage:
+        return _refuse("bad delegation")
+
+
 def handle_status(call: Call[messages.Status]) -> Answer:
     """For ourselves: whoever proves this very node's key."""
     if call.visit.node_id != call.host.node_id:
@@ -194,6 +232,7 @@ HANDLERS: dict[type[Struct], Handler] = dict(
         _entry(messages.Status, handle_status),
         _entry(messages.PutRoot, handle_put_root),
         _entry(messages.GetRoot, handle_get_root),
+        *((kind, cast("Handler", handle_delegation)) for kind in (Delegate, Entrust, GetPatches, Revoke)),
     )
 )
 

@@ -16,17 +16,18 @@ import msgspec
 from layrfs.crypto.identity import NodeIdentity
 from layrfs.errors import LocalError, NoSpace
 from layrfs.host.admission import Admission
-from layrfs.host.handlers import HANDLERS, Call, Host
+from layrfs.host.handlers import HANDLERS, Call, Delegations, Host
 from layrfs.network.piece_server import Answer, Counts, Limits, Visit
 from layrfs.storage.piece_store import PieceStore
 from layrfs.storage.root_store import RootStore
 from layrfs.wire import messages
+from layrfs.wire.delegation import Delegate, Entrust
 from layrfs.wire.messages import Reason, Request
 
 _log = logging.getLogger(__name__)
 
-_TAKES_MEMORY = messages.Store | messages.Retrieve | messages.Prove | messages.Answer
-"""Requests for which a whole piece may have to be in memory."""
+_TAKES_MEMORY = messages.Store | messages.Retrieve | messages.Prove | messages.Answer | Delegate | Entrust
+"""Requests for which a whole piece, or as much as one, may have to be in memory."""
 
 
 class HostService:
@@ -41,13 +42,15 @@ class HostService:
         *,
         limits: Limits,
         dropped: Counts,
+        delegations: Delegations | None = None,
     ) -> None:
+        """`delegations` None: this host repairs nothing for others."""
         self._store = store
         self._dropped = dropped
         self._requests = Counts()
         self._audits = Counts()
         self._started = time.time()
-        self._host = Host(identity.node_id, network_id, store, roots, self.report)
+        self._host = Host(identity.node_id, network_id, store, roots, self.report, delegations)
         self._admission = Admission(
             total=limits.bodies, per_peer=limits.bodies_per_peer, patience_seconds=limits.queue_seconds
         )

@@ -11,6 +11,8 @@ import ssl
 import threading
 import time
 
+import msgspec
+
 from layrfs.crypto.digests import Buffer
 from layrfs.crypto.identity import NodeIdentity
 from layrfs.errors import Refused, Unreachable
@@ -20,6 +22,7 @@ from layrfs.network.frame_stream import FrameStream, abort_socket, tune
 from layrfs.network.tls import client_context, peer_node_id
 from layrfs.wire import messages
 from layrfs.wire.codec import encode
+from layrfs.wire.delegation import DelegationRequest, delegation_statement
 from layrfs.wire.messages import Reason, Request, Response
 
 IDLE_PER_HOST = 8
@@ -109,6 +112,15 @@ class Connection:
         statement = messages.inventory_statement(self._network_id, self._host, challenge, self._signed, after)
         self._signed += 1
         return messages.Inventory(tenant.public_key, tenant.sign(statement), after)
+
+    def sign_delegation(
+        self, request: DelegationRequest, body: Buffer, volume: NodeIdentity, deadline: float
+    ) -> DelegationRequest:
+        """A request about a delegation, good once like the above; `volume` is its root key."""
+        challenge = self._read_challenge(deadline)
+        statement = delegation_statement(self._network_id, self._host, challenge, self._signed, request, body)
+        self._signed += 1
+        return msgspec.structs.replace(request, signature=volume.sign(statement))
 
     def _read_challenge(self, deadline: float) -> bytes:
         if self._challenge is None:

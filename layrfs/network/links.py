@@ -23,6 +23,7 @@ from layrfs.model.records import HostAddress
 from layrfs.network.connections import Cancellation, Connection, ConnectionPool, HostRefused
 from layrfs.network.frame_stream import ConnectionEnded, Progress
 from layrfs.wire import messages
+from layrfs.wire.delegation import DelegationRequest
 from layrfs.wire.messages import PIECES_PER_MESSAGE, Response
 
 __all__ = ["Cancellation", "HostLinks", "HostRefused"]
@@ -193,6 +194,20 @@ class HostLinks:
         """How a host is; answered only when these links have the host's own identity."""
         return self._call(host, _status, deadline_seconds, None)
 
+    def delegation(
+        self,
+        host: HostAddress,
+        request: DelegationRequest,
+        kind: type[ResponseT],
+        *,
+        volume: NodeIdentity,
+        body: Buffer = b"",
+        deadline_seconds: float = ANSWER_SECONDS,
+    ) -> ResponseT:
+        """The answer to a request about a delegation, which is signed here with the volume's root key."""
+        talk = partial(_delegation, request, kind, volume, body)
+        return self._call(host, talk, deadline_seconds, None)
+
     def close(self) -> None:
         """Close idle connections, and those in use when their calls end."""
         self._pool.close()
@@ -325,6 +340,18 @@ def _get_root(volume: bytes, connection: Connection, deadline: float) -> bytes:
     body = bytearray(body_bytes)
     connection.stream.receive_into(memoryview(body), deadline)
     return bytes(body)
+
+
+def _delegation(
+    request: DelegationRequest,
+    kind: type[ResponseT],
+    volume: NodeIdentity,
+    body: Buffer,
+    connection: Connection,
+    deadline: float,
+) -> ResponseT:
+    signed = connection.sign_delegation(request, body, volume, deadline)
+    return _expect(kind, *connection.ask(signed, body, deadline))
 
 
 def _status(connection: Connection, deadline: float) -> messages.StatusReport:

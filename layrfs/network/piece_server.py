@@ -28,6 +28,7 @@ from layrfs.network.frame_stream import ConnectionEnded, FrameStream, IdleTooLon
 from layrfs.network.tls import peer_node_id, server_context
 from layrfs.wire import messages
 from layrfs.wire.codec import encode
+from layrfs.wire.delegation import DIGESTS_BYTES, Delegate, Entrust
 from layrfs.wire.messages import CHALLENGE_BYTES, PROTOCOL_VERSION, Reason, Request, Response
 
 _log = logging.getLogger(__name__)
@@ -292,5 +293,7 @@ def _check_body(request: Request, body_bytes: int) -> None:
     """Only some requests have one, and a root record is small."""
     if isinstance(request, messages.PutRoot) and body_bytes > messages.ROOT_LIMIT_BYTES:
         raise BadMessage("a root record that is too long")
-    if body_bytes > 0 and not isinstance(request, messages.Store | messages.PutRoot):
+    if isinstance(request, Delegate) and body_bytes != DIGESTS_BYTES:
+        raise BadMessage("a delegation without its digests")
+    if body_bytes > 0 and not isinstance(request, messages.Store | messages.PutRoot | Delegate | Entrust):
         raise BadMessage("a body where none belongs")

@@ -115,6 +115,10 @@ class ChangeLog:
         )
         return [PieceId(row[0]) for row in rows]
 
+    def is_retired(self, piece: PieceId) -> bool:
+        """Whether a host is to drop this piece, or perhaps does just now."""
+        return self._database.value("SELECT 1 FROM local_retired WHERE piece = ?", (piece,)) is not None
+
     def retired_count(self) -> int:
         """How many pieces are on hosts for nothing."""
         count: int = self._database.value("SELECT count(*) FROM local_retired")

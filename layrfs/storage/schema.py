@@ -188,6 +188,27 @@ CREATE TABLE local_answer(           -- what hosts will have to answer about the
     digest BLOB NOT NULL,
     PRIMARY KEY(piece, number)
 ) STRICT, WITHOUT ROWID;
+
+CREATE TABLE local_delegate(         -- nodes that look after the volume while this machine is not there
+    node BLOB NOT NULL PRIMARY KEY,
+    seconds INTEGER NOT NULL,        -- for so long after it was last heard of
+    heard INTEGER,                   -- when it last had all there was to say, in seconds
+    lies INTEGER NOT NULL,           -- how often it said something that was not so
+    problem TEXT                     -- why it was not told lately
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE local_entrusted(        -- only at a delegate: shards as their owner knows them
+    shard INTEGER PRIMARY KEY,
+    generation INTEGER NOT NULL,     -- pieces above it were made here
+    pieces BLOB NOT NULL,            -- msgpack: ids by position
+    purpose BLOB NOT NULL            -- msgpack: what notes say of its pieces
+) STRICT;
+
+CREATE TABLE local_bucket(           -- only at a delegate: what it has been entrusted with
+    number INTEGER PRIMARY KEY,
+    digest BLOB NOT NULL,
+    bytes INTEGER NOT NULL
+) STRICT;
 """
 
 INDEXES = """

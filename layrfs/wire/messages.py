@@ -2,7 +2,8 @@
 
 Owns the shapes only; `layrfs.wire.frames` carries them, `layrfs.host` decides what to answer. A connection starts with
 `Hello` (the client names its network) and `Welcome` (the server's challenge for this connection); then requests are
-answered one by one, in order. Only `Store`, `Retrieved`, `Proven`, `PutRoot` and `RootFound` have a body.
+answered one by one, in order. Only `Store`, `Retrieved`, `Proven`, `PutRoot` and `RootFound` have a body, and two of
+those in `layrfs.wire.delegation`.
 Invariant: every field that a stranger fills in has its size bounded here, so a decoded message needs no more checks of
 shape.
 """
@@ -19,6 +20,16 @@ from layrfs.crypto import labels
 from layrfs.crypto.challenges import AnswerKind
 from layrfs.ids import NodeId, PieceId
 from layrfs.wire.codec import Uint16, Uint63, decode_untrusted
+from layrfs.wire.delegation import (
+    Delegate,
+    Delegated,
+    Entrust,
+    Entrusted,
+    GetPatches,
+    Patches,
+    Revoke,
+    Revoked,
+)
 from layrfs.wire.frames import HEADER_LIMIT
 
 PROTOCOL_VERSION = 1
@@ -60,6 +71,7 @@ Reason = Literal[
     "failed",
     "stale",
     "bad root",
+    "bad delegation",
 ]
 """Why a host says no. A word of ours, never a stranger's sentence, so it can be shown and matched."""
 
@@ -243,7 +255,23 @@ class Refused(Struct, frozen=True, tag="refused"):
     reason: Reason
 
 
-Request = Store | Retrieve | Prove | Answer | Has | Delete | Renew | Inventory | Status | PutRoot | GetRoot
+Request = (
+    Store
+    | Retrieve
+    | Prove
+    | Answer
+    | Has
+    | Delete
+    | Renew
+    | Inventory
+    | Status
+    | PutRoot
+    | GetRoot
+    | Delegate
+    | Entrust
+    | GetPatches
+    | Revoke
+)
 Response = (
     Welcome
     | Stored
@@ -257,6 +285,10 @@ Response = (
     | StatusReport
     | RootKept
     | RootFound
+    | Delegated
+    | Entrusted
+    | Patches
+    | Revoked
     | Refused
 )
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from blake3 import blake3
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from layrfs.crypto.identity import NodeIdentity
-from layrfs.wire import datagrams, messages
+from layrfs.wire import datagrams, delegation, messages
 from layrfs.wire.codec import encode
 
 HERE = Path(__file__).parent
@@ -113,3 +114,56 @@ def test_datagrams_without_our_code(case: dict[str, Any]) -> None:
     kinds = ["Hello", "Ping", "Pong", "FindNode", "Nodes", "FileNode", "Filed"]
     assert kinds[msgspec.msgpack.decode(data[86:-64])[0]] == case["kind"]
     Ed25519PublicKey.from_public_bytes(key).verify(data[-64:], b"LayrFS v1 datagram signature\0" + data[:-64])
+
+
+@pytest.mark.parametrize("case", load("delegation.json")["messages"], ids=lambda case: case["kind"])
+def test_messages_about_delegations(case: dict[str, Any]) -> None:
+    data = bytes.fromhex(case["bytes"])
+    kind = getattr(delegation, case["kind"])
+    is_request = kind in messages.Request.__args__
+    message = messages.request_untrusted(data) if is_request else messages.response_untrusted(data)
+    assert type(message) is kind
+    assert encode(message) == data
+
+
+def test_requests_about_delegations_are_signed_by_the_volume_for_one_connection_and_their_body() -> None:
+    vector = load("delegation.json")
+    body, digest = bytes.fromhex(vector["bucketBody"]), bytes.fromhex(vector["bucketDigest"])
+    digests = bytearray(65536)
+    digests[16 * vector["bucket"] : 16 * vector["bucket"] + 16] = digest
+    requests = [case for case in vector["messages"] if case["kind"] in {"Delegate", "Entrust", "GetPatches", "Revoke"}]
+    for number, case in enumerate(requests):
+        found = msgspec.msgpack.decode(bytes.fromhex(case["bytes"]))
+        unsigned = msgspec.msgpack.encode(found | {"signature": bytes(64)})
+        node_id = hashlib.sha256(bytes(found["volume"])).digest()[:20]  # one key is all of them here
+        statement = bytes.fromhex(vector["network"]) + node_id + bytes.fromhex(vector["challenge"])
+        statement += struct.pack("<I", number) + unsigned
+        statement += {"Delegate": bytes(digests), "Entrust": body}.get(case["kind"], b"")
+        Ed25519PublicKey.from_public_bytes(found["volume"]).verify(
+            found["signature"], b"LayrFS v1 delegation signature\0" + statement
+        )
+
+
+def test_a_bucket_without_our_code() -> None:
+    vector = load("delegation.json")
+    body = bytes.fromhex(vector["bucketBody"])
+    assert blake3(body, derive_key_context="LayrFS v1 entrusted bucket").digest()[:16].hex() == vector["bucketDigest"]
+    assert delegation.bucket_digest(body).hex() == vector["bucketDigest"]
+    shards = msgspec.msgpack.decode(body)
+    assert [shard[0][0] << 4 | shard[0][1] >> 4 for shard in shards] == [vector["bucket"]] * 2
+    first, second = shards
+    assert (len(first[1]), first[2:6], first[7]) == (16, [4194400, 1, 3, 2], [0, 0, 0, 0, bytes(6), bytes(6)])
+    assert [piece[:2] for piece in first[6]] == [[0, 0], [2, 2]]
+    assert second[2:] == [70000, 4, 8, 0, [], [2, 7, 0, 1, bytes(6), b"\x09" * 6]]
+    assert delegation.shards_body(delegation.shards_untrusted(body, vector["bucket"])) == body
+
+
+def test_patch_records_are_signed_by_their_delegate_for_one_network() -> None:
+    vector = load("delegation.json")
+    (case,) = [case for case in vector["messages"] if case["kind"] == "Patches"]
+    found = msgspec.msgpack.decode(bytes.fromhex(case["bytes"]))
+    assert len(found["records"]) == 2
+    for record in found["records"]:
+        unsigned = msgspec.msgpack.encode([*record[:-1], bytes(64)])
+        signed = b"LayrFS v1 patch record signature\0" + bytes.fromhex(vector["network"]) + unsigned
+        Ed25519PublicKey.from_public_bytes(found["public_key"]).verify(record[-1], signed)

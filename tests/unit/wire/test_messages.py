@@ -11,13 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from layrfs.errors import BadMessage
-from layrfs.ids import NodeId, PieceId
-from layrfs.wire import messages
+from layrfs.ids import NodeId, PieceId, ShardId
+from layrfs.wire import delegation, messages
 from layrfs.wire.codec import encode
 from layrfs.wire.frames import HEADER_LIMIT
 
 PIECE = PieceId(bytes(32))
 REPORT = messages.StatusReport(1, 2, 3, 4, 5, 6, verifying=True, requests={"a": 1}, dropped={}, started=1.5)
+RECORD = delegation.PatchRecord(
+    bytes(32), ShardId(bytes(32)), 2**16 - 1, 2**32 - 1, PIECE, NodeId(bytes(20)), bytes(32), bytes(64)
+)
 EXAMPLES: list[tuple[Callable[[bytes], object], msgspec.Struct]] = [
     (messages.hello_untrusted, messages.Hello(bytes(32))),
     (messages.request_untrusted, messages.Store(PIECE, bytes(32))),
@@ -32,6 +35,14 @@ EXAMPLES: list[tuple[Callable[[bytes], object], msgspec.Struct]] = [
     (messages.request_untrusted, messages.Status()),
     (messages.request_untrusted, messages.PutRoot()),
     (messages.request_untrusted, messages.GetRoot(bytes(32))),
+    (messages.request_untrusted, delegation.Delegate(bytes(32), bytes(32), 2**63 - 1, 900, bytes(64))),
+    (messages.request_untrusted, delegation.Entrust(bytes(32), 4095, bytes(64))),
+    (messages.request_untrusted, delegation.GetPatches(bytes(32), b"\xff" * 32, bytes(64))),
+    (messages.request_untrusted, delegation.Revoke(bytes(32), bytes(64))),
+    (messages.response_untrusted, delegation.Delegated(tuple(range(4096)))),
+    (messages.response_untrusted, delegation.Entrusted()),
+    (messages.response_untrusted, delegation.Patches(bytes(32), (RECORD,) * 192, more=True)),
+    (messages.response_untrusted, delegation.Revoked()),
     (messages.response_untrusted, messages.Welcome(bytes(32))),
     (messages.response_untrusted, messages.Stored()),
     (messages.response_untrusted, messages.Retrieved(2**62, 7, (bytes(32),) * 128)),
@@ -62,7 +73,28 @@ def test_there_and_back_within_a_frames_header(read: Callable[[bytes], object], 
     assert read(data) == message
 
 
+DELEGATE = {"volume": bytes(32), "mask": bytes(32), "until": 1, "present_seconds": 1, "signature": bytes(64)}
 BAD_REQUESTS = [
+    {
+        "type": "delegate",
+        "volume": bytes(32),
+        "mask": bytes(31),
+        "until": 1,
+        "present_seconds": 1,
+        "signature": bytes(64),
+    },
+    {
+        "type": "delegate",
+        "volume": bytes(32),
+        "mask": bytes(32),
+        "until": -1,
+        "present_seconds": 1,
+        "signature": bytes(64),
+    },
+    {"type": "entrust", "volume": bytes(32), "bucket": 4096, "signature": bytes(64)},
+    {"type": "entrust", "volume": bytes(32), "bucket": 0, "signature": bytes(63)},
+    {"type": "get patches", "volume": bytes(32), "after": b"", "signature": bytes(64)},
+    {"type": "revoke", "volume": bytes(31), "signature": bytes(64)},
     {"type": "store", "piece": bytes(31), "tenant": bytes(32)},
     {"type": "store", "piece": bytes(32)},
     {"type": "store", "piece": bytes(32), "tenant": bytes(32), "note": bytes(65)},

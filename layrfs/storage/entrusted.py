@@ -1,0 +1,143 @@
+"""What a delegate has been entrusted with, of one volume: in a database of its own, with the owner's tables.
+
+So whatever checks and repairs a volume's pieces works here unchanged: it finds the shards in ``shard``, ``piece`` and
+``host``. Owns ``local_entrusted`` and ``local_bucket``, which say what the owner knows. Must not know hosts or keys.
+Invariant: what was made here is what ``piece`` has above the owner's generation, and is known until the owner
+says otherwise; so nothing of it is written twice, and a crash cannot tear it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import apsw
+import msgspec
+
+from layrfs.errors import BadMessage, NoSpace
+from layrfs.ids import NodeId, PieceId, ShardId
+from layrfs.model.notes import Purpose
+from layrfs.model.purposes import purpose_of
+from layrfs.model.redundancy import Redundancy, is_possible
+from layrfs.model.shards import PieceRecord, ShardRecord
+from layrfs.storage.content import Catalog
+from layrfs.storage.database import Database
+from layrfs.wire.delegation import (
+    BUCKET_DIGEST_BYTES,
+    BUCKETS,
+    EntrustedPurpose,
+    EntrustedShard,
+    bucket_digest,
+    shards_untrusted,
+)
+
+MOST_BYTES = 1 << 30
+"""Of all buckets of a volume: four million shards, or 16 TB."""
+
+_MADE = (
+    "SELECT s.id, p.position, p.generation, p.id, h.node_id, e.pieces FROM shard s"
+    " JOIN local_entrusted e ON e.shard = s.number AND s.generation > e.generation"
+    " JOIN piece p ON p.shard = s.number AND p.generation > e.generation"
+    " JOIN host h ON h.number = p.host WHERE s.id > ? ORDER BY s.id, p.position LIMIT ?"
+)
+
+
+class Made(NamedTuple):
+    """A piece that was made here; ``replaced`` is the one that the owner knows at its place, empty for none."""
+
+    shard: ShardId
+    position: int
+    generation: int
+    piece: PieceId
+    host: NodeId
+    replaced: bytes
+
+
+class Entrusted:
+    """Plain code on the trio thread, in the open transaction."""
+
+    def __init__(self, database: Database, *, most_bytes: int = MOST_BYTES) -> None:
+        self._database = database
+        self._most_bytes = most_bytes
+        database.before_commit(self._drop_logs)
+
+    def wanted(self, digests: bytes) -> list[int]:
+        """The buckets that the owner knows otherwise than they are here."""
+        ours = [bytes(BUCKET_DIGEST_BYTES)] * BUCKETS
+        for number, digest in self._database.rows("SELECT number, digest FROM local_bucket"):
+            ours[number] = digest
+        width = BUCKET_DIGEST_BYTES
+        return [at for at, digest in enumerate(ours) if digests[at * width : (at + 1) * width] != digest]
+
+    def replace(self, bucket: int, body: bytes) -> None:
+        """What the owner says of a bucket now. Raises ``BadMessage``, ``NoSpace``; then nothing is changed."""
+        shards = shards_untrusted(body, bucket)
+        if not all(is_possible(shard.needed, shard.total) for shard in shards):
+            raise BadMessage("an entrusted shard has a redundancy that there is not")
+        query = "SELECT coalesce(sum(bytes), 0) FROM local_bucket WHERE number <> ?"
+        if self._database.value(query, (bucket,)) + len(body) > self._most_bytes:
+            raise NoSpace("a volume is larger than a delegate takes")
+        self._remove(bucket)
+        catalog = Catalog(self._database)
+        for shard in shards:
+            self._add(catalog, shard)
+        row = (bucket, bucket_digest(body), len(body))
+        self._database.write("INSERT OR REPLACE INTO local_bucket VALUES(?, ?, ?)", row)
+
+    def purpose(self, shard: ShardId) -> Purpose:
+        """What notes have to say of a shard's pieces. Raises ``KeyError`` when there is no such shard."""
+        query = "SELECT purpose FROM local_entrusted WHERE shard = (SELECT number FROM shard WHERE id = ?)"
+        packed = self._database.value(query, (shard,))
+        if packed is None:
+            raise KeyError(shard)
+        return purpose_of(msgspec.msgpack.decode(packed, type=EntrustedPurpose))
+
+    def shard_count(self) -> int:
+        """How many shards of the volume are looked after."""
+        count: int = self._database.value("SELECT count(*) FROM local_entrusted")
+        return count
+
+    def _remove(self, bucket: int) -> None:
+        first, after = (bucket << 4).to_bytes(2, "big"), bucket + 1 << 4
+        bounds = (first, after.to_bytes(2, "big") if bucket + 1 < BUCKETS else b"\xff" * 33)
+        of_bucket = "SELECT number FROM shard WHERE id >= ? AND id < ?"
+        for table, column in (("local_entrusted", "shard"), ("piece", "shard"), ("shard", "number")):
+            self._database.write(f"DELETE FROM {table} WHERE {column} IN ({of_bucket})", bounds)  # noqa: S608 - constants
+
+    def _add(self, catalog: Catalog, shard: EntrustedShard) -> None:
+        pieces = tuple(PieceRecord(*msgspec.structs.astuple(piece)) for piece in shard.pieces)
+        redundancy = Redundancy(shard.needed, shard.total)
+        number = catalog.add_shard(ShardRecord(shard.id, shard.salt, 0, shard.sealed_bytes, redundancy, pieces))
+        self._database.write("UPDATE shard SET generation = ? WHERE number = ?", (shard.generation, number))
+        known = msgspec.msgpack.encode({piece.position: piece.id for piece in shard.pieces})
+        row = (number, shard.generation, known, msgspec.msgpack.encode(shard.purpose))
+        self._database.write("INSERT INTO local_entrusted VALUES(?, ?, ?, ?)", row)
+
+    def _drop_logs(self) -> None:
+        """Nobody publishes versions from here, and what was replaced is the owner's to drop."""
+        for table in ("local_change", "local_retired"):
+            if self._database.value(f"SELECT 1 FROM {table} LIMIT 1") is not None:  # noqa: S608 - a constant
+                self._database.write(f"DELETE FROM {table}")  # noqa: S608 - a constant
+
+
+def made_here(path: str, after: bytes, limit: int) -> tuple[list[Made], bool]:
+    """Pieces made here, as committed, of shards with ids above ``after``; whether there are more. Blocking.
+
+    All those of one shard are in one answer; a shard has fewer than ``limit``.
+    """
+    connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
+    try:
+        rows: Sequence[tuple[bytes, int, int, bytes, bytes, bytes]] = list(
+            connection.execute(_MADE, (after, limit + 1))
+        )
+    finally:
+        connection.close()
+    made = [_made(*row) for row in rows]
+    if len(made) <= limit:
+        return made, False
+    return [one for one in made if one.shard != made[-1].shard], True
+
+
+def _made(shard: bytes, position: int, generation: int, piece: bytes, host: bytes, known: bytes) -> Made:
+    replaced = msgspec.msgpack.decode(known, type=dict[int, bytes]).get(position, b"")
+    return Made(ShardId(shard), position, generation, PieceId(piece), NodeId(host), replaced)
