@@ -63,7 +63,7 @@ class Links(Protocol):
 
 
 class Calls:
-    """The calls to hosts that one job has open, so that cancelling the job ends them all."""
+    """The calls to hosts that one job, or a part of it, has open, so that cancelling it ends them all."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -83,6 +83,11 @@ class Calls:
         finally:
             with self._lock:
                 self._open.discard(call)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether `cancel` was called."""
+        return self._cancelled
 
     def check(self) -> None:
         """Raises `Cancelled` when the job is."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 
 import msgspec
 
@@ -28,9 +28,10 @@ from layrfs.pipeline.answering import new_answers
 from layrfs.pipeline.coding import Piece, make_pieces
 from layrfs.pipeline.fetching import fetch, outcome_of
 from layrfs.pipeline.jobs import Attempt, Discard, Done, TopUp, Upload, Wish
-from layrfs.pipeline.ports import Foreman, Tools
+from layrfs.pipeline.ports import Calls, Cancelled, Foreman, Tools
 from layrfs.pipeline.sealing import Gathered, Sealed, seal
 from layrfs.pipeline.transfers import PartOutcome, Slot, SourcePart, Uploaded
+from layrfs.policy.finishing import stops_in
 from layrfs.policy.pacing import SMALL_BYTES
 
 STORE_DEADLINE_SECONDS = 600.0
@@ -51,7 +52,7 @@ def upload(tools: Tools, foreman: Foreman, job: Upload) -> Done:
     record = _record(sealed, job.redundancy)
     pieces = _noted(tools, record, job.purpose, pieces)
     del sealed
-    placed = _place(tools, foreman, pieces, together=job.together)
+    placed = _place(tools, foreman, pieces, together=job.together, redundancy=job.redundancy)
     if len(placed) < job.redundancy.needed:
         raise Unavailable(_too_few(len(placed), job.redundancy))
     reached("pieces placed")
@@ -110,27 +111,52 @@ def _answers(
     return tuple(itertools.chain.from_iterable(made))
 
 
-def _place(tools: Tools, foreman: Foreman, pieces: list[Piece], *, together: bool) -> list[PieceRecord]:
-    """Send every piece to a host, all at the same time or one after the other; those that found one, in order."""
+def _place(
+    tools: Tools, foreman: Foreman, pieces: list[Piece], *, together: bool, redundancy: Redundancy | None = None
+) -> list[PieceRecord]:
+    """Send every piece to a host, all at the same time or one after the other; those that found one, in order.
+
+    With the ``redundancy`` of a whole shard, hosts that are much later than the others are not waited for.
+    """
     foreman.calls.check()
     places = foreman.find_places([Wish(piece.slot, piece.id, len(piece.data)) for piece in pieces])
     together = together or all(len(piece.data) <= SMALL_BYTES for piece in pieces)
     sending: list[Future[PieceRecord | None]] = []
+    late = Calls()
     for piece, place in zip(pieces, places, strict=True):
-        sending.append(tools.hands.submit(_place_one, tools, foreman, piece, place))
+        sending.append(tools.hands.submit(_place_one, tools, foreman, piece, place, late))
         wait(sending if not together else ())
+    if redundancy is not None and together:
+        _await_enough(sending, redundancy)
+        late.cancel()
     wait(sending)
     return [record for sent in sending if (record := sent.result()) is not None]
 
 
-def _place_one(tools: Tools, foreman: Foreman, piece: Piece, place: HostAddress | None) -> PieceRecord | None:
-    """Offer the piece to one host after the other until one keeps it or none is left."""
+def _await_enough(sending: Sequence[Future[PieceRecord | None]], redundancy: Redundancy) -> None:
+    """Return when all have ended, or so many well that the others are not worth waiting for."""
+    started, arrived = time.monotonic(), list[float]()
+    unfinished = set(sending)
+    while unfinished:
+        left_seconds = stops_in(redundancy, arrived, time.monotonic() - started)
+        if left_seconds == 0:
+            return
+        done, unfinished = wait(unfinished, left_seconds, FIRST_COMPLETED)
+        arrived += [time.monotonic() - started for sent in done if not sent.exception() and sent.result() is not None]
+
+
+def _place_one(
+    tools: Tools, foreman: Foreman, piece: Piece, place: HostAddress | None, late: Calls
+) -> PieceRecord | None:
+    """Offer the piece to one host after the other until one keeps it, none is left, or it is too late."""
     while place is not None:
         started = time.monotonic()
         try:
-            _store(tools, foreman, piece, place)
-        except RemoteError as error:
+            _store(tools, foreman, piece, place, late)
+        except (RemoteError, Cancelled) as error:
             foreman.calls.check()
+            if isinstance(error, Cancelled) or late.cancelled:
+                return None
             foreman.tried(len(piece.data), time.monotonic() - started, well=False)
             wish = Wish(piece.slot, piece.id, len(piece.data), failed=place.node_id, outcome=outcome_of(error))
             (place,) = foreman.find_places([wish])
@@ -140,8 +166,8 @@ def _place_one(tools: Tools, foreman: Foreman, piece: Piece, place: HostAddress 
     return None
 
 
-def _store(tools: Tools, foreman: Foreman, piece: Piece, place: HostAddress) -> None:
-    with foreman.calls.one() as call:
+def _store(tools: Tools, foreman: Foreman, piece: Piece, place: HostAddress, late: Calls) -> None:
+    with foreman.calls.one() as call, late.one(call):
         tools.links.store(
             place,
             piece.id,

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -17,6 +18,7 @@ from layrfs.pipeline.ports import Cancelled
 from layrfs.pipeline.sealing import SealingKeys
 from layrfs.pipeline.storing import discard, top_up, upload
 from layrfs.pipeline.transfers import Slot, SourcePart, TargetPart
+from layrfs.policy import finishing
 from tests.unit.pipeline.jobs_in_process import VOLUME_KEYS, Bench, FakeForeman, bench, host, plan
 
 DATA = b"what the file holds, " * 1000
@@ -163,6 +165,41 @@ def test_any_pieces_are_enough_to_make_the_others_again(source: str, left: tuple
         job = TopUp(1, plan(damaged), tuple(Slot(piece.position, piece.generation) for piece in lost))
         done = top_up(tools, foreman, job, [])
         assert [piece.id for piece in done.pieces] == [piece.id for piece in lost]
+
+
+def test_hosts_that_are_much_later_than_the_others_are_not_waited_for(
+    source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finishing, "LEAST_SECONDS", 0.2)
+    with bench(hosts=8) as at:
+        at.shelf(2).fault = at.shelf(7).fault = "hang"
+        foreman = FakeForeman(8)
+        job = Upload(1, (SourcePart(2, 0, source, 0, len(DATA)),), Redundancy(4, 8))
+        done = upload(at.tools, foreman, job)
+        assert done.uploaded is not None
+        assert done.uploaded.shard is not None
+        assert hosts_of(done.uploaded.shard) == [1, 3, 4, 5, 6, 8]
+        assert at.shelf(2).given_up.wait(10)
+        assert at.shelf(7).given_up.wait(10)
+        assert [wish.failed for wish in foreman.wishes] == [None] * 8  # nobody is blamed
+        assert all(well for _bytes, _seconds, well in foreman.tries)
+
+
+@pytest.mark.parametrize("redundancy", [Redundancy(1, 3), Redundancy(4, 8)])
+def test_too_few_pieces_are_never_enough(source: str, monkeypatch: pytest.MonkeyPatch, redundancy: Redundancy) -> None:
+    monkeypatch.setattr(finishing, "LEAST_SECONDS", 0.0)
+    with bench(hosts=8) as at:
+        for number in (1, 2, 3):
+            at.shelf(number).fault = "hang"
+        foreman = FakeForeman(8)
+        job = Upload(1, (SourcePart(2, 0, source, 0, len(DATA)),), redundancy)
+        with ThreadPoolExecutor(1) as thread:
+            uploading = thread.submit(upload, at.tools, foreman, job)
+            with pytest.raises(TimeoutError):
+                uploading.result(0.3)
+            foreman.calls.cancel()
+            with pytest.raises(Cancelled):
+                uploading.result(10)
 
 
 def test_fewer_pieces_than_are_needed_are_no_shard(source: str) -> None:
