@@ -133,7 +133,7 @@ def handle_answer(call: Call[messages.Answer]) -> Answer:
     found = call.host.pieces.read_leaves(piece, partial(answer_leaves, salt, piece))
     if found is None:
         return _refuse("missing")
-    return _answered(digest_of_selected(salt, found.piece_bytes, found.leaves))
+    return _answered(digest_of_selected(salt, found.piece_bytes, b"".join(found.leaves)))
 
 
 def handle_has(call: Call[messages.Has]) -> Answer:

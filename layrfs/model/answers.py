@@ -19,7 +19,7 @@ NUMBER_BITS = 63
 KEPT_BYTES = 16
 """Of a digest: nobody guesses so much, and there are several for each piece."""
 
-_WHOLE_EVERY = 4
+_WHOLE_EVERY = 8
 
 
 class PieceAnswer(msgspec.Struct, frozen=True):
@@ -50,5 +50,5 @@ def question(mask: bytes, answer: PieceAnswer) -> Question:
 
 
 def kind_of(number: int) -> AnswerKind:
-    """One in four is about the whole piece, which costs more to make and to answer."""
+    """One in eight is about the whole piece, which costs ten times as much to make and to answer."""
     return "leaves" if number % _WHOLE_EVERY else "whole"

@@ -146,8 +146,7 @@ class PieceStore:
 
     def read(self, piece: PieceId) -> bytes | None:
         """The whole piece, verified; None when it is missing, or was bad and is missing from now on."""
-        found = self._read(piece)
-        return None if found is None else found[0]
+        return self._read(piece, lambda data, _: bytes(data))
 
     def read_range(self, piece: PieceId, offset: int, length: int | None) -> RangeRead | None:
         """The leaves that cover `length` bytes from `offset` on (clipped to the piece), proven; None when missing."""
@@ -231,7 +230,7 @@ class PieceStore:
             for piece in self.pieces():
                 started = time.monotonic()
                 with contextlib.suppress(LocalError):  # of this moment, not of the piece
-                    self._verified += self._read(piece) is not None
+                    self._verified += self._is_good(piece)
                 if stop.wait((time.monotonic() - started) * (1 / share - 1)):
                     return
         finally:
@@ -271,7 +270,7 @@ class PieceStore:
             return False
         if head.tenant != tenant:
             raise NotPermitted("another tenant has stored this piece here")
-        if self._read(piece) is None or not self.renew(piece, tenant):
+        if not self._is_good(piece) or not self.renew(piece, tenant):
             return False
         sync_directory(os.path.dirname(self._folders.path(piece)))  # another thread may have stored it this very moment
         return True
@@ -299,28 +298,29 @@ class PieceStore:
             return None if descriptor is None else read_head(descriptor)
         return None
 
-    def _read(self, piece: PieceId) -> tuple[bytes, list[bytes]] | None:
-        """The bytes and their leaf hashes, verified."""
+    def _read(self, piece: PieceId, take: Callable[[memoryview, list[bytes]], T]) -> T | None:
+        """What `take` makes of the bytes, which it must not keep, and their leaf hashes, when all is verified."""
         with self._opened(piece) as descriptor:
             if descriptor is None:
                 return None
             with self._buffers.lease(os.fstat(descriptor).st_size) as image:
                 found = read_whole(descriptor, image)
-                head = PieceHead.from_bytes(found[:HEAD_BYTES])
-                data = bytes(found[HEAD_BYTES:])
-            hashes = merkle.leaf_hashes(data)
-            if len(data) != head.length or merkle.root_of(hashes, len(data)) != piece:
-                raise CorruptFile("the bytes are not the piece any more")
-            self._remember(piece, hashes)
-            return data, hashes
+                head, data = PieceHead.from_bytes(found[:HEAD_BYTES]), found[HEAD_BYTES:]
+                hashes = merkle.leaf_hashes(data)
+                if len(data) != head.length or merkle.root_of(hashes, len(data)) != piece:
+                    raise CorruptFile("the bytes are not the piece any more")
+                self._remember(piece, hashes)
+                return take(data, hashes)
         return None
+
+    def _is_good(self, piece: PieceId) -> bool:
+        return self._read(piece, lambda _data, _hashes: True) is not None
 
     def _read_some(self, piece: PieceId, read: Callable[[int, list[bytes]], T]) -> T | None:
         """Only parts, verified against hashes that were; of a piece not read lately all of it is verified first."""
         with self._lock:
             hashes = self._trees.get(piece)
-        if hashes is None and (found := self._read(piece)) is not None:
-            hashes = found[1]
+        hashes = hashes or self._read(piece, lambda _, hashes: hashes)
         if hashes is None:
             return None
         with self._opened(piece) as descriptor:

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
+from layrfs.config import MountOptions
 from layrfs.crypto.identity import NodeIdentity
 from layrfs.crypto.keys import VolumeKeys, new_phrase
 from layrfs.crypto.merkle import piece_id
@@ -164,6 +165,30 @@ def owner_side(directory: str, size: int) -> Iterator[Row]:
     yield Row("owner's side alone, CPU", "s/GiB", spent[0].cpu * 1024 / rate, better="less")
 
 
+def answering(directory: str, size: int) -> Iterator[Row]:
+    """The same jobs one after the other, with and without answers made of each piece (``-o answers``)."""
+    os.makedirs(directory)
+    path = os.path.join(directory, "stream")
+    write_stream(path, size)
+    keys = VolumeKeys.from_phrase(new_phrase())
+    with sink_hosts() as hosts, ThreadPoolExecutor(16) as hands:
+        tools = Tools(SealingKeys.of(keys), keys.mask, HostLinks(NodeIdentity.generate(), NETWORK_ID), hands)
+        for redundancy in (Redundancy(1, COPIES), Redundancy(4, 8)):
+            cpu = dict.fromkeys((0, MountOptions().answers), 0.0)
+            for part, (number, answers) in itertools.product(parts_of(path), enumerate(cpu)):
+                foreman = NextHosts(hosts[part.block % len(hosts) :] + hosts)
+                with spending() as spent:
+                    upload(tools, foreman, Upload(number, (part,), redundancy, answers=answers))
+                cpu[answers] += spent[0].cpu
+            (without, count), blocks = cpu, size / BLOCK_BYTES
+            more = cpu[count] - cpu[without]
+            yield Row(f"upload of 4 MiB as {redundancy}, CPU", "ms", cpu[without] / blocks * 1000, better="less")
+            yield Row(f"{count} answers of each piece, CPU", "ms", more / blocks * 1000, better="less")
+            yield Row(
+                f"{count} answers of each piece: slower by", "%", 100 * more / cpu[without], better="less", bar=15
+            )
+
+
 def piece_transfer(directory: str, size: int) -> Iterator[Row]:
     """Pieces of 4 MiB over TLS and back, verified; the other end is on the same two cores."""
     stream = Incompressible()
@@ -189,7 +214,7 @@ def piece_transfer(directory: str, size: int) -> Iterator[Row]:
             yield Row(f"piece transfer alone, {name}", "MiB/s", mib / spent[0].wall, note=note)
 
 
-ROWS = {"seal": sealing, "owner": owner_side, "transfer": piece_transfer}
+ROWS = {"seal": sealing, "owner": owner_side, "transfer": piece_transfer, "answers": answering}
 
 
 def in_a_worker(name: str, directory: str, size: int) -> Iterator[Row]:

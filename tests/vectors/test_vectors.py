@@ -123,7 +123,8 @@ def test_challenges() -> None:
         assert list(challenges.chosen_leaves(*asked)) == reference.chosen_leaves(*asked) == case["chosen"]
     for case in vectors["answers"]:
         data, piece = counters(case["length"]), PieceId(unhex(case["piece"]))
-        selected = reference.chosen_leaves(secret, piece, max(1, -(-len(data) // 16384)), 16)
+        leaf_count = max(1, -(-len(data) // 16384))
+        selected = reference.chosen_leaves(secret, piece, leaf_count, max(4, -(-leaf_count // 16)))
         for kind, leaves in (("whole", None), ("leaves", selected)):
             ours = challenges.answer_digest(secret, piece, data, kind)  # type: ignore[arg-type] - one of the two kinds
             assert ours.hex() == reference.answer(secret, data, leaves).hex() == case[kind]

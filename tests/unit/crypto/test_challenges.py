@@ -156,8 +156,10 @@ def test_an_answer_is_the_same_from_the_piece_and_from_its_selected_leaves(size:
     data = sample(size)
     piece = merkle.piece_id(data)
     selected = [data[leaf * LEAF : (leaf + 1) * LEAF] for leaf in challenges.answer_leaves(salt, piece, size)]
-    assert challenges.answer_digest(salt, piece, data, "leaves") == challenges.digest_of_selected(salt, size, selected)
-    whole = challenges.digest_of_selected(salt, size, [data[:10], data[10:]])
+    assert challenges.answer_digest(salt, piece, data, "leaves") == challenges.digest_of_selected(
+        salt, size, b"".join(selected)
+    )
+    whole = challenges.digest_of_selected(salt, size, data)
     assert challenges.answer_digest(salt, piece, memoryview(data), "whole") == whole
 
 
@@ -171,6 +173,11 @@ def test_an_answer_changes_with_every_byte_that_it_is_made_of(leaves: int, salt:
     assert challenges.answer_digest(salt, piece, data, "whole") != whole
     is_selected = at // LEAF in challenges.answer_leaves(salt, piece, len(data))
     assert (challenges.answer_digest(salt, piece, data, "leaves") != part) == is_selected
+
+
+@pytest.mark.parametrize(("leaves", "selected"), [(1, 1), (4, 4), (5, 4), (64, 4), (65, 5), (256, 16), (257, 17)])
+def test_an_answer_is_made_of_one_leaf_in_sixteen_and_of_four_at_least(leaves: int, selected: int) -> None:
+    assert len(challenges.answer_leaves(NONCE, PIECE, leaves * LEAF)) == selected
 
 
 def test_every_salt_has_its_own_answer_and_length_counts() -> None:
