@@ -142,6 +142,8 @@ def test_no_proper_hello(host: LocalHost, name: str) -> None:
     wait_for(lambda: host.dropped("bad message") == 1)
 
 
+PROVEN = encode(messages.Proven(1, ((),)))
+
 AFTER_HELLO = {
     "a second hello": HELLO,
     "a body where none belongs": frame(messages.Has((PIECE,)), b"body"),
@@ -149,6 +151,13 @@ AFTER_HELLO = {
     "a root record just too large": struct.pack("<II", len(PUT_ROOT), messages.ROOT_LIMIT_BYTES + 1) + PUT_ROOT,
     "a root record as large as a piece": struct.pack("<II", len(PUT_ROOT), 5 << 20) + PUT_ROOT,
     "an answer": struct.pack("<II", len(encode(messages.Stored())), 0) + encode(messages.Stored()),
+    "a challenge for no leaves": frame(messages.Prove(PIECE, bytes(32), 0)),
+    "a challenge for too many leaves": frame(messages.Prove(PIECE, bytes(32), 33)),
+    "a challenge of a short nonce": frame(messages.Prove(PIECE, bytes(31))),
+    "a challenge with a body": frame(messages.Prove(PIECE, bytes(32)), b"body"),
+    "a question of another kind": frame(messages.Answer(PIECE, bytes(32), "half")),  # type: ignore[arg-type] - meant
+    "a question with a body": frame(messages.Answer(PIECE, bytes(32)), b"body"),
+    "proof instead of a challenge": struct.pack("<II", len(PROVEN), 0) + PROVEN,
     "a header of 4 GiB": struct.pack("<II", 0xFFFFFFFF, 0),
     "a body of 4 GiB": struct.pack("<II", len(encode(STORE)), 0xFFFFFFFF) + encode(STORE),
     "a body just too large": struct.pack("<II", len(encode(STORE)), (5 << 20) + 1) + encode(STORE),
