@@ -95,7 +95,12 @@ class Drive:
                 follows = self.options.read_only and may_follow(database)
                 check_volume(database, self.keys, paths.database(volume), follows=follows)
                 membership = Membership(paths, identity, self.options.listen, remembered_hosts(Catalog(database)))
-                catalog = Catalog(database, unsent_elsewhere=follows, alive=membership.living_hosts)
+                trusting = Trusting(database, identity.node_id)
+                catalog = Catalog(
+                    database,
+                    unsent_elsewhere=follows,
+                    alive=lambda: membership.answering(trusting.trusts.doubted()),
+                )
                 async with trio.open_nursery() as nursery:
                     await nursery.start(membership.run)
                     network_id = await _network_id(membership)
@@ -105,7 +110,7 @@ class Drive:
                         conduct, must_claim = await self._begin(keys, membership, database, roots, follows=follows)
                         catalog.refresh()
                         parts = _Parts(
-                            self, keys, membership, database, catalog, roots, links, conduct, follows=follows
+                            self, keys, membership, database, catalog, trusting, roots, links, conduct, follows=follows
                         )
                         if must_claim:
                             await claim(parts.publisher, volume)
@@ -148,6 +153,7 @@ class _Parts:
         membership: Membership,
         database: Database,
         catalog: Catalog,
+        trusting: Trusting,
         roots: Roots,
         links: HostLinks,
         conduct: Conduct,
@@ -159,7 +165,7 @@ class _Parts:
         self.database, self.catalog = database, catalog
         self.losses, self.superseded = Losses(), trio.Event()
         identity = NodeIdentity.from_private(worker_keys.node_private)
-        self.trusting = Trusting(database, identity.node_id)
+        self.trusting = trusting
         self.kept_answers = KeptAnswers(database, keys.mask, 0 if options.read_only else options.answers)
         self.transfers = PooledTransfers(
             WorkerPool(worker_keys, workers=options.workers),

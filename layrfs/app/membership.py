@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
+from collections.abc import Set as AbstractSet
 
 import trio
 
@@ -89,9 +90,9 @@ class Membership:
         """See ``HostFinder``."""
         return [] if self._discovery is None else self._discovery.known_hosts()
 
-    def living_hosts(self) -> set[NodeId]:
-        """Those that are known now: all of them, in a network of a few."""
-        return {record.node_id for record in self.known_hosts()}
+    def answering(self, doubted: AbstractSet[NodeId]) -> Container[NodeId]:
+        """Hosts that can be counted on now, but for those doubted; nobody while there is no network."""
+        return frozenset() if self._discovery is None else self._discovery.answering(doubted)
 
     def suspect(self, node: NodeId) -> None:
         """See ``HostFinder``."""

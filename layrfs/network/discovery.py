@@ -10,7 +10,8 @@ Invariant: no answer contains a node whose last known sign was a failure, or tha
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import trio
@@ -44,6 +45,27 @@ def region_of(target: bytes, found: Sequence[NodeId], reach: int | None, clock: 
     depth = 0 if reach is None else _ID_BITS + 1 - (reach + 1).bit_length()
     inside = tuple(node for node in found if _prefix(node, depth) == _prefix(target, depth))
     return Region(depth, _prefix(target, depth), inside, clock)
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """The hosts that can be counted on to answer, for ``in``: those that do, and those of which nothing is known.
+
+    A node knows some hundred others. Where there are more, most of whoever has one's pieces is none of them.
+    """
+
+    living: AbstractSet[NodeId]
+    silent: AbstractSet[NodeId]
+    """The last that is known of them is a failure."""
+    regions: Mapping[tuple[int, int], Region]
+    """By depth and prefix, where everybody who answers was seen a moment ago."""
+    is_everybody: bool
+    """There are no hosts but the living ones."""
+
+    def __contains__(self, node: object) -> bool:
+        if node in self.living or self.is_everybody or node in self.silent or not isinstance(node, bytes):
+            return node in self.living
+        return not any((depth, _prefix(node, depth)) in self.regions for depth in {depth for depth, _ in self.regions})
 
 
 class Discovery:
@@ -96,6 +118,12 @@ class Discovery:
                 if record and self._is_fresh(region) and not self._node.peers.is_doubtful(node_id):
                     known.setdefault(node_id, record)
         return list(known.values())
+
+    def answering(self, doubted: AbstractSet[NodeId] = frozenset()) -> Answering:
+        """Whom to count on now, but for ``doubted``: what others know against them is newer, or worse."""
+        living = {record.node_id for record in self.known_hosts()}
+        fresh = {place: region for place, region in self._regions.items() if self._is_fresh(region)}
+        return Answering(living - doubted, self._node.peers.silent() | doubted, fresh, is_everybody=len(living) < K)
 
     def is_alive(self, node: NodeId) -> bool:
         """Whether this node is a contact that answered when last asked."""

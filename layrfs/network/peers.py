@@ -96,6 +96,10 @@ class Peers:
         contact = self.table.get(node_id)
         return bool(contact.failures) if contact else node_id in self._lost
 
+    def silent(self) -> set[NodeId]:
+        """Everybody who is doubtful."""
+        return {contact.node_id for contact in self.table.contacts() if contact.failures} | self._lost.keys()
+
     def is_alive(self, node_id: NodeId) -> bool:
         """Whether this node is a contact that answers."""
         contact = self.table.get(node_id)

@@ -167,11 +167,13 @@ class Catalog:
         """Record what a shard holds; the content numbers in order. Known, fetchable content keeps its place."""
         numbers, rows = [], []
         new: dict[bytes, int] = {}
+        known = {content.digest: self._content(content.digest) for content in contents}
+        within = {shard} | self.reach.within({row[1] for row in known.values() if row is not None} - {shard})
         for content in contents:
-            row = self._content(content.digest)
+            row = known[content.digest]
             if row is not None:
                 number = row[0]
-                if row[1] != shard and not self.reach.within([row[1]]):
+                if row[1] not in within:
                     self._move_content(number, shard, content)
             elif (number := new.get(content.digest, 0)) == 0:
                 number = new[content.digest] = self._next_content

@@ -1,18 +1,18 @@
 """Which shards can be fetched now, as far as anybody knows.
 
 Owns what is remembered of shards that could not be fetched (since this start), and the question whether enough pieces
-of a shard are on hosts that live. Must not know how hosts are found or bytes travel.
+of a shard are on hosts that are believed to live. Must not know how hosts are found or bytes travel.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Container, Iterable
 
 from layrfs.ids import NodeId
 from layrfs.storage.database import Database
 
-Alive = Callable[[], Collection[NodeId]]
-"""The hosts that live at this moment."""
+Alive = Callable[[], Container[NodeId]]
+"""The hosts that are believed to live at this moment; asked once for all shards of one question."""
 
 
 class Reach:
@@ -48,10 +48,10 @@ class Reach:
 
     def held(self, shards: Iterable[int]) -> set[int]:
         """Of the shards, those of which enough pieces are on living hosts, whatever happened when last tried."""
-        alive = None if self._alive is None else frozenset(self._alive())
+        alive = None if self._alive is None else self._alive()
         return {shard for shard in shards if alive is None or self._is_held(shard, alive)}
 
-    def _is_held(self, shard: int, alive: Collection[NodeId]) -> bool:
+    def _is_held(self, shard: int, alive: Container[NodeId]) -> bool:
         rows = self._database.rows(
             "SELECT s.needed, h.node_id FROM shard s JOIN piece p ON p.shard = s.number"
             " JOIN host h ON h.number = p.host WHERE s.number = ?",

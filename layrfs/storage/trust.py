@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from layrfs.ids import NodeId
+from layrfs.policy.patching import piece_state
 from layrfs.policy.trust import NEW_HOST, Outcome, Standing, Trust, after, standing
 from layrfs.storage.database import Database
 from layrfs.tempo import now_seconds
@@ -48,6 +49,11 @@ class Trusts:
     def standing(self, host: NodeId) -> Standing:
         """Of a host, now."""
         return standing(self.get(host), self._now())
+
+    def doubted(self) -> set[NodeId]:
+        """Hosts whose pieces are not counted on now."""
+        now = self._now()
+        return {host for host, trust in self._memories.items() if piece_state(trust, now) != "good"}
 
     def shunned(self) -> set[NodeId]:
         """Hosts that get no new pieces now."""

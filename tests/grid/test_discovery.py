@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import trio
 import trio.testing
 
+from layrfs.ids import NodeId
 from layrfs.network.discovery import Discovery
 from tests.grid.fabric import Fabric
 from tests.grid.network import Grid, Member, ids
@@ -79,6 +80,34 @@ async def test_new_hosts_are_seen_and_suspects_are_not(autojump_clock: trio.test
         assert not discovery.is_alive(victim.id)
         await trio.sleep(120)
         assert victim.id not in ids(await discovery.closest_hosts(bytes(20), 9))
+
+
+async def test_hosts_nobody_knows_are_counted_on_in_a_large_network_and_not_in_a_small_one(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    stranger = NodeId(random.Random(3).randbytes(20))
+    async with owner_of(5) as (network, _, discovery):
+        assert all(member.id in discovery.answering() for member in network.members)
+        assert stranger not in discovery.answering()
+        assert network.members[0].id not in discovery.answering({network.members[0].id})
+        victim = network.members[1]
+        await network.kill(victim)
+        discovery.suspect(victim.id)
+        assert victim.id not in discovery.answering()
+        await trio.sleep(5)
+        assert victim.id not in discovery.answering()
+        assert all(member.id in discovery.answering() for member in network.members)
+    async with owner_of(60) as (network, _, discovery):
+        far = [member.id for member in network.members if member.id not in ids(discovery.known_hosts())]
+        assert far
+        assert all(node in discovery.answering() for node in [*far, *ids(discovery.known_hosts()), stranger])
+        assert far[0] not in discovery.answering({far[0]})
+        await discovery.closest_hosts(stranger, 3)
+        assert stranger not in discovery.answering(), "everybody near it was seen, and it was not there"
+        assert all(node in discovery.answering() for node in far)
+        contact = discovery.known_hosts()[0].node_id
+        discovery.suspect(contact)
+        assert contact not in discovery.answering()
 
 
 async def test_find_node(autojump_clock: trio.testing.MockClock) -> None:

@@ -97,6 +97,15 @@ def test_content_whose_hosts_are_gone_is_stored_again(database: Database) -> Non
     assert catalog.place(A, BlockNumber(0)) == Place(number, new, 70, 100)
 
 
+def test_who_has_what_is_asked_once_for_all_blocks_of_a_shard(database: Database) -> None:
+    asked = []
+    catalog = Catalog(database, alive=lambda: asked.append(1) or {piece.host for piece in shard(1).pieces})
+    numbers = catalog.add_content(catalog.add_shard(shard(1)), [content(number) for number in range(50)])
+    asked.clear()
+    assert catalog.add_content(catalog.add_shard(shard(2)), [content(number) for number in range(50)]) == numbers
+    assert len(asked) == 1
+
+
 def test_cut_block_keeps_the_smaller_length(catalog: Catalog) -> None:
     (number,) = catalog.add_content(catalog.add_shard(shard(1)), [content(1)])
     catalog.put_blocks([(A, BlockNumber(2), number, 100)])

@@ -61,12 +61,23 @@ def test_who_is_caught_is_shunned_and_comes_back(database: Database) -> None:
     trusts = Trusts(database, clock)
     heard(trusts, ONE, "passed", 5)
     heard(trusts, OTHER, "failed", 1)
-    assert trusts.shunned() == {OTHER}
+    assert trusts.shunned() == trusts.doubted() == {OTHER}
     assert Trusts(database, clock).shunned() == {OTHER}
     heard(trusts, OTHER, "failed", 5)
     assert trusts.standing(OTHER) == "excluded"
     clock.now += EXCLUSION_SECONDS
-    assert trusts.shunned() == set()
+    assert trusts.shunned() == trusts.doubted() == set()
+
+
+def test_what_silent_hosts_have_is_not_counted_on_until_they_answer(database: Database) -> None:
+    clock = Clock()
+    trusts = Trusts(database, clock)
+    heard(trusts, ONE, "passed", 5)
+    heard(trusts, OTHER, "passed", 5)
+    heard(trusts, OTHER, "offline", 5)
+    assert trusts.doubted() == {OTHER}
+    heard(trusts, OTHER, "passed", 1)
+    assert trusts.doubted() == set()
 
 
 def test_reading_well_is_written_down_with_the_next_audit(database: Database) -> None:
