@@ -1,7 +1,6 @@
 """`python -m tests.bench.durability`: the tables of docs/durability.md; one process, about half an hour in full.
 
-`--quick` is for seeing that all of it works. `--audits` prints what auditing costs instead, from unit costs that are
-measured elsewhere.
+`--quick` is for seeing that all of it works. `--audits` measures what one audit costs and prints what follows from it.
 """
 
 import argparse
@@ -9,9 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-from layrfs.policy.auditing import MEASURED, UnitCost
 from tests.bench.durability.plot import Point, svg
 from tests.bench.durability.tables import QUESTIONS, Size, asked, budget
+from tests.bench.durability.unit_costs import PIECE_BYTES, measure
 
 FULL, QUICK = Size(shards=1000, years=2), Size(shards=50, years=0.2)
 
@@ -20,10 +19,7 @@ def main() -> None:
     """Tables to standard output as they are ready, progress to standard error."""
     arguments = parse()
     if arguments.audits:
-        unit = UnitCost(
-            arguments.leaf_bytes, arguments.leaf_ms / 1e3, MEASURED.piece_bytes, MEASURED.cpu_seconds_per_byte
-        )
-        print("\n\n".join(table.markdown() for table in budget(unit)))
+        print(audits())
         return
     names = arguments.only.split(",") if arguments.only else list(QUESTIONS)
     if unknown := set(names) - QUESTIONS.keys():
@@ -43,6 +39,18 @@ def main() -> None:
         )
 
 
+def audits() -> str:
+    """What one audit costs here, and what all of them cost therefore."""
+    measured = measure()
+    units = (
+        f"A proof of one leaf of 4 MiB: {measured.leaf_bytes:,.0f} bytes on the wire, "
+        f"{measured.owner_seconds * 1e3:.2f} ms of the owner's processor, "
+        f"{measured.host_seconds * 1e3:.2f} ms of the host's. "
+        f"A whole piece: {measured.owner_seconds_per_fetched_byte * PIECE_BYTES * 1e3:.0f} ms of the owner's."
+    )
+    return "\n\n".join([units, *(table.markdown() for table in budget(measured.unit))])
+
+
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.durability", description=__doc__)
@@ -52,13 +60,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--years", type=float, default=FULL.years)
     parser.add_argument("--seed", type=int, default=FULL.seed)
     parser.add_argument("--svg", help="where to put the plot of loss by redundancy")
-    parser.add_argument("--audits", action="store_true", help="what auditing costs, instead")
-    parser.add_argument(
-        "--leaf-bytes", type=float, default=MEASURED.leaf_bytes, help="on the wire, for each leaf proven"
-    )
-    parser.add_argument(
-        "--leaf-ms", type=float, default=MEASURED.leaf_cpu_seconds * 1e3, help="of the owner's processor"
-    )
+    parser.add_argument("--audits", action="store_true", help="what auditing costs, measured here, instead")
     return parser.parse_args()
 
 

@@ -10,7 +10,6 @@ import itertools
 import math
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import msgspec
 
@@ -18,78 +17,24 @@ from layrfs.ids import NodeId
 from layrfs.model.records import HostAddress, NodeRecord
 from layrfs.model.redundancy import Redundancy
 from layrfs.policy.auditing import DAY_SECONDS, LEAVES_PER_DAY, SWEEP_DAYS, VISIT_SECONDS
-from layrfs.policy.patching import PieceState, Repair, endangered, piece_state, repair
+from layrfs.policy.patching import Repair, endangered, piece_state, repair
 from layrfs.policy.placement import Limits, Wanted, choose_hosts
 from layrfs.policy.trust import (
     GRACE_SECONDS,
-    NEW_HOST,
-    PRESENCE_MEMORY_SECONDS,
     UNOBSERVED_SECONDS,
-    Trust,
     after,
     doubt_seconds,
     silent_seconds,
     standing,
 )
-from tests.bench.durability.world import DAY, HOUR, YEAR, Kind, Line, World
+from tests.bench.durability.hosts import Host, Result, Shard, present_until
+from tests.bench.durability.world import DAY, HOUR, YEAR, Line, World
 
 SHARD_BYTES = float(4 << 20)
 CANDIDATES = 20
 LOOK_SECONDS = UNOBSERVED_SECONDS - HOUR
 RETRY_SECONDS = HOUR
 PATCHED = frozenset({"soon", "now"})
-
-
-@dataclass(slots=True, eq=False)
-class Host:
-    """One identity. `held`: shards and positions that the owner believes it has, which it may not."""
-
-    record: NodeRecord
-    kind: Kind
-    subnet: int
-    trust: Trust = NEW_HOST
-    state: PieceState = "good"
-    alive: bool = True
-    session_on: bool = True
-    online: bool = True
-    watched: bool = False
-    since: int = 0
-    """Counts changes of `online`: an event of another count is of the past."""
-
-    held: dict["Shard", int] = field(default_factory=dict)
-
-
-@dataclass(slots=True, eq=False)
-class Shard:
-    """`there`: positions that really exist, whatever the owner believes."""
-
-    holders: dict[int, Host] = field(default_factory=dict)
-    there: set[int] = field(default_factory=set)
-    life: int = 0
-    busy: bool = False
-    queued: bool = False
-
-
-@dataclass(slots=True)
-class Result:
-    """What came of it, in sums over all shards."""
-
-    redundancy: Redundancy
-    shard_years: float = 0.0
-    losses: int = 0
-    patches: int = 0
-    made_anew: int = 0
-    read_bytes: float = 0.0
-    written_bytes: float = 0.0
-    asked: int = 0
-    readable: int = 0
-    busy_seconds: float = 0.0
-    seconds: float = 0.0
-
-    def add(self, other: "Result") -> None:
-        """Another network of the same sort."""
-        for name in self.__slots__[1:]:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
 class Simulation:
@@ -130,6 +75,7 @@ class Simulation:
             self._place(shard, range(self._redundancy.total))
         self._at(self._gap(self._world.outages_per_subnet_year * self._world.subnets), self._outage)
         self._at(self._gap(self._world.rot_per_piece_year * self._pieces), self._rot)
+        self._at(self._world.killed_every_seconds, self._kill)
         self._at(DAY, self._sample)
         end = years * YEAR
         while self._events and self._events[0][0] < end:
@@ -193,6 +139,14 @@ class Simulation:
             self._at(DAY_SECONDS / LEAVES_PER_DAY, self._found_empty, host, list(host.held))
             self._at(host.kind.life(self._dice), self._die, host, index)
             return
+        self._leave(host, index)
+
+    def _kill(self) -> None:
+        self._at(self._world.killed_every_seconds, self._kill)
+        index = self._dice.randrange(self._world.hosts)
+        self._leave(self._network[index], index)
+
+    def _leave(self, host: Host, index: int) -> None:
         host.alive = False
         self._network[index] = self._newcomer(index)
         self._set_online(host)
@@ -213,12 +167,9 @@ class Simulation:
         for index in range(subnet, self._world.hosts, self._world.subnets):
             host = self._network[index]
             if host.watched and final:
-                host.alive = False
-                self._network[index] = self._newcomer(index)
-            if host.watched:
+                self._leave(host, index)
+            elif host.watched:
                 self._set_online(host)
-                if final:
-                    self._lose(host)
 
     def _outage_ends(self, subnet: int) -> None:
         self._down.discard(subnet)
@@ -404,20 +355,3 @@ class Simulation:
         sample = self._dice.sample(self._shards, min(50, len(self._shards)))
         self.result.asked += len(sample)
         self.result.readable += sum(self._readable(shard) >= self._redundancy.needed for shard in sample)
-
-
-def present_until(trust: Trust, until: float) -> Trust:
-    """The same as asking every hour since it was last asked, and passing each time, in one step (test)."""
-    asked = trust.asked_at if trust.asked_at is not None else until
-    gap = max(0.0, until - asked)
-    kept = math.exp(-gap / PRESENCE_MEMORY_SECONDS)
-    step = min(HOUR, gap) or 1.0
-    share = step / (1 - math.exp(-step / PRESENCE_MEMORY_SECONDS))
-    return msgspec.structs.replace(
-        trust,
-        present_seconds=trust.present_seconds * kept + share * (1 - kept),
-        absent_seconds=trust.absent_seconds * kept,
-        habit_seconds=trust.habit_seconds * kept,
-        passed=trust.passed + gap / HOUR,
-        asked_at=max(asked, until),
-    )

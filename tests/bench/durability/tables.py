@@ -1,5 +1,6 @@
 """What is asked of the simulation, as tables: rows of text, and points for a plot."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -8,16 +9,20 @@ from layrfs.policy.auditing import LEAVES_PER_DAY, MEASURED, UnitCost, detection
 from layrfs.policy.patching import Urgency
 from layrfs.policy.trust import GRACE_SECONDS, SHORTEST_DOUBT_SECONDS
 from tests.bench.durability.formula import losses_per_shard_year
+from tests.bench.durability.hosts import Result
 from tests.bench.durability.plot import Point
 from tests.bench.durability.rules import rules
-from tests.bench.durability.simulation import SHARD_BYTES, Result, Simulation
-from tests.bench.durability.world import HOME, HOUR, POPULATIONS, Line, World
+from tests.bench.durability.simulation import SHARD_BYTES, Simulation
+from tests.bench.durability.world import HOME, HOUR, POPULATIONS, YEAR, Kind, Line, World
 
 MIRRORS = (Redundancy(1, 2), Redundancy(1, 3), Redundancy(1, 4))
 CODES = (Redundancy(2, 4), Redundancy(4, 8), Redundancy(4, 10), Redundancy(10, 20), Redundancy(10, 30))
 MIRROR3, RS48 = MIRRORS[1], CODES[1]
 PATCH_SECONDS = 2 * HOUR
 """What a patch takes here between its turn and its end, about: for the formula only."""
+
+CHURN_TEMPO, CHURN_RUNS, CHURN_SHARDS, CHURN_LINE = 100, 5, 200, float(50 << 20)
+CHURN_GAP = 10.0 * CHURN_TEMPO
 
 RESULT_HEADER = (
     "lost per shard-year",
@@ -165,10 +170,58 @@ def _circles(name: str, hosts: int, redundancy: Redundancy, size: Size) -> Resul
     return total
 
 
+def churn(size: Size) -> Iterator[Table]:
+    """What `tests.reliability.churn` does with real processes: 20 hosts, every 10 s one is killed for good, 10 minutes.
+
+    In seconds of its upkeep, which goes a hundred times as fast. At an even pace there is time to patch between two
+    deaths; at a random one three may come together.
+    """
+    table = Table(
+        "20 hosts, every ten seconds one is replaced by an empty one, ten minutes, 200 shards",
+        ("redundancy", "pace", "noticed within", "doubted after", "given up after", "lost", "pieces made anew"),
+    )
+    line = Line(CHURN_LINE / CHURN_TEMPO, CHURN_LINE / CHURN_TEMPO)
+    for redundancy in (MIRROR3, RS48):
+        for pace, noticed, doubt, grace in (
+            ("even", 6.0, 3.0, 10.0),
+            ("random", 6.0, 3.0, 10.0),
+            ("random", 1.0, 0.1, 10.0),
+            ("random", 1.0, 0.1, 1.0),
+        ):
+            waits = [seconds * CHURN_TEMPO for seconds in (noticed, doubt, grace)]
+            runs = [_churned(pace, redundancy, line, *waits, size.seed + run) for run in range(CHURN_RUNS)]
+            lost, made = (sum(counts) / CHURN_RUNS for counts in zip(*runs, strict=True))
+            words = (f"{seconds:g} s" for seconds in (noticed, doubt, grace))
+            table.rows.append((str(redundancy), pace, *words, f"{lost:.1f}", f"{made:.0f}"))
+    yield table
+
+
+def _churned(
+    pace: str, redundancy: Redundancy, line: Line, noticed: float, doubt: float, grace: float, seed: int
+) -> tuple[int, int]:
+    """Losses, and pieces made anew."""
+    steady = Kind("steady", math.inf, HOUR, 1e15 if pace == "even" else 20 * CHURN_GAP, 1.0)
+    world = World(20, (steady,), 1, outages_per_subnet_year=0, wiped=0, rot_per_piece_year=0)
+    if pace == "even":
+        world = replace(world, killed_every_seconds=CHURN_GAP)
+    with rules(GRACE_SECONDS=grace, SHORTEST_DOUBT_SECONDS=doubt):
+        run = Simulation(
+            world,
+            redundancy,
+            shards=CHURN_SHARDS,
+            volume_bytes=CHURN_SHARDS * SHARD_BYTES / 2,
+            line=line,
+            visit_seconds=noticed,
+            seed=seed,
+        )
+        result = run.run(600 * CHURN_TEMPO / YEAR)
+    return result.losses, result.made_anew
+
+
 def budget(unit: UnitCost = MEASURED) -> Iterator[Table]:
     """What auditing a volume costs by default, of a line of 10 Mbit/s and of one core."""
     table = Table(
-        f"Auditing: {unit.leaf_bytes:,.0f} bytes and {unit.leaf_cpu_seconds * 1e3:g} ms for each leaf",
+        f"Auditing: {unit.leaf_bytes:,.0f} bytes and {unit.leaf_cpu_seconds * 1e3:.2f} ms for each leaf",
         ("volume", "hosts", "pieces per host", "samples per host and day", "finds 1 %", "sweep", "line", "core"),
     )
     for tebibytes, hosts, redundancy in (
@@ -194,7 +247,7 @@ def budget(unit: UnitCost = MEASURED) -> Iterator[Table]:
                 f"{detection_probability(0.01, int(made.leaves_per_day)):.1%} in a day",
                 f"{made.sweep_days:.0f} days",
                 f"{cost.bytes_per_second * 8 / 10e6:.2%}",
-                f"{cost.cpu_share:.2%}",
+                f"{cost.cpu_share:.3%}",
             )
         )
     yield table
@@ -241,6 +294,7 @@ QUESTIONS = {
     "sweep": by_sweep,
     "size": by_size,
     "small": small_networks,
+    "churn": churn,
 }
 
 

@@ -65,6 +65,9 @@ class World:
     """The share of deaths after which the host goes on, without its disk."""
 
     rot_per_piece_year: float = 1e-3
+    killed_every_seconds: float = math.inf
+    """At this even pace one host at random, new ones too, is replaced by an empty one."""
+
     public: bool = True
     """Whether addresses show which hosts share a subnet; placement goes by that."""
 

@@ -12,9 +12,10 @@ from layrfs.policy import trust
 from layrfs.policy.patching import piece_state
 from layrfs.policy.trust import NEW_HOST, Trust, after
 from tests.bench.durability.formula import losses_per_shard_year
+from tests.bench.durability.hosts import present_until
 from tests.bench.durability.plot import Point, svg
 from tests.bench.durability.rules import rules
-from tests.bench.durability.simulation import Simulation, present_until
+from tests.bench.durability.simulation import Simulation
 from tests.bench.durability.tables import Size, budget, described, played
 from tests.bench.durability.world import DAY, HOME, HOUR, IMMORTAL_SESSION, SERVER, YEAR, Kind, Line, World
 
