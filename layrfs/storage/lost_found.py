@@ -11,7 +11,9 @@ import stat
 import time
 
 from layrfs.ids import ROOT_INODE, BlockNumber, InodeNumber
+from layrfs.model.redundancy import DEFAULT_REDUNDANCY, REDUNDANCY_ATTRIBUTE
 from layrfs.model.sharding import DEFAULT_SHARDING
+from layrfs.policy.recoding import wanted
 from layrfs.policy.rescuing import RescuedFile
 from layrfs.storage.content import Catalog
 from layrfs.storage.database import Database
@@ -49,7 +51,15 @@ class LostFound:
         self._tree.add(self._directory, file.name.encode(), number)
         rows = ((number, BlockNumber(block), content, length) for block, content, length in file.blocks)
         self._catalog.put_blocks(rows)
+        self._keep_redundancy(number)
         self._tree.save_count()
+
+    def _keep_redundancy(self, number: InodeNumber) -> None:
+        """A file's wish was lost with its name, but shows in how it is kept: it is not coded anew as the default."""
+        shards = [shard for shard in self._catalog.shards_of(number) if self._catalog.has_shard(shard)]
+        wishes = {self._catalog.shard(shard).redundancy for shard in shards}
+        if wishes - {DEFAULT_REDUNDANCY}:
+            self._tree.set_attribute(number, REDUNDANCY_ATTRIBUTE, str(wanted(wishes)).encode())
 
 
 def _names() -> itertools.chain[bytes]:

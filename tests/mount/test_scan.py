@@ -107,6 +107,7 @@ def test_without_metadata_contents_come_back_without_names(hosts: HostNetwork, t
     phrase = str(tmp_path / "first" / "phrase")
     contents = {b"one": os.urandom(9 * MIB + 98) + b"1", b"two": b"two " * 30_000, b"three": b"3"}
     with Drive(str(tmp_path / "first"), seeds=hosts.seeds) as drive:
+        layrfs(drive.home, "set", drive.path, "redundancy=rs:2/4")
         for name, data in contents.items():
             Path(os.path.join(drive.path, os.fsdecode(name))).write_bytes(data)
         drive.sync()
@@ -122,6 +123,7 @@ def test_without_metadata_contents_come_back_without_names(hosts: HostNetwork, t
         found = Path(second.path, "lost+found")
         assert sorted(path.read_bytes() for path in found.iterdir()) == sorted(contents.values())
         assert {second.state(str(path)) for path in found.iterdir()} == {"safe"}
+        assert {os.getxattr(path, "user.layrfs.redundancy") for path in found.iterdir()} == {b"rs:2/4"}
         second.sync()
         assert second.status()["problems"] == []
         roles = [purpose.role for purpose in purposes(hosts, phrase).values()]
