@@ -52,7 +52,7 @@ from layrfs.pipeline.pool import Lane, WorkerPool
 from layrfs.pipeline.transfers import Examined, FindContent, OnBadPiece, Slot, SourcePart, TargetPart, Uploaded
 from layrfs.policy.backoff import NO_FAILURES
 from layrfs.policy.hedging import UNKNOWN, HostMemory, hedge_of_several, order
-from layrfs.policy.pacing import SMALL_BYTES, Pace
+from layrfs.policy.pacing import SMALL_BYTES, Pace, copies_at_once
 
 FETCH_DEADLINE_SECONDS = 600.0
 """Of a fetch in which bytes arrive all the time, over a slow line; one that stalls ends in `links`' time."""
@@ -226,9 +226,9 @@ class PooledTransfers:
         return _Office(placement or self._placer.begin(), find_content or self._find_content, hear)
 
     def _copies_at_once(self, redundancy: Redundancy) -> float:
-        """As if all shards on their way had this redundancy, which is mostly so. Small pieces count as parts."""
+        """As if all shards on their way had this redundancy, which is mostly so."""
         shards, _waiting = self._pool.counts()[Lane.UPLOAD]
-        return shards * (redundancy.total if self._pace.copies_together else 1) / redundancy.needed
+        return copies_at_once(shards, redundancy, together=self._pace.copies_together)
 
     def _hear(self, redundancy: Redundancy, news: News, at_once_before: float) -> float:
         """Change the pace by what is heard; how many copies are on their way now."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import msgspec
 
+from layrfs.model.redundancy import Redundancy
+
 FULL_PIECE_BYTES = 4 << 20
 TARGET_SECONDS = 15.0
 """A copy should take no longer; on a line on which one alone takes longer, each is sent alone."""
@@ -25,6 +27,11 @@ long: shards of no more are not counted, and their copies always go out together
 
 UNMEASURED_AT_ONCE = 2 * SHARE
 """While nothing but small pieces has gone out."""
+
+
+def copies_at_once(shards: int, redundancy: Redundancy, *, together: bool) -> float:
+    """What so many shards have on their way, counted in whole copies; a fragment is a part of one."""
+    return shards * (redundancy.total if together else 1) / redundancy.needed
 
 
 class Pace(msgspec.Struct, frozen=True):
@@ -44,10 +51,11 @@ class Pace(msgspec.Struct, frozen=True):
         return self.at_once >= SHARE
 
     def after_copy(self, seconds: float, piece_bytes: int, at_once: float) -> Pace:
-        """A copy has arrived, or a fragment as long as a copy would take; ``at_once`` were on their way, itself too."""
+        """A copy of ``piece_bytes`` has arrived, or a fragment of one, which takes as many times less; ``at_once`` were
+        on their way, itself included."""
         if piece_bytes <= SMALL_BYTES:
             return self if self.alone_seconds else Pace(UNMEASURED_AT_ONCE)
-        alone = seconds * FULL_PIECE_BYTES / piece_bytes / max(1, at_once)
+        alone = seconds * FULL_PIECE_BYTES / piece_bytes / (at_once or 1)
         alone = (alone + self.alone_seconds) / 2 if self.alone_seconds else alone
         wanted = int(TARGET_SECONDS / max(alone, TARGET_SECONDS / MOST_AT_ONCE))
         return Pace(max(1, min(wanted, 2 * self.at_once)), alone)

@@ -6,8 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from layrfs.model.redundancy import DEFAULT_REDUNDANCY, Redundancy
 from layrfs.network.piece_server import Limits
-from layrfs.policy.pacing import FULL_PIECE_BYTES, MOST_AT_ONCE, SHARE, TARGET_SECONDS, UNMEASURED_AT_ONCE, Pace
+from layrfs.policy.pacing import (
+    FULL_PIECE_BYTES,
+    MOST_AT_ONCE,
+    SHARE,
+    TARGET_SECONDS,
+    UNMEASURED_AT_ONCE,
+    Pace,
+    copies_at_once,
+)
 
 MEGABIT = 125_000.0
 RATES = [1, 4, 10, 100, 1000]
@@ -20,15 +29,16 @@ OVERHEAD_SECONDS = 0.02
 class Copy:
     shard: int
     started: float
-    at_once: int
-    left: float = FULL_PIECE_BYTES
+    at_once: float
+    left: float
 
 
 class Line:
     """Shards without end go out over a line; hosts hang up on who takes too long."""
 
-    def __init__(self, pace: Pace | None = None) -> None:
+    def __init__(self, pace: Pace | None = None, redundancy: Redundancy = DEFAULT_REDUNDANCY) -> None:
         self.pace = pace or Pace()
+        self.redundancy = redundancy
         self.now = 0.0
         self.sent: list[tuple[float, float]] = []
         """When each copy arrived, and after how long."""
@@ -59,15 +69,15 @@ class Line:
     def _start(self) -> None:
         while len(self._waiting) < self.pace.shards_at_once:
             self._next += 1
-            self._waiting[self._next] = SHARE
+            self._waiting[self._next] = self.redundancy.total
         for shard, waiting in self._waiting.items():
             flying = sum(copy.shard == shard for copy in self._flying)
-            for _ in range(min(waiting, SHARE if self.pace.copies_together else 1) - flying):
-                self._flying.append(Copy(shard, self.now, self._at_once()))
+            for _ in range(min(waiting, self.redundancy.total if self.pace.copies_together else 1) - flying):
+                self._flying.append(Copy(shard, self.now, self._at_once(), FULL_PIECE_BYTES / self.redundancy.needed))
         self._flying.sort(key=lambda copy: copy.left)
 
-    def _at_once(self) -> int:
-        return len(self._waiting) * (SHARE if self.pace.copies_together else 1)
+    def _at_once(self) -> float:
+        return copies_at_once(len(self._waiting), self.redundancy, together=self.pace.copies_together)
 
     def _arrived(self, copy: Copy) -> None:
         seconds = self.now - copy.started + OVERHEAD_SECONDS
@@ -92,6 +102,20 @@ def test_every_copy_arrives_in_a_while_at_any_speed(megabits: int) -> None:
     alone = FULL_PIECE_BYTES / rate
     assert line.failed == 0
     assert all(seconds < max(2 * TARGET_SECONDS, 1.5 * alone) for _, seconds in line.sent[30:])
+    fitting = max(1, min(MOST_AT_ONCE, int(TARGET_SECONDS / alone)))
+    assert fitting // 2 <= line.pace.at_once <= fitting
+
+
+@pytest.mark.parametrize("megabits", RATES)
+@pytest.mark.parametrize("code", ["rs:4/8", "rs:2/4", "rs:10/30"])
+def test_fragments_of_a_code_arrive_in_a_while_and_use_the_line(megabits: int, code: str) -> None:
+    """They are counted by their bytes: eight quarters are two copies."""
+    line, rate = Line(redundancy=Redundancy.parse(code)), megabits * MEGABIT
+    line.run(rate, 60 * line.redundancy.total)
+    alone = FULL_PIECE_BYTES / rate
+    assert line.failed == 0
+    recent = [seconds for _, seconds in line.sent[30 * line.redundancy.total :]]
+    assert all(seconds < max(2 * TARGET_SECONDS, 1.5 * alone) for seconds in recent)
     fitting = max(1, min(MOST_AT_ONCE, int(TARGET_SECONDS / alone)))
     assert fitting // 2 <= line.pace.at_once <= fitting
 
