@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 from collections.abc import Awaitable, Callable, Iterator
 from collections.abc import Set as AbstractSet
 from functools import partial
@@ -80,7 +81,7 @@ class Evictor:
         self.last_moved = last_moved
         self._stall_seconds = stall_seconds
         self._evicting = trio.Lock()
-        self._stuck_since: float | None = None
+        self._stuck_since = self._stuck_at = -math.inf
         self.writers_waiting = 0
         """How many writers wait for room; uploads hurry then."""
 
@@ -107,17 +108,17 @@ class Evictor:
                 self._check_stalled()
                 with trio.move_on_after(1.0):
                     await ledger.progress()
-            self._stuck_since = None
+            self._stuck_at = -math.inf
         finally:
             self.writers_waiting -= 1
 
     def _check_stalled(self) -> None:
-        """Once stuck, every writer is told at once, until an upload ends well or room turns up."""
-        now = trio.current_time()
-        if self._stuck_since is None:
+        """Once stuck, every writer is told at once, until an upload ends well, room turns up or none comes for long."""
+        now, last_sent = trio.current_time(), self._shelf.ledger.last_sent
+        if last_sent > self._stuck_since or now - self._stuck_at > self._stall_seconds:
             self._stuck_since = now
-        ended = max(self._stuck_since, self._shelf.ledger.last_sent)
-        moved = max(ended, min(self.last_moved(), ended + LONGEST_STALL_SECONDS))
+        self._stuck_at = now
+        moved = max(self._stuck_since, min(self.last_moved(), self._stuck_since + LONGEST_STALL_SECONDS))
         if now - moved >= self._stall_seconds:
             raise NoSpace("The cache is full of data that no host has yet, and uploads make no progress.")
 

@@ -131,6 +131,31 @@ async def test_no_room_when_uploads_make_no_progress_and_again_at_once(
         cache.check_sums()
 
 
+@pytest.mark.parametrize("ended_by", ["uploads", "deletion"])
+async def test_a_stall_that_is_over_is_not_held_against_later_writers(
+    directory: str, autojump_clock: trio.testing.MockClock, ended_by: str
+) -> None:
+    async with running(directory, cache_bytes=LIMIT) as cache:
+        cache.transfers.failure = Unavailable("No host answers.")
+        await cache.put(FILE, os.urandom(LIMIT))
+        with pytest.raises(NoSpace):
+            await cache.put(InodeNumber(8), b"x" * BLOCK)
+        if ended_by == "uploads":
+            cache.transfers.failure = None
+            cache.contents.hosts_appeared()
+            await cache.contents.flush_to_network(None)
+            await cache.contents.drop_clean()
+        else:
+            cache.delete(FILE)
+        await trio.sleep(120)
+        cache.transfers.failure = Unavailable("No host answers.")
+        await cache.put(InodeNumber(9), os.urandom(LIMIT))
+        started = trio.current_time()
+        with pytest.raises(NoSpace):
+            await cache.put(InodeNumber(10), b"x" * BLOCK)
+        assert trio.current_time() - started >= STALL_SECONDS - 1
+
+
 async def test_free_space_on_the_disk_is_kept(
     directory: str, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
