@@ -192,6 +192,8 @@ class MountOptions:
     """None: 10 % of the free disk, at most 20 GiB."""
     upload_after_seconds: float = 2.0
     """How long a closed file lies still before it is uploaded."""
+    patch_after_seconds: float = 72 * 3600.0
+    """How long a host may be silent before what it has is made anew elsewhere; longer than 72 hours is not waited."""
     workers: int = 2
     answers: int = 4
     """So many answers are made of each piece, for audits that cost a hundred bytes; 0: none."""
@@ -319,6 +321,7 @@ _WITH_VALUE = {
     "answers": ("answers", _parse_answers),
     "cache_size": ("cache_bytes", _parse_cache_size),
     "upload_after": ("upload_after_seconds", _parse_seconds),
+    "patch_after": ("patch_after_seconds", _parse_seconds),
     "workers": ("workers", _parse_workers),
     "listen": ("listen", parse_address),
 }

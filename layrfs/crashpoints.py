@@ -46,6 +46,8 @@ POINTS: Mapping[str, str] = MappingProxyType(
         "shards marked": "Shards that nothing needs are marked, in the open transaction.",
         "shards removed": "They are not in the tables any more, in the open transaction; their pieces are retired.",
         "retired pieces dropped": "Hosts were asked to forget retired pieces, which are still listed.",
+        "pieces made anew": "Patching: hosts have pieces that no row knows.",
+        "pieces replaced": "Rows name them, and what they replace is retired, in the open transaction.",
         "eviction committed": "Rows do not call blocks clean any more; their bytes are in the cache file.",
         "evicted": "The bytes are gone too.",
         "block fetched": "A worker has written a fetched block to the cache file; the mount does not know.",

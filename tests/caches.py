@@ -9,9 +9,15 @@ from typing import Any
 
 import trio
 
-from layrfs.ids import BlockNumber, InodeNumber
+from layrfs.ids import BlockNumber, InodeNumber, NodeId
+from layrfs.policy.patching import PieceState
+from layrfs.storage.changes import ChangeLog
 from layrfs.storage.content import Catalog
 from layrfs.storage.database import Database
+from layrfs.storage.lost import Lost
+from layrfs.upkeep.lost_shards import LostShards
+from layrfs.upkeep.needs import Needs
+from layrfs.upkeep.patcher import Patcher
 from layrfs.vfs.contents import Contents, FileContent
 from tests.fakes.transfers import FakeTransfers
 
@@ -34,6 +40,13 @@ class InlineDatabase(Database):
         self.commit()
 
 
+class FakeLog:
+    """A publisher that publishes nothing."""
+
+    may_write = True
+    next_version = 1
+
+
 class Killed(Exception):
     """The process ends here; what was not committed is lost."""
 
@@ -51,6 +64,19 @@ class Cache:
         )
         self.block_bytes: dict[InodeNumber, int] = {}
         transfers.find_content = self.catalog.find_content
+        self.log = FakeLog()
+        self.states: dict[NodeId, PieceState] = {}
+        """Of pieces on hosts that are not good."""
+        needs = Needs(self.catalog.pieces, lambda host: self.states.get(host, "good"), transfers.living_hosts)
+        lost = LostShards(catalog=self.catalog, lost=Lost(self.database), transfers=transfers, path_of=self.path)
+        self.patcher = Patcher(
+            catalog=self.catalog,
+            changes=ChangeLog(self.database),
+            transfers=transfers,
+            log=self.log,
+            needs=needs,
+            lost=lost,
+        )
         self.contents = Contents(
             database=self.database,
             catalog=self.catalog,
@@ -144,6 +170,7 @@ async def running(directory: str, transfers: FakeTransfers | None = None, **opti
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(cache.contents.run)
+            await nursery.start(cache.patcher.run)
             yield cache
             nursery.cancel_scope.cancel()
     except BaseException as error:

@@ -21,7 +21,6 @@ from layrfs.app.classic import Classic
 from layrfs.app.handing_over import claim, let_go, release
 from layrfs.app.host_watch import HostWatch, remembered_hosts
 from layrfs.app.kernel import Kernel
-from layrfs.app.losses import Losses
 from layrfs.app.membership import Membership
 from layrfs.app.signals import stop_on_signals
 from layrfs.app.snapshot_commands import SnapshotCommands
@@ -50,6 +49,7 @@ from layrfs.pipeline.jobs import WorkerKeys
 from layrfs.pipeline.pool import WorkerPool
 from layrfs.pipeline.pooled import PooledTransfers
 from layrfs.storage.answers import KeptAnswers
+from layrfs.storage.cache_files import CacheFiles
 from layrfs.storage.changes import lose_unsent
 from layrfs.storage.content import Catalog
 from layrfs.storage.database import Database
@@ -95,7 +95,7 @@ class Drive:
                 follows = self.options.read_only and may_follow(database)
                 check_volume(database, self.keys, paths.database(volume), follows=follows)
                 membership = Membership(paths, identity, self.options.listen, remembered_hosts(Catalog(database)))
-                trusting = Trusting(database, identity.node_id)
+                trusting = Trusting(database, identity.node_id, self.options.patch_after_seconds)
                 catalog = Catalog(
                     database,
                     unsent_elsewhere=follows,
@@ -163,7 +163,7 @@ class _Parts:
         paths, volume, options, keys = drive.paths, drive.volume, drive.options, drive.keys
         self.volume, self.options, self.membership = volume, options, membership
         self.database, self.catalog = database, catalog
-        self.losses, self.superseded = Losses(), trio.Event()
+        self.superseded = trio.Event()
         identity = NodeIdentity.from_private(worker_keys.node_private)
         self.trusting = trusting
         self.kept_answers = KeptAnswers(database, keys.mask, 0 if options.read_only else options.answers)
@@ -199,6 +199,7 @@ class _Parts:
             on_superseded=self._superseded,
             in_use=self.snapshots.in_use,
             known_hosts=lambda: len(membership.known_hosts()),
+            is_gone=lambda host: self.trusting.state_of(host) == "gone",
         )
         tree = Tree(database)
         inodes = Inodes(tree)
@@ -224,12 +225,19 @@ class _Parts:
             membership=membership,
             mask=keys.mask,
             directory=paths.volume_dir(volume),
+            cache_path=CacheFiles(paths.cache_dir(volume)).path,
+            state_of=self.trusting.state_of,
             read_only=options.read_only,
-            on_bad_piece=self._bad_piece,
             policy_changes=lambda: policies.changes,
         )
         space = SpaceGauge(catalog, membership, paths.cache_dir(volume))
-        syncer = Syncer(database=database, contents=self.contents, membership=membership, publisher=self.publisher)
+        syncer = Syncer(
+            database=database,
+            contents=self.contents,
+            membership=membership,
+            publisher=self.publisher,
+            complete=self.upkeep.patcher.finish,
+        )
         self.filesystem = Filesystem(
             database,
             tree,
@@ -282,7 +290,7 @@ class _Parts:
             membership=membership,
             publisher=self.publisher,
             syncer=syncer,
-            losses=self.losses,
+            losses=self.upkeep.losses,
             snapshots=SnapshotCommands(
                 database=database, publisher=self.publisher, syncer=syncer, read_only=options.read_only
             ),
@@ -301,6 +309,7 @@ class _Parts:
     def _hosts_appeared(self, hosts: Set[NodeId]) -> None:
         self.transfers.forgive(hosts)
         self.contents.hosts_appeared()
+        self.upkeep.patcher.hosts_appeared(hosts)
         self.publisher.hosts_appeared()
 
     def _superseded(self, reason: str) -> None:
@@ -312,17 +321,7 @@ class _Parts:
         return self.classic.manifest_attribute(inode)
 
     def _bad_piece(self, shard: ShardId, piece: PieceId, host: NodeId, kind: str) -> None:
-        """A host did not deliver. Silence may pass; what is wrong or gone is gone, and gets replaced."""
-        _log.warning(
-            "host %s did not deliver piece %s of shard %s: %s",
-            host.hex()[:12],
-            piece.hex()[:12],
-            shard.hex()[:12],
-            kind,
-        )
-        if kind in {"wrong", "missing"}:
-            self.losses.add(piece, host)
-            self.contents.piece_lost(shard, piece)
+        self.upkeep.bad_piece(shard, piece, host, kind)  # which is built after those who call this
 
 
 async def _network_id(membership: Membership) -> bytes:

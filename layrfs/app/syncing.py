@@ -55,8 +55,18 @@ class Flusher(Protocol):
 class Syncer:
     """Plain hands: keeps nothing."""
 
-    def __init__(self, *, database: Database, contents: Contents, membership: Explorer, publisher: Flusher) -> None:
+    def __init__(
+        self,
+        *,
+        database: Database,
+        contents: Contents,
+        membership: Explorer,
+        publisher: Flusher,
+        complete: Callable[[], Awaitable[None]],
+    ) -> None:
+        """``complete`` returns when every shard that lacks pieces was tried once more."""
         self._database = database
+        self._complete_all = complete
         self._contents = contents
         self._membership = membership
         self._publisher = publisher
@@ -133,7 +143,7 @@ class Syncer:
             enough = len(self._membership.known_hosts()) >= DEFAULT_REDUNDANCY.total
             with trio.move_on_at(since + (COMPLETE_SECONDS if enough else SEARCH_SECONDS)) as patience:
                 await self._membership.explore()
-                await self._contents.complete()
+                await self._complete_all()
                 if self._contents.stats().degraded_shards >= left:
                     await trio.sleep(RETRY_SECONDS)
             if (now_left := self._contents.stats().degraded_shards) < left:

@@ -6,9 +6,12 @@ here, because it may be our own line; auditors find out.
 
 from __future__ import annotations
 
+import time
+
 from layrfs.ids import NodeId
 from layrfs.pipeline.jobs import Outcome as Fetching
-from layrfs.policy.trust import Outcome
+from layrfs.policy.patching import PieceState, piece_state
+from layrfs.policy.trust import Outcome, silent_seconds
 from layrfs.storage.database import Database
 from layrfs.storage.trust import Trusts
 
@@ -18,14 +21,23 @@ _OUTCOMES: dict[Fetching, Outcome] = {"good": "passed", "wrong": "failed", "miss
 class Trusting:
     """One drive's."""
 
-    def __init__(self, database: Database, own_node: NodeId) -> None:
-        """``own_node`` gets no pieces: a copy on the owner's machine would die with it."""
+    def __init__(self, database: Database, own_node: NodeId, patch_after_seconds: float) -> None:
+        """``own_node`` gets no pieces: a copy on the owner's machine would die with it.
+
+        What a host has is not counted on when it was silent for ``patch_after_seconds``.
+        """
         self.trusts = Trusts(database)
         self._own_node = own_node
+        self._patch_after_seconds = patch_after_seconds
 
     def shunned(self) -> set[NodeId]:
         """Hosts that get no new pieces now, and are read from when no others have enough."""
         return {self._own_node, *self.trusts.shunned()}
+
+    def state_of(self, host: NodeId) -> PieceState:
+        """Of a piece there, nothing being known against the piece itself."""
+        trust, now = self.trusts.get(host), time.time()
+        return "gone" if silent_seconds(trust, now) >= self._patch_after_seconds else piece_state(trust, now)
 
     def fetched(self, host: NodeId, outcome: Fetching) -> None:
         """A host was asked for a piece, by somebody who wants to read it."""

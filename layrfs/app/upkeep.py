@@ -1,21 +1,23 @@
-"""The upkeep of a drive: its renewer, its collector and its recoder, put together, and what `layrfs gc` asks of them.
+"""The upkeep of a drive: renewer, patcher, collector and recoder, put together, and what commands ask of them.
 
 Decides nothing. A drive that is mounted read-only keeps nothing up: whoever writes the volume does.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from functools import partial
 
 import trio
 
+from layrfs.app.losses import Losses
 from layrfs.app.membership import Membership
 from layrfs.control.commands import Collect, Progress
 from layrfs.errors import ReadOnly
 from layrfs.history.publishing import Publisher
-from layrfs.ids import NodeId, PieceId, ShardId
+from layrfs.ids import InodeNumber, NodeId, PieceId, ShardId
 from layrfs.model.status import Collected, ProgressReport
 from layrfs.network.links import HostLinks
 from layrfs.pipeline.transfers import Transfers
@@ -24,13 +26,21 @@ from layrfs.storage.changes import ChangeLog
 from layrfs.storage.content import Catalog
 from layrfs.storage.database import Database
 from layrfs.storage.garbage import Garbage
+from layrfs.storage.lost import Lost
 from layrfs.storage.versions import Versions
 from layrfs.upkeep.asking import HostAsker
 from layrfs.upkeep.collector import Collector
 from layrfs.upkeep.dropping import Dropper
+from layrfs.upkeep.lost_shards import LostShards
+from layrfs.upkeep.needs import Needs, StateOf
+from layrfs.upkeep.patcher import Patcher
 from layrfs.upkeep.recoding import Recoder
 from layrfs.upkeep.renewing import Renewer
 from layrfs.upkeep.repacking import Repacker
+
+_SHOWN = 12
+
+_log = logging.getLogger(__name__)
 
 
 class Upkeep:
@@ -47,14 +57,29 @@ class Upkeep:
         membership: Membership,
         mask: bytes,
         directory: str,
+        cache_path: Callable[[InodeNumber], str],
+        state_of: StateOf,
         read_only: bool,
-        on_bad_piece: Callable[[ShardId, PieceId, NodeId, str], None],
         policy_changes: Callable[[], int],
     ) -> None:
-        """``directory`` is the volume's: scratch directories are made in it. ``policy_changes`` counts."""
+        """``directory`` is the volume's: scratch directories are made in it. ``policy_changes`` counts.
+
+        ``cache_path``: of a file in the cache.
+        """
         asker = HostAsker(links, membership, mask)
         garbage, versions = Garbage(database, catalog), Versions(database)
         self._read_only = read_only
+        self._publisher = publisher
+        self.losses = Losses()
+        lost = LostShards(catalog=catalog, lost=Lost(database), transfers=transfers, path_of=cache_path)
+        self.patcher = Patcher(
+            catalog=catalog,
+            changes=ChangeLog(database),
+            transfers=transfers,
+            log=publisher,
+            needs=Needs(catalog.pieces, state_of, membership.living_hosts),
+            lost=lost,
+        )
         repacker = partial(Repacker, catalog=catalog, garbage=garbage, transfers=transfers)
         self._recoder = Recoder(
             database=database,
@@ -68,7 +93,7 @@ class Upkeep:
             catalog=catalog,
             segments=lambda: (*publisher.segments, *versions.segments()),
             asker=asker,
-            on_missing=lambda shard, piece, host: on_bad_piece(shard, piece, host, "missing"),
+            on_missing=self._piece_lost,
         )
         self._collector = Collector(
             database=database,
@@ -80,12 +105,31 @@ class Upkeep:
 
     async def run(self) -> None:
         """Until cancelled."""
-        if self._read_only:
-            return
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.patcher.run)
+            if self._read_only:
+                return
             nursery.start_soon(self._renewer.run)
             nursery.start_soon(self._collector.run)
             nursery.start_soon(self._recoder.run)
+
+    def bad_piece(self, shard: ShardId, piece: PieceId, host: NodeId, kind: str) -> None:
+        """A host did not deliver. Silence may pass; what is wrong or gone is gone, and gets replaced.
+
+        A host that has lost one piece is asked which others.
+        """
+        what = host.hex()[:_SHOWN], piece.hex()[:_SHOWN], shard.hex()[:_SHOWN], kind
+        _log.warning("host %s did not deliver piece %s of shard %s: %s", *what)
+        if kind in {"wrong", "missing"}:
+            self._piece_lost(shard, piece, host)
+        if kind == "missing":
+            self._renewer.suspect(host)
+
+    def _piece_lost(self, shard: ShardId, piece: PieceId, host: NodeId) -> None:
+        """A host has proven not to have a piece any more, of a file or of metadata."""
+        self.losses.add(piece, host)
+        if self._publisher.may_write and not self.patcher.piece_lost(shard, piece, host):
+            self._publisher.piece_lost(piece)
 
     async def collect(self, request: Collect, progress: Progress) -> Collected:
         """`layrfs gc`. Raises ``ReadOnly``, and what publishing raises."""

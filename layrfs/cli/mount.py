@@ -24,6 +24,7 @@ _NO_DEVICE = frozenset({"none", "layrfs"})
 _EPILOG = """\
 options (-o, comma-separated):
   cache_size=20G        most that is kept on this machine [10 % of the free disk, at most 20G]
+  patch_after=259200    seconds a host may be silent before what it has is made anew elsewhere; at most 3 days
   upload_after=2        seconds a closed file lies still before it is uploaded
   fsync=local           what fsync waits for: this disk, or with fsync=network also hosts and root record
   workers=2             processes that compress, encrypt and talk to hosts

@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 from layrfs.crypto.keys import VolumeKeys
 from layrfs.crypto.root_body import open_root_body
 from layrfs.errors import RemoteError, Superseded, Unavailable
+from layrfs.history.roots import Kept
 from layrfs.ids import NodeId
 from layrfs.model.history import History, Lease
 from layrfs.model.root_record import RootRecord
@@ -26,6 +27,12 @@ class NewestRoot(Protocol):
     """``layrfs.history.roots.Roots``, or a fake."""
 
     async def fetch(self) -> RootRecord | None: ...
+
+
+class RootPublisher(NewestRoot, Protocol):
+    """The same, of who writes."""
+
+    async def publish(self, record: RootRecord) -> Kept: ...
 
 
 class Tenure:

@@ -17,23 +17,24 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from functools import partial
-from typing import Protocol, TypeVar
 
 import trio
 
 from layrfs.crashpoints import reached
 from layrfs.crypto.keys import VolumeKeys
-from layrfs.crypto.root_body import seal_root_body
-from layrfs.errors import LayrError, LocalError, ReadOnly, RemoteError, Superseded, Unavailable
+from layrfs.errors import LayrError, ReadOnly, Superseded, Unavailable
 from layrfs.history.archiving import Archive
+from layrfs.history.completing import Completer
 from layrfs.history.known import Known, mark_prepared, mark_published, newest_segment
-from layrfs.history.leasing import NewestRoot, Tenure
-from layrfs.history.roots import Kept
-from layrfs.history.segments import SegmentMaker, fewest_copies
+from layrfs.history.leasing import RootPublisher, Tenure
+from layrfs.history.patience import RETRY_SECONDS, insist
+from layrfs.history.segments import SegmentMaker, fewest_copies, is_outgrown
+from layrfs.history.signing import signed_record
+from layrfs.ids import NodeId, PieceId
 from layrfs.model.history import History, Moment, Segment
-from layrfs.model.root_record import BODY_LIMIT_BYTES, RootRecord
+from layrfs.model.root_record import RootRecord
 from layrfs.pipeline.transfers import Transfers
-from layrfs.policy.history import checkpoint_due, is_lacking
+from layrfs.policy.history import is_lacking
 from layrfs.storage.changes import REPAIRED, ChangeLog
 from layrfs.storage.database import Database
 from layrfs.storage.journal import Journal
@@ -44,20 +45,11 @@ _log = logging.getLogger(__name__)
 INTERVAL_SECONDS = 10.0
 """How far the network may be behind, while hosts can be reached."""
 
-RETRY_SECONDS = 1.0
 LONGEST_RETRY_SECONDS = 60.0
 FEW_HOSTS = 3
 REPEAT_SECONDS = 60.0
 REFRESH_SECONDS = 3600.0
 """A record that fewer hosts than that keep is offered again soon, any record now and then: its hosts come and go."""
-
-T = TypeVar("T")
-
-
-class RootPublisher(NewestRoot, Protocol):
-    """``layrfs.history.roots.Roots``, or a fake."""
-
-    async def publish(self, record: RootRecord) -> Kept: ...
 
 
 class Publisher:
@@ -76,33 +68,33 @@ class Publisher:
         interval_seconds: float = INTERVAL_SECONDS,
         in_use: Callable[[], Collection[int]] = tuple,
         known_hosts: Callable[[], int] = lambda: 0,
+        is_gone: Callable[[NodeId], bool] = lambda _host: False,
         now: Callable[[], float] = time.time,
     ) -> None:
         """``directory`` keeps the changesets of published segments, so that they can be merged; it may be emptied.
 
-        ``in_use`` tells which retained versions somebody is looking at, ``known_hosts`` how many hosts there are;
+        ``in_use`` tells which retained versions somebody is looking at, ``known_hosts`` how many hosts there are,
+        ``is_gone`` whether what a host has does not count any more;
         ``on_superseded`` is told, in a sentence, when another machine turns out to have taken over.
         """
         self._database = database
         self._marks = Journal(database)
         self._changes = ChangeLog(database)
         self._archive = Archive(database, in_use, now)
-        self._transfers = transfers
         self._roots = roots
         self._keys = keys
         self._segments = SegmentMaker(database, transfers, directory)
+        self._completer = Completer(transfers, is_gone)
         self._tenure = tenure
         self._on_superseded = on_superseded
         self._now = now
         self._interval_seconds = interval_seconds
         self._lock = trio.Lock()
-        self._superseded = False
-        self._looked = False
-        """Whether hosts were asked, since the start, if another machine has written meanwhile."""
+        self._preparing = self._superseded = False
+        self._looked = False  # whether another machine has written, since the start
         self._known_hosts = known_hosts
         self._repeat_at = self._complete_at = 0.0
-        self._keepers = 0
-        """How many hosts kept the record when it was offered last."""
+        self._keepers = 0  # of the record, when it was offered last
         self._wake = trio.Event()
         known = Known.read(self._marks)
         self._history, self._record, self._published = known.history, known.record, known.published
@@ -122,15 +114,24 @@ class Publisher:
     @property
     def is_behind(self) -> bool:
         """Whether the newest committed changes are not on the network."""
-        if not self._tenure.publishes:
-            return False
-        return self._changes.has_pending() or self._published < newest_segment(self._history)
+        behind = self._changes.has_pending() or self._published < newest_segment(self._history)
+        return self._tenure.publishes and behind
 
     @property
     def lacks_copies(self) -> bool:
         """Whether the newest version would be gone with very few hosts, though there are more."""
         copies = min(self._keepers, fewest_copies(self._history.segments))
         return self._record is not None and is_lacking(copies, FEW_HOSTS, self._known_hosts())
+
+    @property
+    def may_write(self) -> bool:
+        """Whether what is changed here becomes a version of the volume."""
+        return self._tenure.publishes and not self._superseded
+
+    @property
+    def next_version(self) -> int:
+        """The number of the first version that is sure to say what is changed now."""
+        return self._newest + 1 + self._preparing
 
     @property
     def _newest(self) -> int:
@@ -159,16 +160,22 @@ class Publisher:
         if self.problem is not None or self._is_renewal_due():
             self._wake.set()
 
+    def piece_lost(self, piece: PieceId) -> None:
+        """A host has lost a piece, perhaps of a segment; and if that, then perhaps the record as well."""
+        self._completer.lost(piece)
+        self._complete_at = self._repeat_at = 0.0
+        self._wake.set()
+
     async def flush(self) -> None:
         """Return when everything written before the call is on the network. Tries for ever; raises ``Superseded``."""
-        await self._insist(self.publish)
+        await insist(self.publish, self._note)
 
     async def retain(self, name: str | None) -> Version:
         """Keep the volume as it is now until somebody deletes that version; it is on the network when this returns.
 
         Tries for ever; raises ``AlreadyExists``, ``ReadOnly``, ``Superseded``, ``LocalError``.
         """
-        retained = await self._insist(partial(self._retain, name))
+        retained = await insist(partial(self._retain, name), self._note)
         await self.flush()
         return retained
 
@@ -234,21 +241,14 @@ class Publisher:
             self._database.commit()
         return retained
 
-    async def _insist(self, work: Callable[[], Awaitable[T]]) -> T:
-        while True:
-            try:
-                return await work()
-            except RemoteError as error:
-                self._note(error)
-                await trio.sleep(RETRY_SECONDS)
-
     def _note(self, error: LayrError) -> None:
         if self._superseded:
             return
-        if self.is_behind:
-            self.problem = f"The list of files on the network is not up to date: {error}"
-        else:
-            self.problem = f"Other machines cannot know that this one writes: {error}"
+        late, unknown = (
+            "The list of files on the network is not up to date",
+            "Other machines cannot know that this one writes",
+        )
+        self.problem = f"{late if self.is_behind else unknown}: {error}"
 
     def _check_publishes(self) -> None:
         if not self._tenure.publishes:
@@ -314,12 +314,12 @@ class Publisher:
         await self._prepare()
         return True
 
-    async def _renew(self, segments: Sequence[Segment] | None = None) -> RootRecord:
+    async def _renew(self, segments: Sequence[Segment] = ()) -> RootRecord:
         """A version with another lease, or with other copies of the same segments, and nothing else."""
         lease, time_ms = self._tenure.lease(), int(self._now() * 1000)
-        kept = self._history.segments if segments is None else tuple(segments)
+        kept = tuple(segments) or self._history.segments
         history = History(kept, self._tenure.name, time_ms, lease, self._history.moment)
-        record = self._signed(self._newest + 1, history)
+        record = signed_record(self._keys, self._newest + 1, history)
         self._save(history, record, 0)
         await self._database.sync()
         return record
@@ -329,12 +329,15 @@ class Publisher:
         if trio.current_time() < self._complete_at:
             return
         hosts, self._complete_at = self._known_hosts(), trio.current_time() + REPEAT_SECONDS
-        segments = await self._segments.completed(self._history.segments, hosts)
+        segments, replaced = await self._completer.completed(self._history.segments, hosts)
         self._archive.amend(segments)
         if segments != self._history.segments:
+            self._changes.retire(replaced, newest_segment(self._history))  # in the transaction of the record
             await self._announce(await self._renew(segments))
         for older in self._archive.chains():
-            self._archive.amend(await self._segments.completed(older, hosts))
+            segments, replaced = await self._completer.completed(older, hosts)
+            self._archive.amend(segments)
+            self._changes.retire(replaced, self.next_version)
 
     async def _prepare(self) -> RootRecord:
         """Changes become a segment on hosts, or all becomes a checkpoint, and a signed record here."""
@@ -343,15 +346,17 @@ class Publisher:
         self._archive.prune(self._history)
         self._database.commit()
         segments = list(self._history.segments)
-        if self._is_checkpoint_due():
-            cut, segment, kept = await self._segments.checkpoint(version)
-        else:
-            cut, segment, kept = await self._segments.merge(version, segments)
+        make = partial(self._segments.merge, segments=segments)
+        self._preparing = True
+        try:
+            cut, segment, kept = await (self._segments.checkpoint if self._is_checkpoint_due() else make)(version)
+        finally:
+            self._preparing = False
         reached("segment uploaded")
         moment = Moment(began_ms, cut.last_shard, cut.unsent)
         tenure, time_ms = self._tenure, int(self._now() * 1000)
         history = History((*kept, segment), tenure.name, time_ms, tenure.lease(), moment)
-        record = self._signed(version, history)
+        record = signed_record(self._keys, version, history)
         self._marks.set_mark(REPAIRED, None)
         self._save(history, record, cut.last)
         await self._database.sync()
@@ -361,16 +366,7 @@ class Publisher:
         return record
 
     def _is_checkpoint_due(self) -> bool:
-        segments = self._history.segments
-        checkpoint_bytes = sum(segment.blob_bytes for segment in segments if segment.kind == "checkpoint")
-        changes_bytes = sum(segment.blob_bytes for segment in segments if segment.kind == "changes")
-        return checkpoint_due(checkpoint_bytes, changes_bytes) or self._marks.mark(REPAIRED) is not None
-
-    def _signed(self, version: int, history: History) -> RootRecord:
-        body = seal_root_body(self._keys.content, self._keys.volume_id, version, history.to_bytes())
-        if len(body) > BODY_LIMIT_BYTES:
-            raise LocalError("The volume's history does not fit into a root record.")
-        return RootRecord.sign(self._keys.root_private, version=version, time_ms=history.time_ms, body=body)
+        return is_outgrown(self._history.segments) or self._marks.mark(REPAIRED) is not None
 
     def _save(self, history: History, record: RootRecord, last: int) -> None:
         """One transaction: no change is ever in no segment and not pending either."""

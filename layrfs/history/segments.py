@@ -11,18 +11,17 @@ import logging
 import os
 from collections.abc import Sequence
 
-import msgspec
 import trio
 
 from layrfs.durable import make_directory
-from layrfs.errors import LayrError, LocalError
+from layrfs.errors import LocalError
 from layrfs.model.history import METADATA_INODE, Kind, Segment
 from layrfs.model.notes import NO_BLOB, Purpose, blob_tag
 from layrfs.model.redundancy import Redundancy
 from layrfs.model.shard_format import MAX_PAYLOAD_BYTES
 from layrfs.model.shards import ShardRecord
-from layrfs.pipeline.transfers import SourcePart, Stored, Transfers, missing_slots
-from layrfs.policy.history import first_merged, fits, is_lacking
+from layrfs.pipeline.transfers import SourcePart, Stored, Transfers
+from layrfs.policy.history import checkpoint_due, first_merged, fits
 from layrfs.storage.cache_files import failed
 from layrfs.storage.changes import ChangeLog, Cut, combined, write_blob, write_checkpoint
 from layrfs.storage.database import Database
@@ -99,26 +98,6 @@ class SegmentMaker:
         readable = _after_missing(older)
         return first + readable, combined([*(changes or b"" for changes in older[readable:]), pending])
 
-    async def completed(self, segments: Sequence[Segment], hosts: int) -> tuple[Segment, ...]:
-        """The same, with the copies that they lack and that hosts took now; there are so many hosts."""
-        done: list[Segment] = []
-        for segment in segments:
-            previous = done[-1].tag if done and segment.kind == "changes" else NO_BLOB
-            shards = list(segment.shards)
-            for index, shard in enumerate(segment.shards):
-                if is_lacking(len(shard.pieces), shard.redundancy.total, hosts):
-                    shards[index] = await self._topped_up(shard, _purpose(segment, index, previous))
-            done.append(msgspec.structs.replace(segment, shards=tuple(shards)))
-        return tuple(done)
-
-    async def _topped_up(self, shard: ShardRecord, purpose: Purpose) -> ShardRecord:
-        try:
-            pieces = await self._transfers.top_up(shard, missing_slots(shard, _next_generation(shard)), purpose)
-        except LayrError as error:
-            _log.info("segment %d still lacks copies: %s", purpose.number, error)
-            pieces = ()
-        return msgspec.structs.replace(shard, pieces=(*shard.pieces, *pieces))
-
     async def _upload(self, kind: Kind, number: int, path: str, blob_bytes: int, previous: bytes) -> Segment:
         """``previous``: the tag of the segment whose state the changes follow. All of the blob, or hosts drop it."""
         shards: list[ShardRecord] = []
@@ -150,18 +129,15 @@ def fewest_copies(segments: Sequence[Segment]) -> int:
     return min((len(shard.pieces) for shard in shards), default=METADATA_REDUNDANCY.total)
 
 
+def is_outgrown(segments: Sequence[Segment]) -> bool:
+    """Whether the changes should give way to a checkpoint."""
+    checkpoint_bytes = sum(segment.blob_bytes for segment in segments if segment.kind == "checkpoint")
+    changes_bytes = sum(segment.blob_bytes for segment in segments if segment.kind == "changes")
+    return checkpoint_due(checkpoint_bytes, changes_bytes)
+
+
 def _shards(blob_bytes: int) -> int:
     return -(-blob_bytes // MAX_PAYLOAD_BYTES)
-
-
-def _purpose(segment: Segment, index: int, previous: bytes) -> Purpose:
-    blob = segment.tag if index else NO_BLOB
-    return Purpose(segment.kind, segment.number, index, len(segment.shards), blob, previous)
-
-
-def _next_generation(shard: ShardRecord) -> int:
-    """Pieces are replaced, never dropped, from records of metadata: the highest ever is among them."""
-    return 1 + max(piece.generation for piece in shard.pieces)
 
 
 def _after_missing(found: Sequence[int | bytes | None]) -> int:

@@ -236,7 +236,7 @@ class Catalog:
 
     def find_shard(self, shard: ShardId) -> ShardRecord | None:
         """A shard by its id, as it is today."""
-        number = self._database.value("SELECT number FROM shard WHERE id = ?", (shard,))
+        number = self.number_of(shard)
         return None if number is None else self.shard(number)
 
     def shard(self, number: int) -> ShardRecord:
@@ -254,6 +254,11 @@ class Catalog:
             redundancy=Redundancy(row[4], row[5]),
             pieces=tuple(self.pieces.of(number)),
         )
+
+    def number_of(self, shard: ShardId) -> int | None:
+        """The number of a shard."""
+        number: int | None = self._database.value("SELECT number FROM shard WHERE id = ?", (shard,))
+        return number
 
     def shard_count(self) -> int:
         """Shards the volume has."""

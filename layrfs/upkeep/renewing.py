@@ -1,6 +1,7 @@
 """Every piece that anything needs is renewed with its host, long before its lease runs out.
 
-Must not know how long hosts are patient (``policy.leases`` does). A host counts as
+Who has lost one piece is asked for all of its others at once: a disk seldom loses one. Must not know how long hosts
+are patient (``policy.leases`` does). A host counts as
 renewed when it has answered for all of its pieces in one go; what is stored there later has a younger lease anyway.
 """
 
@@ -20,6 +21,9 @@ from layrfs.storage.content import Catalog
 from layrfs.storage.database import Database
 from layrfs.storage.renewals import Renewals
 from layrfs.upkeep.asking import TOGETHER, Asker
+
+SUSPECT_SECONDS = 60.0
+"""A host that has lost one piece is asked for all of its pieces, at most so often."""
 
 TICK_SECONDS = 3600.0
 """How often it is looked which hosts are due; one that does not answer is asked again after as long."""
@@ -53,16 +57,56 @@ class Renewer:
         self._asker = asker
         self._on_missing = on_missing
         self._now = now
+        self._suspects: set[NodeId] = set()
+        self._asked_at: dict[NodeId, float] = {}
+        self._suspected = trio.Event()
+
+    def suspect(self, host: NodeId) -> None:
+        """A host has lost a piece: which others? It is asked soon."""
+        self._suspects.add(host)
+        self._suspected.set()
 
     async def run(self) -> None:
         """Until cancelled."""
-        await trio.sleep(FIRST_SECONDS)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._ask_suspects)
+            await trio.sleep(FIRST_SECONDS)
+            while True:
+                try:
+                    await self.renew_due()
+                except LayrError as error:
+                    _log.warning("pieces wait to be renewed: %s", error)
+                await trio.sleep(TICK_SECONDS)
+
+    async def ask_all(self) -> None:
+        """Have every host say which of its pieces it has; those that do not answer are left out."""
+        async with trio.open_nursery() as nursery:
+            for host in self._holding():
+                nursery.start_soon(self._ask, host)
+
+    async def _ask_suspects(self) -> None:
         while True:
-            try:
-                await self.renew_due()
-            except LayrError as error:
-                _log.warning("pieces wait to be renewed: %s", error)
-            await trio.sleep(TICK_SECONDS)
+            await self._suspected.wait()
+            now = trio.current_time()
+            due = {host for host in self._suspects if now >= self._asked_at.get(host, now) + SUSPECT_SECONDS}
+            due |= self._suspects - self._asked_at.keys()
+            self._asked_at |= dict.fromkeys(due, now)
+            self._suspects -= due
+            self._suspected = trio.Event()
+            for host in due:
+                await self._ask(host)
+            if self._suspects:
+                with trio.move_on_after(SUSPECT_SECONDS):
+                    await self._suspected.wait()
+                self._suspected.set()
+
+    async def _ask(self, host: NodeId) -> None:
+        started = int(self._now())
+        try:
+            await self._renew_host(host, 0.0)
+            self._renewals.set_renewed(host, started)
+        except LayrError as error:
+            _log.info("host %s does not say what it has: %s", host.hex()[:12], error)
 
     async def renew_due(self) -> int:
         """Renew what is due, at every host that answers; how many pieces. Raises ``LocalError``."""
@@ -70,7 +114,7 @@ class Renewer:
         for host in self._due():
             started = int(self._now())
             try:
-                renewed += await self._renew_host(host)
+                renewed += await self._renew_host(host, PAUSE_SECONDS)
             except RemoteError as error:
                 _log.info("host %s did not renew its pieces: %s", host.hex()[:12], error)
                 continue
@@ -79,12 +123,14 @@ class Renewer:
 
     def _due(self) -> list[NodeId]:
         renewed = self._renewals.renewed()
-        holding = {host for host, count in self._catalog.pieces.per_host().items() if count}
-        holding |= {piece.host for segment in self._segments() for shard in segment.shards for piece in shard.pieces}
-        return sorted(host for host in holding if renewal_due(renewed.get(host), self._now()))
+        return sorted(host for host in self._holding() if renewal_due(renewed.get(host), self._now()))
 
-    async def _renew_host(self, host: NodeId) -> int:
-        count = await self._renew_metadata(host)
+    def _holding(self) -> set[NodeId]:
+        metadata = (piece.host for segment in self._segments() for shard in segment.shards for piece in shard.pieces)
+        return {*self._catalog.pieces.holders(), *metadata}
+
+    async def _renew_host(self, host: NodeId, pause_seconds: float) -> int:
+        count = await self._renew_metadata(host, pause_seconds)
         after = (0, -1)
         while rows := self._renewals.pieces_at(host, after, TOGETHER):
             after = rows[-1][:2]
@@ -93,10 +139,10 @@ class Renewer:
                 if not is_held and self._renewals.has_piece(shard, piece, host):
                     self._on_missing(self._catalog.shard(shard).id, piece, host)
             count += len(rows)
-            await trio.sleep(PAUSE_SECONDS)
+            await trio.sleep(pause_seconds)
         return count
 
-    async def _renew_metadata(self, host: NodeId) -> int:
+    async def _renew_metadata(self, host: NodeId, pause_seconds: float) -> int:
         pieces = {
             piece.id: shard.id
             for segment in self._segments()
@@ -109,7 +155,7 @@ class Renewer:
             for piece, is_held in zip(batch, held, strict=True):
                 if not is_held:
                     self._on_missing(pieces[piece], piece, host)
-            await trio.sleep(PAUSE_SECONDS)
+            await trio.sleep(pause_seconds)
         return len(pieces)
 
 

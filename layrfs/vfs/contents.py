@@ -19,7 +19,7 @@ import msgspec
 import trio
 
 from layrfs.errors import LayrError
-from layrfs.ids import InodeNumber, PieceId, ShardId
+from layrfs.ids import InodeNumber
 from layrfs.model.redundancy import DEFAULT_REDUNDANCY, Redundancy
 from layrfs.model.sharding import MAX_BLOCK_BYTES
 from layrfs.model.status import BlockRun
@@ -31,7 +31,6 @@ from layrfs.storage.journal import Journal
 from layrfs.storage.pins import PinTable
 from layrfs.vfs.blocks import Ledger
 from layrfs.vfs.cache_stats import CacheStats
-from layrfs.vfs.degraded import Completer
 from layrfs.vfs.eviction import STALL_SECONDS, Evictor
 from layrfs.vfs.fetching import Fetcher
 from layrfs.vfs.file_content import FileContent, InThread
@@ -118,7 +117,6 @@ class Contents:
         self.pins = Pins(pins, Keeper(self._shelf, pins, self._evictor, self._fetcher, self.open, self.release))
         fix = fix_block_bytes or block_bytes_of
         self._writeback = Writeback(self._shelf, self._evictor, transfers, redundancy_of, fix, closed_seconds)
-        self._completer = Completer(self._shelf, transfers)
         self._follows = follows
         self.versions = Versions(self._shelf, self._evictor, self._fetcher, block_bytes_of)
         self._rate, self._rate_sent_bytes = 0.0, 0
@@ -211,11 +209,6 @@ class Contents:
         """Return when all that is dirty now, of some files or all, is on hosts. Tries for ever; cancel it."""
         await self._writeback.flush(inodes, progress)
 
-    async def complete(self) -> None:
-        """Return when every shard with too few copies was tried once more; how that went is in ``stats``."""
-        if self._shelf.catalog.pieces.degraded and not self._follows:
-            await self._completer.top_up()
-
     async def drop_clean(self) -> int:
         """Empty the cache of everything that hosts have; the bytes it freed. Works without ``run``, too."""
         if not self._shelf.ledger.clean_bytes:
@@ -225,19 +218,12 @@ class Contents:
     def hosts_appeared(self) -> None:
         """Hosts have been found or come back: try again what waits for them."""
         self._writeback.resume()
-        self._completer.hosts_appeared()
         self._fetcher.hosts_appeared()
         self.pins.look_again()
 
     def stop_uploads(self, reason: str) -> None:
         """What is on no host stays here from now on: nobody would learn where it is. ``reason`` is a sentence."""
         self._writeback.stop(reason)
-
-    def piece_lost(self, shard: ShardId, piece: PieceId) -> None:
-        """A host has proven not to have a piece any more: another will get it."""
-        number = None if self._follows else self._shelf.catalog.pieces.drop(shard, piece)
-        if number is not None:
-            self._completer.hosts_appeared()
 
     # -------------------------------------------------------------- what is where
 
@@ -327,7 +313,6 @@ class Contents:
             await nursery.start(self._fetcher.run)
             if not self._follows:
                 await nursery.start(self._writeback.run)
-                await nursery.start(self._completer.run)
             nursery.start_soon(self._flushes.run)
             nursery.start_soon(self.pins.run)
             nursery.start_soon(self._keep_house)

@@ -65,6 +65,7 @@ class FakeTransfers:
     uploads: list[tuple[SourcePart, ...]] = field(default_factory=list)
     purposes: dict[Salt, Purpose] = field(default_factory=dict)
     downloads: list[tuple[ShardId, bool]] = field(default_factory=list)
+    top_ups: list[ShardId] = field(default_factory=list)
     running: int = 0
     most_running: int = 0
     waiting: int = 0
@@ -130,6 +131,7 @@ class FakeTransfers:
         slots: Sequence[Slot],
         purpose: Purpose = CONTENT,  # noqa: ARG002 - pieces carry no notes here
     ) -> tuple[PieceRecord, ...]:
+        self.top_ups.append(shard.id)
         await self._pass()
         self._payload(shard)
         used = {piece.host for piece in shard.pieces}

@@ -54,7 +54,13 @@ async def cache(tmp_path: Path, autojump_clock: object) -> AsyncIterator[Cache]:
 
 def syncer(cache: Cache, publications: Publications, hosts: Hosts | None = None) -> Syncer:
     membership = hosts or Hosts()
-    return Syncer(database=cache.database, contents=cache.contents, membership=membership, publisher=publications)
+    return Syncer(
+        database=cache.database,
+        contents=cache.contents,
+        membership=membership,
+        publisher=publications,
+        complete=cache.patcher.finish,
+    )
 
 
 async def test_bytes_are_on_hosts_before_the_record_is_out(cache: Cache, autojump_clock: object) -> None:

@@ -344,7 +344,7 @@ async def test_states_tell_the_worst_of_a_file(directory: str, autojump_clock: t
         assert cache.contents.stats().degraded_shards == 1
         assert cache.contents.usage(FILE) == (len(DATA), 0)
         cache.transfers.hosts = 3
-        cache.contents.hosts_appeared()
+        cache.patcher.hosts_appeared()
         await trio.sleep(1)
         assert cache.contents.state(FILE) == "safe"
         assert [(run.count, run.copies, run.wanted) for run in cache.contents.runs(FILE, 3)] == [(3, 3, 3)]

@@ -550,10 +550,10 @@ async def test_a_shard_is_topped_up_once_at_a_time_whoever_gives_up(
         await cache.contents.flush_to_network(None)
         cache.transfers.hosts, cache.transfers.most_running = 5, 0
         cache.transfers.delay_seconds = 10
-        cache.contents.hosts_appeared()
+        cache.patcher.hosts_appeared()
         with trio.move_on_after(5):
-            await cache.contents.complete()
-        await cache.contents.complete()
+            await cache.patcher.finish()
+        await cache.patcher.finish()
         assert cache.contents.runs(FILE, 1)[0].copies == 3
         assert cache.transfers.most_running == 1
 
@@ -569,11 +569,11 @@ async def test_a_host_that_is_gone_costs_its_silence_once_not_for_every_shard(
         cache.transfers.lost = set(cache.transfers.payloads)
         cache.transfers.delay_seconds = 20
         started = trio.current_time()
-        await cache.contents.complete()
+        await cache.patcher.finish()
         assert trio.current_time() - started < 41, "two passes at most, one silence each"
         cache.transfers.lost.clear()
         cache.transfers.delay_seconds, cache.transfers.hosts = 0, 3
-        await cache.contents.complete()
+        await cache.patcher.finish()
         assert cache.contents.stats().degraded_shards == 0
 
 

@@ -1,0 +1,111 @@
+"""Which shards need pieces, and how much that hurries: what hosts are worth, applied to who holds what.
+
+Owns the looking, in slices, and what is known against pieces that stay on record because they are the last. Decides
+nothing: ``policy.patching`` does. Must not know how pieces are made.
+
+A look reads the shards that lack pieces and those on hosts that are not good; the rest of the volume costs nothing.
+Invariant: while no host at all can be reached nothing is known, and so nothing is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
+from typing import NamedTuple
+
+import trio
+
+from layrfs.ids import NodeId, PieceId
+from layrfs.policy.patching import PieceState, Urgency, endangered, repair
+from layrfs.storage.pieces import Held, Pieces
+
+SLICE = 64
+"""Shards looked at between two looks at what else there is to do: about a millisecond."""
+
+MOST = 20_000
+"""Needs that are remembered, the most endangered ones; the rest is found when these are met."""
+
+StateOf = Callable[[NodeId], PieceState]
+"""Of a piece on this host of which nothing else is known."""
+
+Living = Callable[[], Collection[NodeId]]
+"""Hosts that can be reached now, as far as is known."""
+
+
+class Need(NamedTuple):
+    """A shard, and the positions to be made anew. They sort with the most endangered first."""
+
+    key: int
+    shard: int
+    urgency: Urgency
+    positions: tuple[int, ...]
+
+
+class Needs:
+    """One volume's."""
+
+    def __init__(self, pieces: Pieces, state_of: StateOf, living: Living) -> None:
+        self._pieces = pieces
+        self._state_of = state_of
+        self.living = living
+        self._refuted: dict[int, dict[PieceId, NodeId]] = {}
+        self.look_seconds = 0.0
+        """How long the last look took."""
+
+    def refute(self, shard: int, piece: PieceId, host: NodeId) -> None:
+        """Its host does not have it; it is on record all the same, so that it is found should it come back."""
+        self._refuted.setdefault(shard, {})[piece] = host
+
+    def believe(self, shards: Iterable[int] = (), hosts: Collection[NodeId] = ()) -> None:
+        """Forget what is known against pieces of shards that could be read, or on hosts that have just come back."""
+        for shard in shards:
+            self._refuted.pop(shard, None)
+        for shard in list(self._refuted) if hosts else ():
+            left = {piece: host for piece, host in self._refuted[shard].items() if host not in hosts}
+            if left:
+                self._refuted[shard] = left
+            else:
+                del self._refuted[shard]
+
+    async def look(self) -> list[Need] | None:
+        """Of all shards, the most endangered first; None while no host that has anything can be reached."""
+        began, holders = trio.current_time(), self._pieces.holders()
+        if set(holders).isdisjoint(self.living()):
+            return None
+        found: list[Need] = []
+        seen: set[int] = set()
+        async for shards in self._slices([host for host in holders if self._state_of(host) != "good"]):
+            found += self.of(shard for shard in shards if shard not in seen)
+            seen.update(shards)
+            if len(found) > 2 * MOST:
+                found = sorted(found)[:MOST]
+        self.look_seconds = trio.current_time() - began
+        return sorted(found)[:MOST]
+
+    def of(self, shards: Iterable[int]) -> Iterator[Need]:
+        """Of a few shards, in any order; nothing of those that are well, or not there."""
+        states: dict[NodeId, PieceState] = {}
+        for held in self._pieces.held(shards):
+            pieces = {position: self._state(held, position, states) for position in held.pieces}
+            urgency, positions = repair(held.redundancy, pieces)
+            if urgency != "none":
+                yield Need(endangered(held.redundancy, pieces), held.shard, urgency, positions)
+
+    async def _slices(self, unsure: Iterable[NodeId]) -> AsyncIterator[Collection[int]]:
+        known = list(self._pieces.degraded | self._refuted.keys())
+        for at in range(0, len(known), SLICE):
+            yield known[at : at + SLICE]
+            await trio.lowlevel.checkpoint()
+        for host in unsure:
+            after = 0
+            while shards := self._pieces.on_host(host, after, SLICE):
+                after = shards[-1]
+                yield shards
+                await trio.lowlevel.checkpoint()
+
+    def _state(self, held: Held, position: int, states: dict[NodeId, PieceState]) -> PieceState:
+        piece, host = held.pieces[position]
+        if piece in self._refuted.get(held.shard, ()):
+            return "gone"
+        if host not in states:
+            states[host] = self._state_of(host)
+        return states[host]
