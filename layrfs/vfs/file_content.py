@@ -180,6 +180,8 @@ class FileContent(BlockMap):
         if len(data) > self._ledger.room and not has_room:
             return False
         clean = [block for block in blocks if states.get(block) == CLEAN]
+        self._ledger.settle(self)
+        before = self._ledger.cached_bytes
         was_elsewhere = any(states.get(block) == ABSENT for block in blocks)
         elsewhere = {ABSENT} if self.durable else {ABSENT, CLEAN}
         if over := [block for block in replaced if states.get(block) in elsewhere]:
@@ -193,8 +195,8 @@ class FileContent(BlockMap):
         reached("bytes cached")
         self.end = max(self.end, offset + len(data))
         self._mark_written(blocks)
-        self._ledger.room -= len(data)
         self._ledger.settle(self)
+        self._ledger.room -= self._ledger.cached_bytes - before  # whole blocks count, and perhaps the one before this
         if was_elsewhere:
             self._shelf.journal.commit()
         return True

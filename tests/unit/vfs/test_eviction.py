@@ -131,6 +131,20 @@ async def test_no_room_when_uploads_make_no_progress_and_again_at_once(
         cache.check_sums()
 
 
+async def test_limit_holds_when_the_ends_of_many_blocks_are_written_first(
+    directory: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with running(directory, cache_bytes=LIMIT) as cache:
+        cache.transfers.failure = Unavailable("No host.")
+        cache.make()
+        file = cache.contents.open(FILE)
+        ends = iter(range(1, 1000))
+        while file.write_now(next(ends) * BLOCK - 4096, b"x" * 4096):
+            pass
+        assert LIMIT - BLOCK <= cache.contents.stats().cached_bytes <= LIMIT + 2 * BLOCK
+        cache.contents.release(file)
+
+
 @pytest.mark.parametrize("ended_by", ["uploads", "deletion"])
 async def test_a_stall_that_is_over_is_not_held_against_later_writers(
     directory: str, autojump_clock: trio.testing.MockClock, ended_by: str
