@@ -109,7 +109,7 @@ class Answers:
         self._losses = losses
         self._follower = follower
         self._pinning = Pinning(contents, filesystem)
-        self._setting = PolicySetting(database, filesystem, self._below)
+        self._setting = PolicySetting(database, filesystem, membership, self._below)
         self._recoding = Recoding(database)
         self._snapshots = snapshots
         self._upkeep = upkeep

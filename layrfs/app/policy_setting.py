@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 import trio
 
+from layrfs.app.membership import Membership
 from layrfs.control import commands
 from layrfs.control.commands import Progress
 from layrfs.errors import NotFound
@@ -32,9 +33,10 @@ Below = Callable[[InodeNumber], Iterator[InodeNumber]]
 class PolicySetting:
     """The handler."""
 
-    def __init__(self, database: Database, filesystem: Filesystem, below: Below) -> None:
+    def __init__(self, database: Database, filesystem: Filesystem, membership: Membership, below: Below) -> None:
         self._database = database
         self._filesystem = filesystem
+        self._membership = membership
         self._below = below
 
     def table(self) -> list[commands.Bound]:
@@ -62,7 +64,7 @@ class PolicySetting:
                 continue
             changed, kept = changed + 1, kept + is_cut
         await self._database.sync()
-        return PoliciesSet(changed, kept)
+        return PoliciesSet(changed, kept, len(self._membership.known_hosts()))
 
     def _all(self, top: Inode) -> Iterator[InodeNumber]:
         yield top.number

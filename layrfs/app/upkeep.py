@@ -85,6 +85,7 @@ class Upkeep:
             database=database,
             catalog=catalog,
             garbage=garbage,
+            log=publisher,
             repacker=repacker(directory=os.path.join(directory, "recoding")),
             policy_changes=policy_changes,
         )

@@ -60,15 +60,24 @@ def _set(place: MountedPath, chosen: dict[str, str]) -> None:
     request = SetPolicies(place.within, chosen.get("redundancy", ""), chosen.get("sharding", ""))
     with ProgressBar("setting") as bar:
         done = place.client.call(SET_POLICIES, request, bar.show)
-    if note := _note(done):
+    for note in notes(done, chosen.get("redundancy")):
         sys.stderr.write(f"layrfs set: {note}\n")
 
 
-def _note(done: PoliciesSet) -> str:
+def notes(done: PoliciesSet, redundancy: str | None) -> list[str]:
     """What somebody might not expect."""
-    if not done.cut_files:
-        return ""
-    return f"{shown_count(done.cut_files, 'file')} with bytes in them stay cut into blocks as they are"
+    said = []
+    if done.cut_files:
+        said.append(f"cut into blocks as before, because bytes are in them: {shown_count(done.cut_files, 'file')}")
+    wanted = None if redundancy is None else Redundancy.parse(redundancy)
+    if wanted is not None and done.hosts < wanted.needed:
+        said.append(
+            f"{wanted} needs {wanted.needed} hosts at least and there are {done.hosts}: until there are more, "
+            "what is written waits on this machine, and what hosts have stays as it is"
+        )
+    elif wanted is not None and done.hosts < wanted.total:
+        said.append(f"{wanted} is for {wanted.total} hosts and there are {done.hosts}: the rest follows when there are")
+    return said
 
 
 def _show(path: str, place: MountedPath, *, as_json: bool) -> None:

@@ -114,10 +114,14 @@ class PathStatus(msgspec.Struct, frozen=True):
 
 
 class PoliciesSet(msgspec.Struct, frozen=True):
-    """After `layrfs set`: how many files and directories there are; `cut_files` of them keep their block size."""
+    """After `layrfs set`: how many files and directories there are; `cut_files` of them keep their block size.
+
+    `hosts`: how many there are now.
+    """
 
     paths: int
     cut_files: int = 0
+    hosts: int = 0
 
 
 class ListEntry(msgspec.Struct, frozen=True):

@@ -116,10 +116,13 @@ def _place(
 ) -> list[PieceRecord]:
     """Send every piece to a host, all at the same time or one after the other; those that found one, in order.
 
-    With the ``redundancy`` of a whole shard, hosts that are much later than the others are not waited for.
+    With the ``redundancy`` of a whole shard, nothing is sent that would be in vain (raises Unavailable), and hosts that
+    are much later than the others are not waited for.
     """
     foreman.calls.check()
     places = foreman.find_places([Wish(piece.slot, piece.id, len(piece.data)) for piece in pieces])
+    if redundancy is not None and (found := sum(place is not None for place in places)) < redundancy.needed:
+        raise Unavailable(_too_few(found, redundancy))
     together = together or all(len(piece.data) <= SMALL_BYTES for piece in pieces)
     sending: list[Future[PieceRecord | None]] = []
     late = Calls()

@@ -18,6 +18,7 @@ from layrfs.storage.content import Catalog
 from layrfs.storage.database import Database
 from layrfs.storage.garbage import Garbage
 from layrfs.storage.recoding import Recoding, survey
+from layrfs.upkeep.collector import VersionLog
 from layrfs.upkeep.repacking import Move, Repacker
 
 LOOK_SECONDS = 1.0
@@ -41,6 +42,7 @@ class Recoder:
         database: Database,
         catalog: Catalog,
         garbage: Garbage,
+        log: VersionLog,
         repacker: Repacker,
         policy_changes: Callable[[], int],
     ) -> None:
@@ -48,6 +50,7 @@ class Recoder:
         self._database = database
         self._catalog = catalog
         self._garbage = garbage
+        self._log = log
         self._recoding = Recoding(database)
         self._repacker = repacker
         self._policy_changes = policy_changes
@@ -68,13 +71,14 @@ class Recoder:
     async def recode(self) -> int:
         """Move all that can be moved now; how many shards there were of which something should be elsewhere.
 
-        Raises ``LocalError``.
+        Raises ``LocalError``, ``Superseded``, ``ReadOnly``.
         """
         self._database.commit()
         shards = await trio.to_thread.run_sync(survey, self._database.path)
         found = 0
         for batch in batches(shards):
-            moves = self._moves(batch)
+            async with self._log.between_versions():
+                moves = self._moves(batch)
             found += len(moves)
             if moves and not await self._repacker.move(moves):
                 break
@@ -84,7 +88,7 @@ class Recoder:
         try:
             return await self.recode()
         except LayrError as error:
-            _log.warning("nothing is coded anew now: %s", error)
+            _log.info("nothing is coded anew now: %s", error)
             return 1
 
     def _moves(self, shards: Sequence[int]) -> list[Move]:

@@ -207,6 +207,11 @@ def test_fewer_pieces_than_are_needed_are_no_shard(source: str) -> None:
         job = Upload(1, (SourcePart(2, 0, source, 0, len(DATA)),), Redundancy(4, 8))
         with pytest.raises(Unavailable, match="Only 3 hosts took a piece; rs:4/8 needs 4"):
             upload(at.tools, FakeForeman(3), job)
+        assert not any(at.shelf(number).pieces for number in (1, 2, 3)), "nothing is sent in vain"
+        at.shelf(1).fault = at.shelf(2).fault = "refuse"
+        with pytest.raises(Unavailable, match="Only 3 hosts took a piece"):
+            upload(at.tools, FakeForeman(5), job)
+        at.shelf(1).fault = at.shelf(2).fault = ""
         done = upload(at.tools, FakeForeman(5), job)
         assert done.uploaded is not None
         assert done.uploaded.shard is not None

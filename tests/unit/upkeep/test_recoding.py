@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from layrfs.errors import Unavailable
+from layrfs.errors import Superseded, Unavailable
 from layrfs.ids import InodeNumber
 from layrfs.model.redundancy import DEFAULT_REDUNDANCY, REDUNDANCY_ATTRIBUTE, Redundancy
 from layrfs.storage.garbage import Garbage
@@ -25,6 +25,28 @@ CODE = Redundancy(4, 8)
 FILES = [InodeNumber(number) for number in range(10, 18)]
 
 
+class Versions:
+    """A log of versions that nobody looks at."""
+
+    def __init__(self) -> None:
+        self.superseded = False
+
+    @asynccontextmanager
+    async def between_versions(self) -> AsyncIterator[int]:
+        if self.superseded:
+            raise Superseded("Another machine writes the volume.")
+        yield 0
+
+    async def flush(self) -> None: ...
+
+    async def confirm(self) -> None: ...
+
+    def expired(self) -> list[int]:
+        return []
+
+    def prune(self) -> None: ...
+
+
 class World:
     """Files of a volume, what they hold, and a recoder."""
 
@@ -37,6 +59,7 @@ class World:
         self.files[FILES[0]] = self.dice.randbytes(BLOCK) + shared
         self.files[FILES[1]] = self.files[FILES[2]] = shared
         self.changes = 0
+        self.versions = Versions()
 
     @asynccontextmanager
     async def life(self) -> AsyncIterator[Life]:
@@ -52,6 +75,7 @@ class Life:
             database=cache.database,
             catalog=cache.catalog,
             garbage=garbage,
+            log=world.versions,
             repacker=Repacker(
                 catalog=cache.catalog,
                 garbage=garbage,
@@ -147,6 +171,16 @@ async def test_what_cannot_be_fetched_or_stored_waits(world: World) -> None:
         await life.recoder.recode()
         assert all(life.kept_as(file) == {CODE} for file in FILES)
         life.check()
+
+
+async def test_a_machine_that_was_superseded_moves_nothing(world: World) -> None:
+    async with world.life() as life:
+        await life.fill()
+        life.set(FILES[3], CODE)
+        world.versions.superseded = True
+        with pytest.raises(Superseded):
+            await life.recoder.recode()
+        assert life.kept_as(FILES[3]) == {DEFAULT_REDUNDANCY}
 
 
 @pytest.mark.parametrize("committed", [False, True])
