@@ -34,7 +34,6 @@ from layrfs.config import MountOptions, Paths
 from layrfs.control.server import ControlServer
 from layrfs.crypto.identity import NodeIdentity
 from layrfs.crypto.keys import VolumeKeys
-from layrfs.errors import Unreachable
 from layrfs.history.arriving import PATIENCE_SECONDS, Arrival, last_writer_is
 from layrfs.history.following import Follower, may_follow
 from layrfs.history.leasing import Conduct, Tenure
@@ -64,9 +63,6 @@ from layrfs.vfs.policies import Policies
 from layrfs.vfs.xattrs import VirtualAttributes
 
 _log = logging.getLogger(__name__)
-
-NETWORK_SECONDS = 40.0
-"""For the embedded network's first start, or a seed's first answer."""
 
 
 class Drive:
@@ -103,7 +99,7 @@ class Drive:
                 )
                 async with trio.open_nursery() as nursery:
                     await nursery.start(membership.run)
-                    network_id = await _network_id(membership)
+                    network_id = await membership.network_id_in_time()
                     keys = WorkerKeys.of(self.keys, identity.private, network_id)
                     with contextlib.closing(HostLinks(identity, network_id)) as links:
                         roots = Roots(links, membership, self.keys.volume_id)
@@ -322,13 +318,6 @@ class _Parts:
 
     def _bad_piece(self, shard: ShardId, piece: PieceId, host: NodeId, kind: str) -> None:
         self.upkeep.bad_piece(shard, piece, host, kind)  # which is built after those who call this
-
-
-async def _network_id(membership: Membership) -> bytes:
-    """Known from the last run, or as soon as a seed answers. Raises ``Unreachable`` when that is too long."""
-    with trio.move_on_after(NETWORK_SECONDS):
-        return await membership.network_id()
-    raise Unreachable("the network cannot be reached, and this volume was never on it before; check the seeds")
 
 
 async def _run(parts: _Parts, mountpoint: str | None, ready: Callable[[], None]) -> None:

@@ -33,6 +33,9 @@ MOST_REMEMBERED = 32
 PORT_SECONDS = 10.0
 """How often we try for our port while another program has it; the mount goes on meanwhile."""
 
+NETWORK_SECONDS = 40.0
+"""For the embedded network's first start, or a seed's first answer."""
+
 LEARN_SECONDS = 10.0
 """A seed that has not told its network's id by then is not reachable."""
 
@@ -76,6 +79,12 @@ class Membership:
         """32 bytes, as soon as they are known."""
         await self._identified.wait()
         return self._network_id
+
+    async def network_id_in_time(self) -> bytes:
+        """Known from the last run, or as soon as a seed answers. Raises ``Unreachable`` when that is too long."""
+        with trio.move_on_after(NETWORK_SECONDS):
+            return await self.network_id()
+        raise Unreachable("the network cannot be reached, and this volume was never on it before; check the seeds")
 
     async def closest_hosts(self, key: bytes, count: int) -> list[NodeRecord]:
         """See ``HostFinder``."""

@@ -77,7 +77,7 @@ class Upkeep:
             changes=ChangeLog(database),
             transfers=transfers,
             log=publisher,
-            needs=Needs(catalog.pieces, state_of, membership.living_hosts),
+            needs=Needs(catalog.pieces, state_of, lambda: {record.node_id for record in membership.known_hosts()}),
             lost=lost,
         )
         repacker = partial(Repacker, catalog=catalog, garbage=garbage, transfers=transfers)

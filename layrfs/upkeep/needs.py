@@ -67,13 +67,14 @@ class Needs:
                 del self._refuted[shard]
 
     async def look(self) -> list[Need] | None:
-        """Of all shards, the most endangered first; None while no host that has anything can be reached."""
-        began, holders = trio.current_time(), self._pieces.holders()
-        if set(holders).isdisjoint(self.living()):
+        """Of all shards, the most endangered first; None while no host can be reached."""
+        began = trio.current_time()
+        if not self.living():
             return None
         found: list[Need] = []
         seen: set[int] = set()
-        async for shards in self._slices([host for host in holders if self._state_of(host) != "good"]):
+        unsure = [host for host in self._pieces.holders() if self._state_of(host) != "good"]
+        async for shards in self._slices(unsure):
             found += self.of(shard for shard in shards if shard not in seen)
             seen.update(shards)
             if len(found) > 2 * MOST:
