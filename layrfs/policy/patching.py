@@ -22,14 +22,17 @@ PieceState = Literal["good", "doubtful", "gone"]
 missing, its host excluded, or silent beyond the grace."""
 
 Urgency = Literal["none", "later", "soon", "now", "lost"]
-"""``later``: something is missing, but reading `needed` pieces to make one pays better for two. ``soon``: in its turn.
+"""``later``: something is missing, of so many that it pays to wait: reading `needed` pieces makes one, or two. ``soon``: in its turn.
 ``now``: before all others. ``lost``: fewer than `needed` are not gone, as far as is known; silent hosts may return."""
 
 URGENCIES: tuple[Urgency, ...] = ("none", "later", "soon", "now", "lost")
 
-SPARE_SHARE = 4
-"""Of so many spare pieces one may be missing before patching begins, and one more than none must be left when it
-becomes urgent. Mirrors have fewer spares: each missing copy is made anew. docs/durability.md compares others."""
+CRITICAL_SHARE = 4
+"""A shard is patched at once when no more than a quarter of its spare pieces is left. With three or less: none."""
+
+PATIENT_SHARE = 8
+"""Of so many spare pieces one may be missing for a while: to make one takes as much reading as to make two. Mirrors and
+rs:4/8 have fewer, so each piece is made anew in its turn. docs/durability.md compares other shares."""
 
 _LOST_KEY = 1 << 40
 
@@ -55,12 +58,12 @@ def piece_state(trust: Trust, now_seconds: float) -> PieceState:
 
 def patch_below(redundancy: Redundancy) -> int:
     """With fewer pieces than this that are not gone a shard is patched."""
-    return redundancy.total - _margin(redundancy)
+    return redundancy.total - (redundancy.total - redundancy.needed) // PATIENT_SHARE
 
 
 def critical(redundancy: Redundancy) -> int:
     """With so few good pieces it is patched at once."""
-    return redundancy.needed + _margin(redundancy)
+    return redundancy.needed + (redundancy.total - redundancy.needed) // CRITICAL_SHARE
 
 
 def repair(redundancy: Redundancy, pieces: Mapping[int, PieceState]) -> Repair:
@@ -102,7 +105,3 @@ def _given_up(redundancy: Redundancy, good: list[int], doubtful: list[int], gone
         return []
     lacking = critical(redundancy) + 1 - len(good) - len(gone)
     return doubtful[: max(0, lacking)]
-
-
-def _margin(redundancy: Redundancy) -> int:
-    return (redundancy.total - redundancy.needed) // SPARE_SHARE

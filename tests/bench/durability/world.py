@@ -46,7 +46,10 @@ SERVER = Kind("server", on_seconds=30 * DAY, off_seconds=2 * HOUR, life_seconds=
 IMMORTAL_SESSION = Kind("always on", on_seconds=math.inf, off_seconds=HOUR, life_seconds=30 * DAY, shape=1.0)
 """For the check against the formula: on until it dies."""
 
-POPULATIONS = {"home": (HOME,), "servers": (SERVER,), "mixed": (HOME, SERVER)}
+FICKLE = Kind("fickle", on_seconds=30 * DAY, off_seconds=2 * HOUR, life_seconds=30 * DAY, shape=0.6)
+"""So short a life that also good redundancies lose something while somebody watches."""
+
+POPULATIONS = {"home": (HOME,), "servers": (SERVER,), "mixed": (HOME, SERVER), "fickle servers": (FICKLE,)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layrfs.model.redundancy import Redundancy
+from layrfs.model.redundancy import Redundancy, is_possible
 from layrfs.policy.patching import URGENCIES, PieceState, critical, endangered, patch_below, repair
 
 states = st.sampled_from(["good", "doubtful", "gone"])
@@ -17,7 +17,7 @@ WORSE: dict[PieceState, PieceState] = {"good": "doubtful", "doubtful": "gone"}
 def shards(draw: st.DrawFn) -> tuple[Redundancy, dict[int, PieceState]]:
     """Any redundancy up to 20 pieces and any state of it."""
     total = draw(st.integers(1, 20))
-    redundancy = Redundancy(draw(st.integers(1, total)), total)
+    redundancy = Redundancy(draw(st.integers(1, total).filter(lambda needed: is_possible(needed, total))), total)
     return redundancy, draw(st.dictionaries(st.integers(0, total + 1), states, max_size=total + 2))
 
 
@@ -106,7 +106,7 @@ M2, M3, M4, RS, WIDE = Redundancy(1, 2), Redundancy(1, 3), Redundancy(1, 4), Red
         (M4, "ggdd", "none", ()),
         (M4, "gddd", "now", (1,)),
         (RS, "ggggggdd", "none", ()),
-        (RS, "gggggggx", "later", (7,)),
+        (RS, "gggggggx", "soon", (7,)),
         (RS, "ggggggxx", "soon", (6, 7)),
         (RS, "gggggddd", "now", (5,)),
         (RS, "ggggdddd", "now", (4, 5)),
@@ -115,8 +115,8 @@ M2, M3, M4, RS, WIDE = Redundancy(1, 2), Redundancy(1, 3), Redundancy(1, 4), Red
         (RS, "gggddddd", "now", ()),
         (RS, "gggxxxxx", "lost", ()),
         (RS, "ggg-xxxx", "lost", (3,)),
-        (WIDE, "g" * 18 + "xx", "later", (18, 19)),
-        (WIDE, "g" * 17 + "xxx", "soon", (17, 18, 19)),
+        (WIDE, "g" * 19 + "x", "later", (19,)),
+        (WIDE, "g" * 18 + "xx", "soon", (18, 19)),
         (WIDE, "g" * 12 + "d" * 8, "now", (12,)),
     ],
 )
@@ -130,8 +130,8 @@ def test_thresholds_of_what_people_use() -> None:
         (2, 1),
         (3, 1),
         (4, 1),
-        (7, 5),
-        (18, 12),
+        (8, 5),
+        (19, 12),
     ]
 
 
