@@ -22,7 +22,7 @@ PieceState = Literal["good", "doubtful", "gone"]
 missing, its host excluded, or silent beyond the grace."""
 
 Urgency = Literal["none", "later", "soon", "now", "lost"]
-"""``later``: one of many is missing, and reading `needed` pieces to make one pays better for two. ``soon``: in its turn.
+"""``later``: one of many is missing; reading `needed` pieces to make one pays better for two. ``soon``: in its turn.
 ``now``: before all others. ``lost``: fewer than `needed` are not gone, as far as is known; silent hosts may return."""
 
 URGENCIES: tuple[Urgency, ...] = ("none", "later", "soon", "now", "lost")
