@@ -1,9 +1,10 @@
 """Whatever happens and whenever it is collected: what the volume or a retained version needs is on hosts, and in the
 end nothing else.
 
-Files are made, overwritten, deleted and stored a second time, packed together and apart; versions are published,
-retained by the schedule and by hand, dropped and expire; the collector runs at any time, hosts fail, and the process
-is killed between its steps. The real database, cache, publisher and collector over hosts in memory.
+Files are made, overwritten, deleted and stored a second time, packed together and apart, and wanted in another
+redundancy; versions are published, retained by the schedule and by hand, dropped and expire; the collector runs at any
+time, hosts fail, and the process is killed between its steps. The real database, cache, publisher, recoder and
+collector over hosts in memory.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from layrfs.history.leasing import Tenure
 from layrfs.history.publishing import Publisher
 from layrfs.history.restoring import restore_segments
 from layrfs.ids import BlockNumber, InodeNumber, NodeId, PieceId
+from layrfs.model.redundancy import REDUNDANCY_ATTRIBUTE
 from layrfs.policy import collecting as policy
 from layrfs.policy import history as history_policy
 from layrfs.storage.changes import ChangeLog
@@ -34,6 +36,7 @@ from layrfs.upkeep import collector as collector_module
 from layrfs.upkeep import dropping, repacking
 from layrfs.upkeep.collector import TOGETHER, Collector
 from layrfs.upkeep.dropping import Dropper
+from layrfs.upkeep.recoding import Recoder
 from layrfs.upkeep.repacking import Repacker
 from tests.caches import BLOCK, Cache, Killed, running
 from tests.fakes.asking import FakeAsker
@@ -45,6 +48,7 @@ Files = dict[int, bytes]
 STEPS = {
     "write": 10, "write many": 1, "delete one": 10, "delete many": 2, "publish": 6, "retain": 1, "drop": 3, "wait": 3,
     "collect a little": 10, "collect all": 1, "evict": 1, "fail": 2, "kill": 1, "look": 4,
+    "wish": 4, "recode": 4,
 }  # fmt: skip
 
 
@@ -153,6 +157,19 @@ class Life:
             dropper=Dropper(ChangeLog(database), world.asker, lambda: world.now),
             now=lambda: world.now,
         )
+        self.recoder = Recoder(
+            database=database,
+            catalog=cache.catalog,
+            garbage=garbage,
+            log=self.log,
+            repacker=Repacker(
+                catalog=cache.catalog,
+                garbage=garbage,
+                transfers=world.transfers,
+                directory=str(world.directory / "recoding"),
+            ),
+            policy_changes=lambda: 0,
+        )
 
     async def take(self, step: str) -> None:
         with contextlib.suppress(LayrError):
@@ -221,6 +238,19 @@ class Life:
     async def collect_all(self) -> None:
         if self.world.roots.hosts and self.world.transfers.failure is None:
             await self.collector.collect(self.world.dice.choice([0, 3600]), lambda _text: None)
+
+    async def wish(self) -> None:
+        """Some file shall have another redundancy."""
+        if self.world.files:
+            inode, wish = (
+                self.world.dice.choice(list(self.world.files)),
+                self.world.dice.choice([b"mirror:2", b"rs:2/4"]),
+            )
+            query = "INSERT OR REPLACE INTO attribute VALUES(?, ?, ?)"
+            self.cache.database.write(query, (inode, REDUNDANCY_ATTRIBUTE, wish))
+
+    async def recode(self) -> None:
+        await self.recoder.recode()
 
     async def evict(self) -> None:
         await self.cache.contents.drop_clean()
