@@ -37,6 +37,7 @@ from layrfs.errors import (
 from layrfs.history.following import Follower
 from layrfs.history.publishing import Publisher
 from layrfs.ids import ROOT_INODE, InodeNumber
+from layrfs.model.audits import AuditReport
 from layrfs.model.status import (
     CacheDropped,
     Done,
@@ -136,6 +137,7 @@ class Answers:
             commands.CACHE_DROP.bind(self.cache_drop),
             *self._pinning.table(),
             *self._setting.table(),
+            commands.AUDIT.bind(self.audit),
             commands.COLLECT.bind(self._upkeep.collect),
             commands.LIST.bind(self.list_directory),
             commands.MANIFEST.bind(self.manifest),
@@ -278,6 +280,12 @@ class Answers:
         inodes = None if inode.number == ROOT_INODE else await self._all_below(inode)
         sent_bytes = await self._syncer.sync(inodes, progress)
         return SyncReport(sent_bytes, self._contents.stats().degraded_shards, self._publisher.lacks_copies)
+
+    async def audit(self, request: commands.Audit, progress: Progress) -> AuditReport:
+        inode = self._filesystem.resolve(request.path)
+        inodes = await self._all_below(inode)
+        whole = inode.number == ROOT_INODE
+        return await self._upkeep.auditing.audit(inodes, request.level, self._contents, progress, whole=whole)
 
     async def _all_below(self, inode: Inode) -> list[InodeNumber]:
         if not inode.is_directory:

@@ -6,14 +6,13 @@ here, because it may be our own line; auditors find out.
 
 from __future__ import annotations
 
-import time
-
 from layrfs.ids import NodeId
 from layrfs.pipeline.jobs import Outcome as Fetching
 from layrfs.policy.patching import PieceState, piece_state
 from layrfs.policy.trust import Outcome, silent_seconds
 from layrfs.storage.database import Database
 from layrfs.storage.trust import Trusts
+from layrfs.tempo import now_seconds
 
 _OUTCOMES: dict[Fetching, Outcome] = {"good": "passed", "wrong": "failed", "missing": "missing", "refused": "refused"}
 
@@ -36,7 +35,7 @@ class Trusting:
 
     def state_of(self, host: NodeId) -> PieceState:
         """Of a piece there, nothing being known against the piece itself."""
-        trust, now = self.trusts.get(host), time.time()
+        trust, now = self.trusts.get(host), now_seconds()
         return "gone" if silent_seconds(trust, now) >= self._patch_after_seconds else piece_state(trust, now)
 
     def fetched(self, host: NodeId, outcome: Fetching) -> None:

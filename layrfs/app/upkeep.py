@@ -1,4 +1,4 @@
-"""The upkeep of a drive: renewer, patcher, collector and recoder, put together, and what commands ask of them.
+"""The upkeep of a drive: auditing, patching, renewing, collecting and recoding, put together for commands as well.
 
 Decides nothing. A drive that is mounted read-only keeps nothing up: whoever writes the volume does.
 """
@@ -12,31 +12,42 @@ from functools import partial
 
 import trio
 
+from layrfs.app.auditing import Auditing
 from layrfs.app.losses import Losses
 from layrfs.app.membership import Membership
 from layrfs.control.commands import Collect, Progress
 from layrfs.errors import ReadOnly
 from layrfs.history.publishing import Publisher
+from layrfs.history.roots import Roots
 from layrfs.ids import InodeNumber, NodeId, PieceId, ShardId
+from layrfs.model.history import Segment
 from layrfs.model.status import Collected, ProgressReport
 from layrfs.network.links import HostLinks
 from layrfs.pipeline.transfers import Transfers
 from layrfs.policy.collecting import RETENTION_SECONDS
+from layrfs.storage.answers import KeptAnswers
+from layrfs.storage.audits import Rounds
 from layrfs.storage.changes import ChangeLog
 from layrfs.storage.content import Catalog
 from layrfs.storage.database import Database
 from layrfs.storage.garbage import Garbage
 from layrfs.storage.lost import Lost
+from layrfs.storage.tree import Tree
+from layrfs.storage.trust import Trusts
 from layrfs.storage.versions import Versions
 from layrfs.upkeep.asking import HostAsker
+from layrfs.upkeep.auditor import Auditor
+from layrfs.upkeep.challenging import HostChallenger
 from layrfs.upkeep.collector import Collector
 from layrfs.upkeep.dropping import Dropper
+from layrfs.upkeep.holdings import Holdings
 from layrfs.upkeep.lost_shards import LostShards
 from layrfs.upkeep.needs import Needs, StateOf
 from layrfs.upkeep.patcher import Patcher
 from layrfs.upkeep.recoding import Recoder
 from layrfs.upkeep.renewing import Renewer
 from layrfs.upkeep.repacking import Repacker
+from layrfs.upkeep.rounds import AuditRounds
 
 _SHOWN = 12
 
@@ -55,6 +66,9 @@ class Upkeep:
         transfers: Transfers,
         links: HostLinks,
         membership: Membership,
+        roots: Roots,
+        trusts: Trusts,
+        answers: KeptAnswers,
         mask: bytes,
         directory: str,
         cache_path: Callable[[InodeNumber], str],
@@ -89,10 +103,33 @@ class Upkeep:
             repacker=repacker(directory=os.path.join(directory, "recoding")),
             policy_changes=policy_changes,
         )
+
+        def segments() -> tuple[Segment, ...]:
+            return *publisher.segments, *versions.segments()
+
+        holdings, rounds = Holdings(database.path, catalog, segments), Rounds(database)
+        challenger = HostChallenger(links, membership, answers, mask)
+        auditor = Auditor(challenger=challenger, trusts=trusts, holdings=holdings, on_lost=self.bad_piece)
+        self.auditing = Auditing(
+            catalog=catalog,
+            tree=Tree(database),
+            rounds=rounds,
+            holdings=holdings,
+            trusts=trusts,
+            auditor=auditor,
+            root_keepers=roots.keepers,
+        )
+        self._audit_rounds = AuditRounds(
+            rounds=rounds,
+            holdings=holdings,
+            trusts=trusts,
+            auditor=auditor,
+            living_hosts=lambda: [record.node_id for record in membership.known_hosts()],
+        )
         self._renewer = Renewer(
             database=database,
             catalog=catalog,
-            segments=lambda: (*publisher.segments, *versions.segments()),
+            segments=segments,
             asker=asker,
             on_missing=self._piece_lost,
         )
@@ -110,6 +147,7 @@ class Upkeep:
             nursery.start_soon(self.patcher.run)
             if self._read_only:
                 return
+            nursery.start_soon(self._audit_rounds.run)
             nursery.start_soon(self._renewer.run)
             nursery.start_soon(self._collector.run)
             nursery.start_soon(self._recoder.run)

@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "cache": ("layrfs.cli.cache", "what is kept on this machine; drop what the network has"),
     "pin": ("layrfs.cli.pin", "keep files or directories on this machine"),
     "unpin": ("layrfs.cli.unpin", "let them leave the cache again"),
+    "audit": ("layrfs.cli.audit", "ask hosts to prove that they have what is below a path"),
     "gc": ("layrfs.cli.gc", "drop from hosts what neither the volume nor a snapshot needs"),
     "set": ("layrfs.cli.set", "how many copies, how large the shards: policy of a directory"),
     "snapshot": ("layrfs.cli.snapshot", "keep the volume as it is now; list or delete what is kept of its past"),

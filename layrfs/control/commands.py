@@ -29,6 +29,8 @@ set_policies    SetPolicies      PoliciesSet       of the path and all below it,
                                                    UsageError before anything changes; files are coded anew later
 collect         Collect          Collected         what nothing needs is on its way out, and that is published; with
                                                    ``dry_run`` nothing changes; ReadOnly where the volume is only read
+audit           Audit            AuditReport       hosts are asked for every piece of what is below path; nothing
+                                                   else changes than what they turn out not to have, which is made anew
 list            ListDirectory    ListPage          at most ``limit`` entries with a cookie above ``after``, in order
 manifest        AtPath           ManifestText      of one regular file; Unavailable while parts are not on hosts yet
 upload          Upload           Stored            source's bytes become target (its parents exist; AlreadyExists unless
@@ -55,6 +57,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from layrfs.model.audits import AuditReport, Level
 from layrfs.model.status import (
     CacheDropped,
     Collected,
@@ -90,6 +93,13 @@ class AtPath(msgspec.Struct, frozen=True):
     """Of one path in the volume."""
 
     path: bytes = b"/"
+
+
+class Audit(msgspec.Struct, frozen=True):
+    """Of everything below a path; of the root also the list of files itself, and what only snapshots need."""
+
+    path: bytes = b"/"
+    level: Level = "prove"
 
 
 class ListDirectory(msgspec.Struct, frozen=True):
@@ -184,6 +194,7 @@ PINS = Command("pins", Nothing, PinReport)
 PINS_WAIT = Command("pins_wait", Nothing, PinReport)
 SET_POLICIES = Command("set_policies", SetPolicies, PoliciesSet)
 COLLECT = Command("collect", Collect, Collected)
+AUDIT = Command("audit", Audit, AuditReport)
 LIST = Command("list", ListDirectory, ListPage)
 MANIFEST = Command("manifest", AtPath, ManifestText)
 UPLOAD = Command("upload", Upload, Stored)

@@ -108,6 +108,14 @@ class Roots:
         best = newest(record for record, _host in found)
         return Shown(best, tuple(host for record, host in found if record == best))
 
+    async def keepers(self) -> int:
+        """How many of the hosts that could know show the newest record."""
+        try:
+            shown = await self.survey()
+        except Unavailable:
+            return 0
+        return len(shown.holders)
+
     async def _shows_why(self, host: NodeRecord, record: RootRecord) -> bool:
         """Whether a host that calls a record stale has the reason: its word alone must not stop the owner."""
         try:

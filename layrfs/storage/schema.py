@@ -209,6 +209,12 @@ CREATE TABLE local_bucket(           -- only at a delegate: what it has been ent
     digest BLOB NOT NULL,
     bytes INTEGER NOT NULL
 ) STRICT;
+
+CREATE TABLE local_audit(            -- how far the audits of a host are
+    host BLOB NOT NULL PRIMARY KEY,
+    visited INTEGER NOT NULL,        -- when it was last asked for all that was due, in seconds
+    cursor BLOB                      -- the piece that the sweep asked for last
+) STRICT, WITHOUT ROWID;
 """
 
 INDEXES = """

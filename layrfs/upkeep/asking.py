@@ -50,24 +50,16 @@ class HostAsker:
 
     async def renew(self, host: NodeId, pieces: Sequence[PieceId]) -> list[bool]:
         """See ``Asker``."""
-        address = await self._address(host)
+        address = await address_of(self._finder, host)
         return await self._call(host, partial(self._links.renew, address, pieces, self._tenant(host)))
 
     async def delete(self, host: NodeId, pieces: Sequence[PieceId]) -> None:
         """See ``Asker``."""
-        address = await self._address(host)
+        address = await address_of(self._finder, host)
         await self._call(host, partial(self._links.delete, address, pieces, self._tenant(host)))
 
     def _tenant(self, host: NodeId) -> bytes:
         return tenant_private(self._mask, host)
-
-    async def _address(self, host: NodeId) -> HostAddress:
-        record = next((known for known in self._finder.known_hosts() if known.node_id == host), None)
-        with trio.move_on_after(LOOKUP_SECONDS):
-            record = record or await self._finder.find_node(host)
-        if record is None or not record.tcp_port:
-            raise Unreachable(f"the host {host.hex()[:12]} is not there")
-        return record.address
 
     async def _call(self, host: NodeId, call: Callable[[], T]) -> T:
         try:
@@ -75,3 +67,13 @@ class HostAsker:
         except RemoteError:
             self._finder.suspect(host)
             raise
+
+
+async def address_of(finder: HostFinder, host: NodeId) -> HostAddress:
+    """Where a host is now, as far as anybody knows. Raises ``Unreachable``."""
+    record = next((known for known in finder.known_hosts() if known.node_id == host), None)
+    with trio.move_on_after(LOOKUP_SECONDS):
+        record = record or await finder.find_node(host)
+    if record is None or not record.tcp_port:
+        raise Unreachable(f"the host {host.hex()[:12]} is not there")
+    return record.address

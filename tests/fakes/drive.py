@@ -10,7 +10,9 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections import Counter
 
+import msgspec
 import trio
 
 from layrfs.config import Paths
@@ -18,6 +20,7 @@ from layrfs.control import commands
 from layrfs.control.commands import AtPath, Bound, Nothing, Progress
 from layrfs.control.server import ControlServer
 from layrfs.errors import AlreadyExists, NotFound, Unavailable
+from layrfs.model.audits import AuditedHost, AuditedPiece, AuditReport
 from layrfs.model.status import (
     BlockRun,
     CacheDropped,
@@ -65,6 +68,7 @@ class FakeDrive:
             commands.UNPIN.bind(self.pin),
             commands.PINS.bind(self.pins),
             commands.PINS_WAIT.bind(self.pins),
+            commands.AUDIT.bind(self.audit),
             commands.COLLECT.bind(self.collect),
             commands.LIST.bind(self.list),
             commands.MANIFEST.bind(self.manifest),
@@ -136,6 +140,18 @@ class FakeDrive:
         progress(ProgressReport(text="looking"))
         snapshot = Waits(7, "before\x1b[31m", 2, 5 << 20)
         return Collected(3, 9 << 20, 1, 3 << 20, 0 if request.dry_run else 12, 0, 1, (snapshot,))
+
+    async def audit(self, request: commands.Audit, progress: Progress) -> AuditReport:
+        """``/top`` is on no host yet; a host has lost a piece of what is in ``/docs``."""
+        if request.path == b"/top":
+            return AuditReport(request.level, unsent_files=1)
+        progress(ProgressReport(text="asking"))
+        good = AuditedPiece(b"/docs/a\x1b[31m.txt", "5a" * 32, 0, "01" * 32, "aa" * 20, request.level, "passed", 0.012)
+        bad = msgspec.structs.replace(good, position=1, host="bb" * 20, outcome="missing", seconds=0.2)
+        pieces = (good,) if request.path != b"/docs" else (bad, good)
+        outcomes = Counter(piece.outcome for piece in pieces)
+        hosts = tuple(AuditedHost(piece.host, "new", {piece.outcome: 1}) for piece in pieces)
+        return AuditReport(request.level, 1, 0, 1, 0, dict(outcomes), hosts, pieces, root_keepers=3)
 
     async def list(self, request: commands.ListDirectory, _progress: Progress) -> ListPage:
         """One entry a page, so that paging is seen to work."""

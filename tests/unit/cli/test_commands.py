@@ -66,6 +66,7 @@ def test_help_lists_every_command_and_each_explains_itself(shell: Shell) -> None
         ("only join", ["net", "show", "h:1"]),
         ("is no address", ["net", "join", "nonsense"]),
         ("needs the name", ["snapshot", "delete"]),
+        ("not allowed with", ["audit", "--deep", "--prove"]),
         ("number of seconds", ["gc", "--retention", "-1"]),
         ("takes no name", ["snapshot", "list", "x"]),
         ("is not a port", ["init", "--seed", "h:p"]),
@@ -268,6 +269,20 @@ def test_snapshots(drive: Shell) -> None:
     missing = drive.run("snapshot", "delete", "never")
     assert missing.returncode != 0
     assert missing.stderr == "layrfs: There is no snapshot never; `layrfs snapshot list` shows them.\n"
+
+
+def test_auditing(drive: Shell) -> None:
+    whole = drive.succeeds("audit", "--deep").splitlines()
+    assert whole[0].split("  ") == [
+        "/docs/a\\x1b[31m.txt", "shard 5a5a5a5a5a5a", "piece 0", "host aaaaaaaaaaaa", "deep", "passed", "12 ms",
+    ]  # fmt: skip
+    assert "1 piece of 1 shard asked for (deep): 1 passed" in whole
+    assert "the newest root record is shown by 3 hosts" in whole
+    assert drive.succeeds("audit", "--host").startswith("host aaaaaaaaaaaa  new  1 passed\n")
+    found = json.loads(drive.succeeds("audit", "--answer", "--json"))
+    assert (found["level"], found["pieces"][0]["outcome"]) == ("answer", "passed")
+    drive.fails(3, "not in a mounted", "audit", str(drive.home))
+    drive.fails(12, "there is no", "audit", str(drive.home / "nothing"))
 
 
 def test_collecting(drive: Shell) -> None:

@@ -1,0 +1,172 @@
+"""Every host is visited about hourly and asked for what is due of it, day and night, while the drive runs.
+
+Owns when which host is visited, and over restarts how far its rounds are. How many pieces are due, and which, is
+``policy.auditing``'s; what follows from an answer ``auditor``'s. Must not know how a host is asked.
+
+Invariants: at most ``VISITS_AT_ONCE`` hosts are asked at a time, each for one piece at a time and with a pause after
+it, so that nobody who uploads or reads notices; a host that is silent or says no is left alone until its next visit.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable, Collection, Sequence
+from typing import NamedTuple
+
+import trio
+
+from layrfs import tempo
+from layrfs.errors import LayrError
+from layrfs.ids import NodeId, PieceId
+from layrfs.model.audits import Level
+from layrfs.policy.auditing import DAY_SECONDS, VISIT_SECONDS, Plan, drawn, due, next_visit_seconds, plan, swept
+from layrfs.policy.trust import SHORTEST_DOUBT_SECONDS
+from layrfs.storage.audits import Owed, Round, Rounds
+from layrfs.storage.trust import Trusts
+from layrfs.upkeep.auditor import LOST, Auditor
+from layrfs.upkeep.challenging import SILENT
+from layrfs.upkeep.holdings import Holdings
+
+VISITS_AT_ONCE = 2
+PAUSE_SECONDS = 1.0
+"""After each piece: two hosts at once are a sixth of a line of 2 Mbit/s, for some seconds an hour."""
+
+LONGEST_VISIT_SECONDS = 900.0
+FIRST_SECONDS = 30.0
+LOOK_SECONDS = 5.0
+"""How often it is looked who is due."""
+
+RECOUNT_SECONDS = 60.0
+"""Counting takes 20 ms for a million pieces."""
+
+CAUGHT_SECONDS = 60.0
+"""Until who has lost something is asked again, as if for a whole day: one piece seldom goes alone."""
+
+BACK_SECONDS = 30.0
+"""A silent host that the network sees again is visited at once, but not more often than this."""
+
+VANISHED_SECONDS = SHORTEST_DOUBT_SECONDS
+"""One that the network does not see any more as well; it is merely a hint where there are many hosts."""
+
+_log = logging.getLogger(__name__)
+_dice = secrets.SystemRandom().random
+
+
+class Ask(NamedTuple):
+    """One piece to ask for; ``of_sweep``: it is the sweep's turn, not chance."""
+
+    owed: Owed
+    level: Level
+    of_sweep: bool
+
+
+class AuditRounds:
+    """One volume's; ``run`` once."""
+
+    def __init__(
+        self,
+        *,
+        rounds: Rounds,
+        holdings: Holdings,
+        trusts: Trusts,
+        auditor: Auditor,
+        living_hosts: Callable[[], Collection[NodeId]],
+        now: Callable[[], float] = tempo.now_seconds,
+        dice: Callable[[], float] = _dice,
+    ) -> None:
+        """``living_hosts``: whom the network sees now. ``dice``: from 0 up to 1, and no host must foresee them."""
+        self._rounds = rounds
+        self._holdings = holdings
+        self._trusts = trusts
+        self._auditor = auditor
+        self._living_hosts = living_hosts
+        self._now = now
+        self._dice = dice
+        self._counts: dict[NodeId, int] = {}
+        self._counted_at = float("-inf")
+        self._visited_at: dict[NodeId, float] = {}
+        self._next_at: dict[NodeId, float] = {}
+        self._caught: set[NodeId] = set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        await tempo.sleep(FIRST_SECONDS)
+        limit = trio.CapacityLimiter(VISITS_AT_ONCE)
+        while True:
+            async with trio.open_nursery() as nursery:
+                for host in self._due():
+                    nursery.start_soon(self._visit_one_of, host, limit)
+            await tempo.sleep(LOOK_SECONDS)
+
+    def _due(self) -> list[NodeId]:
+        """Hosts whose visit is due, those that were caught before the others."""
+        now, living = tempo.current_time(), set(self._living_hosts())
+        if now >= self._counted_at + RECOUNT_SECONDS:
+            self._counts, self._counted_at = self._holdings.counts(), now
+        hosts = [host for host in self._counts if self._is_due(host, now, is_living=host in living)]
+        return sorted(hosts, key=lambda host: host not in self._caught)
+
+    def _is_due(self, host: NodeId, now: float, *, is_living: bool) -> bool:
+        since = now - self._visited_at.get(host, float("-inf"))
+        if self._trusts.get(host).silent == is_living and since >= (BACK_SECONDS if is_living else VANISHED_SECONDS):
+            return True
+        return now >= self._next_at.get(host, float("-inf"))
+
+    async def _visit_one_of(self, host: NodeId, limit: trio.CapacityLimiter) -> None:
+        async with limit:
+            try:
+                with trio.move_on_after(LONGEST_VISIT_SECONDS):
+                    await self.visit(host)
+            except LayrError as error:
+                _log.warning("host %s is audited later: %s", host.hex()[:12], error)
+            now = tempo.current_time()
+            self._visited_at[host] = now
+            pause_seconds = CAUGHT_SECONDS if host in self._caught else next_visit_seconds(self._dice())
+            self._next_at[host] = now + pause_seconds
+
+    async def visit(self, host: NodeId) -> None:
+        """Ask a host for what is due of it. Raises ``LocalError``."""
+        began, last = self._now(), self._rounds.of(host)
+        owed = await self._holdings.owed_by(host)
+        was_caught = host in self._caught
+        self._caught.discard(host)
+        elapsed_seconds = DAY_SECONDS if was_caught else _elapsed_seconds(last, began)
+        cursor = None if last is None else last.cursor
+        for ask in self._choose(owed, elapsed_seconds, cursor):
+            held = self._holdings.held(host, ask.owed)
+            result = None if held is None else await self._auditor.ask(held, ask.level)
+            if result is not None and result.outcome in LOST:
+                self._note_caught(host)
+            if result is not None and (result.outcome in SILENT or result.outcome == "refused"):
+                return
+            if ask.of_sweep:
+                cursor = ask.owed.piece
+                self._rounds.end(host, Round(int(began) if last is None else last.visited, cursor))
+            await tempo.sleep(PAUSE_SECONDS)
+        self._rounds.end(host, Round(int(began), cursor))
+
+    def _note_caught(self, host: NodeId) -> None:
+        """Who is excluded anyway need not be caught again."""
+        if self._trusts.standing(host) != "excluded":
+            self._caught.add(host)
+
+    def _choose(self, owed: Sequence[Owed], elapsed_seconds: float, cursor: PieceId | None) -> list[Ask]:
+        """What to ask for, in this order; at least one piece, which tells whether the host is there."""
+        planned = plan(list(self._counts.values())) if self._counts else Plan()
+        todo = due(planned, len(owed), elapsed_seconds, self._dice())
+        leaves = [one.leaves for one in owed]
+        by_id = {one.piece: one for one in owed}
+        samples = drawn(leaves, [self._dice() for _ in range(max(1, todo.samples))])
+        whole = drawn(leaves, [self._dice() for _ in range(todo.retrievals)])
+        turns = swept([one.piece for one in owed], cursor, todo.swept)
+        return [
+            *(Ask(owed[place], "prove", of_sweep=False) for place in samples),
+            *(Ask(owed[place], "deep", of_sweep=False) for place in whole),
+            *(Ask(by_id[piece], "prove", of_sweep=True) for piece in turns),
+        ]
+
+
+def _elapsed_seconds(last: Round | None, now_seconds: float) -> float:
+    """Since the last visit. A clock that was ahead then must not mean years without a visit."""
+    return VISIT_SECONDS if last is None or last.visited > now_seconds else now_seconds - last.visited

@@ -1,0 +1,81 @@
+"""`layrfs audit` with real hosts: what a disk lost behind its host's back is found, named and made anew."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from tests.drive import Drive, HostNetwork, layrfs, wait_for
+from tests.trees import MIB
+
+
+def audit(drive: Drive, *arguments: str, code: int = 0) -> dict[str, Any]:
+    """`layrfs audit --json`, which ends with this code."""
+    done = layrfs(drive.home, "audit", "--json", *arguments, check=False)
+    assert done.returncode == code, f"{done.stdout[-3000:]}\n{done.stderr}"
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
+
+
+def sentence(drive: Drive, *arguments: str, code: int = 0) -> str:
+    """What it says to a person."""
+    done: subprocess.CompletedProcess[str] = layrfs(drive.home, "audit", *arguments, check=False)
+    assert done.returncode == code, f"{done.stdout}\n{done.stderr}"
+    return (done.stdout + done.stderr).strip()
+
+
+def piece_file(hosts: HostNetwork, piece: str) -> tuple[int, Path]:
+    """The host that has it, and where."""
+    found = [(number, path) for number in range(5) for path in hosts.piece_files(number) if path.endswith(piece)]
+    ((number, path),) = found
+    return number, Path(path)
+
+
+def test_what_is_lost_at_hosts_is_found_named_and_made_anew(hosts: HostNetwork, tmp_path: Path) -> None:
+    with Drive(str(tmp_path), seeds=hosts.seeds, options=["upload_after=600"]) as drive:
+        path = os.path.join(drive.path, "folder", "file")
+        os.mkdir(os.path.dirname(path))
+        assert sentence(drive, drive.path) == "nothing to audit"
+        data = os.urandom(5 * MIB)
+        Path(path).write_bytes(data)
+        assert "`layrfs sync` sends it" in sentence(drive, path)
+        drive.sync()
+
+        for level in ("--prove", "--answer", "--deep"):
+            report = audit(drive, path, level)
+            assert (report["outcomes"], report["files"], report["shards"]) == ({"passed": 6}, 1, 2), level
+        whole = audit(drive)
+        assert set(whole["outcomes"]) == {"passed"}
+        assert {piece["path"] for piece in whole["pieces"]} == {"/folder/file", "(list of files)"}
+        assert whole["root_keepers"] >= 3
+
+        first, second = (report["pieces"][at]["piece"] for at in (0, 1))
+        _, deleted = piece_file(hosts, first)
+        deleted.unlink()
+        _, flipped = piece_file(hosts, second)
+        spoilt = bytearray(flipped.read_bytes())
+        spoilt[-70_000] ^= 1
+        flipped.write_bytes(spoilt)
+        found = audit(drive, os.path.dirname(path), "--deep", code=1)
+        bad = {piece["piece"]: piece for piece in found["pieces"] if piece["outcome"] != "passed"}
+        assert bad.keys() == {first, second}
+        assert {piece["outcome"] for piece in bad.values()} <= {"failed", "missing"}
+        assert bad[first]["host"] == report["pieces"][0]["host"]
+        wait_for(lambda: drive.state(path) == "safe", "both are made anew", 60)
+        drive.sync()
+        healed = audit(drive, path, "--deep")
+        assert healed["outcomes"] == {"passed": 6}
+        drive.drop_cache()
+        assert Path(path).read_bytes() == data
+
+        killed = healed["pieces"][0]["host"]
+        number, _ = piece_file(hosts, healed["pieces"][0]["piece"])
+        hosts.kill(number)
+        gone = audit(drive, path, code=11)
+        assert {piece["outcome"] == "offline" for piece in gone["pieces"] if piece["host"] == killed} == {True}
+        assert {piece["outcome"] for piece in gone["pieces"] if piece["host"] != killed} == {"passed"}
+        assert "offline" in sentence(drive, path, "--host", code=11)
+        drive.umount(wait=False)
+        assert "not mounted" in sentence(drive, code=3)
+        assert "not in a mounted" in sentence(drive, drive.path, code=3)
