@@ -22,7 +22,7 @@ MOST_ROWS = 40
 
 _LEVELS: dict[Level, str] = {
     "prove": "a part that the host cannot foresee, with its Merkle proof (the default)",
-    "answer": "a digest of all of it, compared with one prepared when it was stored; each of those is used once",
+    "answer": "a digest of all or part of it, compared with one prepared when it was at hand; each is used once",
     "deep": "all of it, fetched and verified",
 }
 _ANSWERS = {"passed", "failed", "missing", "refused"}
