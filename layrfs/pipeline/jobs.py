@@ -211,7 +211,9 @@ class Attempt(msgspec.Struct, frozen=True):
 
 
 class Done(msgspec.Struct, frozen=True, tag="done"):
-    """The job's result: each kind of job fills in its own; fetches tell their attempts."""
+    """The job's result: each kind of job fills in its own.
+
+    Fetches tell their attempts, uploads those that they did not wait for."""
 
     job: int
     uploaded: Uploaded | None = None

@@ -139,6 +139,7 @@ class PooledTransfers:
     ) -> Uploaded:
         placement = self._placer.begin()
         kept: tuple[PieceRecord, ...] = ()
+        late: tuple[Attempt, ...] = ()
         count = self._answers_for(purpose)
         try:
             office = self._office(placement, self._find_content if deduplicate else _nothing_stored, redundancy)
@@ -151,12 +152,15 @@ class PooledTransfers:
                 raise answer.error()
             if answer.uploaded is None:
                 raise AssertionError("an upload answers with what it stored")
+            late = answer.attempts
             if answer.uploaded.shard is not None:
                 kept = answer.uploaded.shard.pieces
             self._answers.keep(answer.answers)
             return answer.uploaded
         finally:
             self._end(placement, kept)
+            for attempt in late:  # not before: they are asked to forget what they may have got
+                self._placer.failed(attempt.host)
 
     async def download(self, shard: ShardRecord, targets: Sequence[TargetPart], *, urgent: bool) -> None:
         """See `Transfers.download`."""

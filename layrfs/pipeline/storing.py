@@ -52,12 +52,14 @@ def upload(tools: Tools, foreman: Foreman, job: Upload) -> Done:
     record = _record(sealed, job.redundancy)
     pieces = _noted(tools, record, job.purpose, pieces)
     del sealed
-    placed = _place(tools, foreman, pieces, together=job.together, redundancy=job.redundancy)
+    late = _Late()
+    placed = _place(tools, foreman, pieces, late, together=job.together, redundancy=job.redundancy)
     if len(placed) < job.redundancy.needed:
         raise Unavailable(_too_few(len(placed), job.redundancy))
     reached("pieces placed")
     answers = _answers(tools, pieces, placed, job.answers)
-    return Done(job.job, Uploaded(tuple(outcomes), _with_pieces(record, placed)), answers=answers)
+    uploaded = Uploaded(tuple(outcomes), _with_pieces(record, placed))
+    return Done(job.job, uploaded, attempts=tuple(late.attempts), answers=answers)
 
 
 def top_up(tools: Tools, foreman: Foreman, job: TopUp, attempts: list[Attempt]) -> Done:
@@ -72,7 +74,7 @@ def top_up(tools: Tools, foreman: Foreman, job: TopUp, attempts: list[Attempt]) 
     sealed = fetch(tools, foreman.calls, job.plan, checked, attempts)
     pieces = make_pieces(tools.mask, shard.salt, shard.redundancy, job.slots, sealed)
     pieces = _noted(tools, shard, job.purpose, pieces)
-    placed = _place(tools, foreman, pieces, together=job.together)
+    placed = _place(tools, foreman, pieces, _Late(), together=job.together)
     answers = _answers(tools, pieces, placed, job.answers)
     return Done(job.job, pieces=tuple(placed), attempts=tuple(attempts), answers=answers)
 
@@ -111,8 +113,22 @@ def _answers(
     return tuple(itertools.chain.from_iterable(made))
 
 
+class _Late(Calls):
+    """Calls that go on while a shard waits for them, and whom they were made to when it did not any more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attempts: list[Attempt] = []
+
+
 def _place(
-    tools: Tools, foreman: Foreman, pieces: list[Piece], *, together: bool, redundancy: Redundancy | None = None
+    tools: Tools,
+    foreman: Foreman,
+    pieces: list[Piece],
+    late: _Late,
+    *,
+    together: bool,
+    redundancy: Redundancy | None = None,
 ) -> list[PieceRecord]:
     """Send every piece to a host, all at the same time or one after the other; those that found one, in order.
 
@@ -125,7 +141,6 @@ def _place(
         raise Unavailable(_too_few(found, redundancy))
     together = together or all(len(piece.data) <= SMALL_BYTES for piece in pieces)
     sending: list[Future[PieceRecord | None]] = []
-    late = Calls()
     for piece, place in zip(pieces, places, strict=True):
         sending.append(tools.hands.submit(_place_one, tools, foreman, piece, place, late))
         wait(sending if not together else ())
@@ -149,7 +164,7 @@ def _await_enough(sending: Sequence[Future[PieceRecord | None]], redundancy: Red
 
 
 def _place_one(
-    tools: Tools, foreman: Foreman, piece: Piece, place: HostAddress | None, late: Calls
+    tools: Tools, foreman: Foreman, piece: Piece, place: HostAddress | None, late: _Late
 ) -> PieceRecord | None:
     """Offer the piece to one host after the other until one keeps it, none is left, or it is too late."""
     while place is not None:
@@ -159,6 +174,7 @@ def _place_one(
         except (RemoteError, Cancelled) as error:
             foreman.calls.check()
             if isinstance(error, Cancelled) or late.cancelled:
+                late.attempts.append(Attempt(piece.id, place.node_id, "late", time.monotonic() - started))
                 return None
             foreman.tried(len(piece.data), time.monotonic() - started, well=False)
             wish = Wish(piece.slot, piece.id, len(piece.data), failed=place.node_id, outcome=outcome_of(error))

@@ -145,11 +145,30 @@ async def test_a_top_up_does_not_insist_as_a_reader_does(source: SourcePart) -> 
 
 async def what_is_unwanted_has_gone(real: RealTransfers, source: SourcePart, shard: ShardRecord) -> None:
     """Unwanted pieces are deleted in the order in which transfers ended: have one more fail, and see its piece go."""
-    real.use_hosts(1)
+    real.use_hosts(2)
+    host, other = real.hosts[:2]
+    other.shelf.fault = "refuse"
     with pytest.raises(Unavailable):
         await real.transfers.upload([source], Redundancy(2, 3))
-    (host,) = [host for host in real.hosts if host.record() in real.finder.records]
+    other.mend()
     assert await trio.to_thread.run_sync(host.shelf.wait_until_only, {piece.id for piece in shard.pieces})
+
+
+async def test_hosts_that_were_not_waited_for_are_left_alone_for_a_while(source: SourcePart) -> None:
+    async with real_transfers() as real:
+        real.use_hosts(4)
+        stuck = real.hosts[1]
+        stuck.shelf.fault = "hang stores"
+        with trio.fail_after(25):  # hosts have 30 seconds to answer, were they waited for
+            shard = (await real.transfers.upload([source], Redundancy(2, 4))).shard
+        assert shard is not None
+        assert len(shard.pieces) == 3
+        assert real.finder.suspected == [stuck.node_id]
+        stuck.shelf.asked = 0
+        again = (await real.transfers.upload([source], Redundancy(2, 4))).shard
+        assert again is not None
+        assert {piece.host for piece in again.pieces} == {piece.host for piece in shard.pieces}
+        assert stuck.shelf.asked == 0
 
 
 async def test_a_piece_made_later_is_none_that_an_upload_left_unwanted(source: SourcePart) -> None:

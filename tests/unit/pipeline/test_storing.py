@@ -183,6 +183,7 @@ def test_hosts_that_are_much_later_than_the_others_are_not_waited_for(
         assert at.shelf(7).given_up.wait(10)
         assert [wish.failed for wish in foreman.wishes] == [None] * 8  # nobody is blamed
         assert all(well for _bytes, _seconds, well in foreman.tries)
+        assert {(attempt.host[0], attempt.outcome) for attempt in done.attempts} == {(2, "late"), (7, "late")}
 
 
 @pytest.mark.parametrize("redundancy", [Redundancy(1, 3), Redundancy(4, 8)])
