@@ -11,7 +11,7 @@ import re
 
 import msgspec
 
-from layrfs.errors import UsageError
+from layrfs.errors import CorruptFile, UsageError
 
 MAX_MIRRORS = 16
 MAX_CODED_PIECES = 32
@@ -66,6 +66,15 @@ class Redundancy(msgspec.Struct, frozen=True):
             return DEFAULT_REDUNDANCY if value is None else cls.parse(value.decode("ascii", "replace"))
         except UsageError:
             return DEFAULT_REDUNDANCY
+
+    @classmethod
+    def of_row(cls, needed: int, total: int) -> Redundancy:
+        """What a database says of a shard. Raises CorruptFile."""
+        if not is_possible(needed, total):
+            raise CorruptFile(
+                f"The database says that {needed} of {total} pieces are a shard; try layrfs fsck --repair."
+            )
+        return cls(needed, total)
 
     @property
     def mirrors(self) -> bool:

@@ -12,7 +12,7 @@ import apsw
 from layrfs.crypto.merkle import leaf_count
 from layrfs.errors import LocalError
 from layrfs.ids import NodeId, PieceId, ShardId
-from layrfs.model.redundancy import Redundancy
+from layrfs.model.redundancy import Redundancy, is_possible
 from layrfs.storage.database import Database
 
 _AT = (
@@ -47,6 +47,7 @@ def owed_by(path: str, host: NodeId) -> list[Owed]:
             return [
                 Owed(PieceId(piece), leaf_count(Redundancy(needed, total).piece_bytes(sealed_bytes)), shard)
                 for piece, shard, sealed_bytes, needed, total in connection.execute(_AT, (host,))
+                if is_possible(needed, total)
             ]
         finally:
             connection.close()

@@ -240,7 +240,7 @@ class Catalog:
         return None if number is None else self.shard(number)
 
     def shard(self, number: int) -> ShardRecord:
-        """A shard with its pieces. Raises ``KeyError`` when there is no such number."""
+        """A shard with its pieces. Raises ``KeyError`` when there is no such number, ``CorruptFile``."""
         row = self._database.row(
             "SELECT id, salt, plain_bytes, sealed_bytes, needed, total FROM shard WHERE number = ?", (number,)
         )
@@ -251,7 +251,7 @@ class Catalog:
             salt=Salt(row[1]),
             plain_bytes=row[2],
             sealed_bytes=row[3],
-            redundancy=Redundancy(row[4], row[5]),
+            redundancy=Redundancy.of_row(row[4], row[5]),
             pieces=tuple(self.pieces.of(number)),
         )
 

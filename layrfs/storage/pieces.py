@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from layrfs.ids import NodeId, PieceId, ShardId
-from layrfs.model.redundancy import Redundancy
+from layrfs.model.redundancy import Redundancy, is_possible
 from layrfs.model.shards import PieceRecord
 from layrfs.storage.database import Database
 
@@ -151,6 +151,8 @@ class Pieces:
         """Of those of the shards that there are, who should have what; ask for a few at a time."""
         found: dict[int, Held] = {}
         for shard, needed, total, position, piece, node in self._database.rows(_HELD, (json.dumps(list(shards)),)):
+            if not is_possible(needed, total):
+                continue  # the database is damaged: fsck says what to do
             held = found.get(shard)
             if held is None:
                 held = found[shard] = Held(shard, Redundancy(needed, total), {})

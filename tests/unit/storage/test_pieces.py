@@ -7,6 +7,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
+from layrfs.errors import CorruptFile
 from layrfs.ids import NodeId, PieceId, Salt, ShardId
 from layrfs.model.redundancy import Redundancy
 from layrfs.model.shards import PieceRecord, ShardRecord
@@ -69,6 +70,17 @@ def test_a_shard_that_is_gone_is_not_degraded(catalog: Catalog, database: Databa
     assert pieces.degraded == set()
     with pytest.raises(KeyError):
         pieces.next_generation(number)
+
+
+def test_a_redundancy_that_cannot_be_is_a_damaged_database(
+    catalog: Catalog, database: Database, pieces: Pieces
+) -> None:
+    good, bad = catalog.add_shard(record(1)), catalog.add_shard(record(2))
+    for needed, total in ((0, 3), (3, 3), (4, 200), (5, 4)):
+        database.write("UPDATE shard SET needed = ?, total = ? WHERE number = ?", (needed, total, bad))
+        with pytest.raises(CorruptFile, match="fsck"):
+            catalog.shard(bad)
+        assert [held.shard for held in pieces.held([good, bad])] == [good]
 
 
 def test_hosts_are_counted_and_their_records_kept(catalog: Catalog, pieces: Pieces) -> None:
