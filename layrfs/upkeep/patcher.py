@@ -20,6 +20,7 @@ from typing import Protocol
 import msgspec
 import trio
 
+from layrfs import tempo
 from layrfs.crashpoints import reached
 from layrfs.errors import LayrError, Unavailable
 from layrfs.ids import NodeId, PieceId, ShardId
@@ -134,7 +135,7 @@ class Patcher:
         """Hosts have been found or come back: try now what waits for hosts."""
         self._needs.believe(hosts=hosts)
         self._failed_at.clear()
-        self._hosts_at = trio.current_time()
+        self._hosts_at = tempo.current_time()
         self._hurry.set()
         self._wake.set()
 
@@ -166,7 +167,7 @@ class Patcher:
         """Until cancelled."""
         task_status.started()
         while True:
-            with trio.move_on_after(self._pause()):
+            with trio.move_on_after(tempo.lasting(self._pause())):
                 await self._wake.wait()
             with trio.move_on_after(SETTLE_SECONDS):
                 await self._hurry.wait()
@@ -209,7 +210,7 @@ class Patcher:
         if found is None:
             return
         self._queue = {need.shard: need for need in found}
-        now = trio.current_time()
+        now = tempo.current_time()
         self._first_seen = {need.shard: self._first_seen.get(need.shard, now) for need in found}
         self._failed_at = {shard: at for shard, at in self._failed_at.items() if shard in self._first_seen}
         await self._lost.are({need.shard for need in found if need.urgency == "lost"})
@@ -222,7 +223,7 @@ class Patcher:
             try:
                 mended = await self._mend(need, turn)
                 if len(mended.made) < len(mended.wanted):
-                    self._failed_at[need.shard] = trio.current_time()
+                    self._failed_at[need.shard] = tempo.current_time()
             finally:
                 hands.release_on_behalf_of(need)
 
@@ -299,7 +300,7 @@ class Patcher:
         return first if failed_at is None else max(first, failed_at + RETRY_SECONDS[need.urgency])
 
     def _pause(self) -> float:
-        now = trio.current_time()
+        now = tempo.current_time()
         due = min((self._due(need) for need in self._queue.values() if need.positions), default=now + LOOK_SECONDS)
         return min(LOOK_SECONDS, max(0.0, due - now))
 

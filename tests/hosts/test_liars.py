@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -17,13 +17,15 @@ import pytest
 from layrfs.crypto import merkle
 from layrfs.crypto.challenges import NONCE_BYTES, answer_digest, chosen_leaves
 from layrfs.crypto.identity import NodeIdentity
-from layrfs.errors import MissingPiece, RemoteError, TimedOut, WrongBytes
+from layrfs.errors import LayrError, MissingPiece, RemoteError, TimedOut, WrongBytes
 from layrfs.ids import PieceId, Salt
 from layrfs.model.redundancy import DEFAULT_REDUNDANCY
 from layrfs.network.links import HostLinks, HostRefused
 from layrfs.pipeline.coding import Piece, make_pieces
 from layrfs.pipeline.transfers import Slot
 from layrfs.policy.auditing import LEAVES_PER_DAY, detection_probability, leaves_needed
+from layrfs.policy.trust import NEW_HOST, Outcome, Standing, after, standing
+from layrfs.upkeep.challenging import outcome_of
 from tests.hosts.liars import LIES, ForgetsLater, OneOfThree, lying_host
 from tests.hosts.local_host import NETWORK, SECONDS, SPACE_BYTES, LocalHost
 
@@ -89,6 +91,51 @@ def test_caught_by_the_first_challenge_of_any_piece(links: HostLinks, tmp_path: 
         for piece in PIECES:
             with pytest.raises(AT_ONCE[lie]):
                 prove(links, host, piece)
+
+
+FATES = [
+    ("hashes only", "prove", 1, 3),
+    ("stale", "prove", 1, 3),
+    ("garbage", "prove", 1, 3),
+    ("forgets", "prove", 9, 27),
+    ("refuses retrieval", "deep", 10, None),
+    ("nothing", "prove", None, None),
+]
+"""Lie, level, how many audits until it is suspended and until it is excluded."""
+
+
+@pytest.mark.parametrize(("lie", "level", "suspended", "excluded"), FATES, ids=[fate[0] for fate in FATES])
+def test_what_becomes_of_a_liar(
+    links: HostLinks, tmp_path: Path, lie: str, level: str, suspended: int | None, excluded: int | None
+) -> None:
+    """One audit a minute, of one piece after the other."""
+    ask = {"prove": prove, "deep": fetch}[level]
+    trust, standings = NEW_HOST, list[Standing]()
+    with ExitStack() as stack:
+        host = filled(stack, links, tmp_path, lie)
+        pieces = itertools.cycle(list(PIECES)[1:])  # a host with stale bytes has the first one
+        for audit in range(1, 1 + (excluded or suspended or 30)):
+            outcome = heard(lambda: ask(links, host, next(pieces)))
+            trust = after(trust, outcome, 60.0 * audit, retrieval=level == "deep")
+            standings.append(standing(trust, 60.0 * audit))
+    assert first(standings, "suspended") == suspended
+    assert first(standings, "excluded") == excluded
+
+
+def fetch(links: HostLinks, host: LocalHost, piece: PieceId) -> None:
+    links.retrieve(host.address, piece, deadline_seconds=SECONDS)
+
+
+def heard(ask: Callable[[], None]) -> Outcome:
+    try:
+        ask()
+    except LayrError as error:
+        return outcome_of(error)
+    return "passed"
+
+
+def first(standings: list[Standing], wanted: Standing) -> int | None:
+    return standings.index(wanted) + 1 if wanted in standings else None
 
 
 def test_an_honest_host_is_never_caught(links: HostLinks, tmp_path: Path) -> None:

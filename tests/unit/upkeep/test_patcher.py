@@ -184,18 +184,18 @@ async def test_the_most_endangered_go_first(cache: Cache, autojump_clock: trio.t
 async def test_a_wide_code_with_one_piece_less_waits_for_the_next_loss(
     cache: Cache, autojump_clock: trio.testing.MockClock
 ) -> None:
-    cache.transfers.hosts = 12
-    shard = await put(cache, redundancy=Redundancy(4, 8))
+    cache.transfers.hosts = 16
+    shard = await put(cache, redundancy=Redundancy(4, 12))
     lose(cache, shard, 3)
     await trio.sleep(DELAY_SECONDS["later"] / 2)
     assert cache.transfers.top_ups == []
     lose(cache, shard, 5)
     await trio.sleep(100)
     assert len(cache.transfers.top_ups) == 1, "both from one fetch"
-    assert len(holders(cache, shard)) == 8
+    assert len(holders(cache, shard)) == 12
     lose(cache, shard, 0)
     await trio.sleep(DELAY_SECONDS["later"] + 100)
-    assert len(holders(cache, shard)) == 8, "but not for ever"
+    assert len(holders(cache, shard)) == 12, "but not for ever"
 
 
 async def test_what_no_host_takes_is_tried_again_when_one_appears(
