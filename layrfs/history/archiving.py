@@ -46,9 +46,9 @@ class Archive:
         self._versions.put(version, history.segments)
         return version
 
-    def amend(self, segments: Iterable[Segment]) -> None:
-        """These have other pieces than before."""
-        self._versions.amend(segments)
+    def amend(self, segment: Segment) -> bool:
+        """It has other pieces than before; whether a retained version needs it."""
+        return self._versions.amend(segment)
 
     def chains(self) -> Iterator[tuple[Segment, ...]]:
         """The segments of each retained version in order, as they are when it is its turn."""

@@ -1,26 +1,41 @@
 """Segments that lack copies get them, and others instead of those that are gone: metadata decays as contents do.
 
-Owns which pieces of metadata have proven gone. Must not know versions or records. Invariant: pieces of segments are
-replaced, never dropped, so the highest generation that a shard's pieces ever had is among them; and the copy that is
-replaced stays on record until its successor is on a host.
+Owns which pieces of metadata have proven gone, and the order in which segments are tried: the newest version's first,
+each once in a pass, however many versions share it. Must not know versions or records. A pass may take as long as hosts
+that are away make it take: nothing waits for it, and each segment is recorded when it is done.
+Invariant: pieces of segments are replaced, never dropped, so the highest generation that a shard's pieces ever had is
+among them; and the copy that is replaced stays on record until its successor is on a host.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 import msgspec
+import trio
 
-from layrfs.errors import LayrError
+from layrfs.errors import LayrError, Unavailable
 from layrfs.ids import NodeId, PieceId
 from layrfs.model.history import Segment
 from layrfs.model.notes import NO_BLOB, Purpose, blob_tag
 from layrfs.model.shards import PieceRecord, ShardRecord
 from layrfs.pipeline.transfers import Slot, Transfers
+from layrfs.policy.copies import within_reach
 from layrfs.policy.history import is_lacking
 
 MOST_REMEMBERED = 10_000
+RETRY_SECONDS = 60.0
+SETTLE_SECONDS = 1.0
+"""One host seldom comes alone, and one lost piece seldom is."""
+
+MOST_FAILURES = 2
+"""A host from which so many shards could not be fetched, and none could, is not asked for others in the same pass."""
+
+MOST_REFUSALS = 3
+"""After so many shards in a row of which no host took a copy the rest of the pass would be for nothing."""
 
 _log = logging.getLogger(__name__)
 
@@ -28,49 +43,142 @@ Replaced = list[tuple[PieceId, NodeId]]
 """Pieces that have successors, and where they were."""
 
 
+class Versions(Protocol):
+    """Whose segments they are: ``layrfs.history.publishing.Publisher``, or a fake."""
+
+    @property
+    def may_write(self) -> bool:
+        """Whether this machine's versions are the volume's."""
+        ...
+
+    def chains(self) -> Iterator[tuple[Segment, ...]]:
+        """The segments of each version, the newest version's first, as they are when it is their turn."""
+        ...
+
+    async def amend(self, segment: Segment, replaced: Replaced) -> None:
+        """Record that a segment has other copies now. Raises what publishing raises."""
+        ...
+
+
+class _Pass:
+    """What is learned in one pass."""
+
+    def __init__(self, hosts: int) -> None:
+        self.hosts = hosts
+        self.refusals = 0
+        self._failures: Counter[NodeId] = Counter()
+        self._good: set[NodeId] = set()
+
+    def silent(self) -> frozenset[NodeId]:
+        """Hosts that need not be asked again."""
+        return frozenset(
+            host for host, count in self._failures.items() if count >= MOST_FAILURES and host not in self._good
+        )
+
+    def fetched(self, shard: ShardRecord, *, well: bool) -> None:
+        """A copy of a shard could be fetched, or none could; from which host is not told."""
+        holders = {piece.host for piece in shard.pieces}
+        if well:
+            self._good |= holders
+        else:
+            self._failures.update(holders)
+
+
 class Completer:
     """One volume's."""
 
-    def __init__(self, transfers: Transfers, is_gone: Callable[[NodeId], bool]) -> None:
-        """``is_gone``: whether what a host has is no longer counted on."""
+    def __init__(self, transfers: Transfers, is_gone: Callable[[NodeId], bool], known_hosts: Callable[[], int]) -> None:
+        """``is_gone``: whether what a host has is no longer counted on; ``known_hosts``: how many hosts there are."""
         self._transfers = transfers
         self._is_gone = is_gone
+        self._known_hosts = known_hosts
         self._lost: set[PieceId] = set()
+        self._passing = trio.Lock()
+        self._wake = trio.Event()
 
     def lost(self, piece: PieceId) -> None:
         """Its host has proven not to have it any more."""
         if len(self._lost) < MOST_REMEMBERED:
             self._lost.add(piece)
+        self._wake.set()
 
-    async def completed(self, segments: Sequence[Segment], hosts: int) -> tuple[tuple[Segment, ...], Replaced]:
-        """The same with copies that hosts took now, and what these replace; there are so many hosts."""
-        done: list[Segment] = []
-        replaced: Replaced = []
-        for segment in segments:
-            previous = done[-1].tag if done and segment.kind == "changes" else NO_BLOB
-            shards = []
-            for index, shard in enumerate(segment.shards):
-                new = await self._completed(shard, purpose_of(segment, index, previous), hosts)
-                replaced += [(piece.id, piece.host) for piece in shard.pieces if piece not in new.pieces]
-                shards.append(new)
-            done.append(msgspec.structs.replace(segment, shards=tuple(shards)))
+    def hosts_appeared(self) -> None:
+        """Try soon."""
+        self._wake.set()
+
+    async def run(self, versions: Versions) -> None:
+        """Until cancelled."""
+        while True:
+            with trio.move_on_after(RETRY_SECONDS):
+                await self._wake.wait()
+                await trio.sleep(SETTLE_SECONDS)
+            self._wake = trio.Event()
+            try:
+                await self.complete(versions)
+            except LayrError as error:
+                _log.info("metadata still lacks copies: %s", error)
+
+    async def complete(self, versions: Versions) -> None:
+        """Every segment that lacks copies is tried once. Raises what recording them raises."""
+        if not versions.may_write:
+            return
+        async with self._passing:
+            this, seen = _Pass(self._known_hosts()), set[int]()
+            for chain in versions.chains():
+                for segment, previous in _with_previous(chain):
+                    if segment.number in seen:
+                        continue
+                    seen.add(segment.number)
+                    new = await self._completed(segment, previous, this)
+                    if new != segment:
+                        await self._record(versions, segment, new)
+                    if this.refusals >= MOST_REFUSALS:
+                        return
+
+    async def _record(self, versions: Versions, segment: Segment, new: Segment) -> None:
+        kept = {piece.id for shard in new.shards for piece in shard.pieces}
+        replaced = [
+            (piece.id, piece.host) for shard in segment.shards for piece in shard.pieces if piece.id not in kept
+        ]
+        await versions.amend(new, replaced)
         self._lost -= {piece for piece, _host in replaced}
-        return tuple(done), replaced
 
-    async def _completed(self, shard: ShardRecord, purpose: Purpose, hosts: int) -> ShardRecord:
+    async def _completed(self, segment: Segment, previous: bytes, this: _Pass) -> Segment:
+        shards = [
+            await self._topped_up(shard, purpose_of(segment, index, previous), this)
+            for index, shard in enumerate(segment.shards)
+        ]
+        return msgspec.structs.replace(segment, shards=tuple(shards))
+
+    async def _topped_up(self, shard: ShardRecord, purpose: Purpose, this: _Pass) -> ShardRecord:
         """A host whose piece is lost may take another; one that is silent may come back with its own."""
-        kept = [piece for piece in shard.pieces if piece.id not in self._lost]
+        kept = tuple(piece for piece in shard.pieces if piece.id not in self._lost)
         good = [piece for piece in kept if not self._is_gone(piece.host)]
-        if not kept or not is_lacking(len(good), shard.redundancy.total, hosts):
+        if not kept or not is_lacking(len(good), shard.redundancy.total, this.hosts):
+            return shard
+        if not within_reach(shard.redundancy.needed, [piece.host for piece in kept], this.silent()):
             return shard
         generation, taken = 1 + max(piece.generation for piece in shard.pieces), {piece.position for piece in good}
         slots = [Slot(position, generation) for position in range(shard.redundancy.total) if position not in taken]
+        readable = msgspec.structs.replace(shard, pieces=kept)
         try:
-            made = await self._transfers.top_up(msgspec.structs.replace(shard, pieces=tuple(kept)), slots, purpose)
+            made = await self._transfers.top_up(readable, slots, purpose)
         except LayrError as error:
+            if isinstance(error, Unavailable):
+                this.fetched(readable, well=False)
             _log.info("segment %d still lacks copies: %s", purpose.number, error)
             return shard
+        this.fetched(readable, well=True)
+        this.refusals = 0 if made else this.refusals + 1
         return msgspec.structs.replace(shard, pieces=_merged(shard.pieces, made))
+
+
+def _with_previous(chain: Sequence[Segment]) -> Iterator[tuple[Segment, bytes]]:
+    """Each segment, and the tag of the one whose state its changes follow."""
+    previous = NO_BLOB
+    for segment in chain:
+        yield segment, previous if segment.kind == "changes" else NO_BLOB
+        previous = segment.tag
 
 
 def purpose_of(segment: Segment, index: int, previous: bytes) -> Purpose:

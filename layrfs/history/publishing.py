@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
 from functools import partial
 
 import trio
@@ -24,7 +24,7 @@ from layrfs.crashpoints import reached
 from layrfs.crypto.keys import VolumeKeys
 from layrfs.errors import LayrError, ReadOnly, Superseded, Unavailable
 from layrfs.history.archiving import Archive
-from layrfs.history.completing import Completer
+from layrfs.history.completing import Completer, Replaced
 from layrfs.history.known import Known, mark_prepared, mark_published, newest_segment
 from layrfs.history.leasing import RootPublisher, Tenure
 from layrfs.history.patience import RETRY_SECONDS, insist
@@ -84,7 +84,7 @@ class Publisher:
         self._roots = roots
         self._keys = keys
         self._segments = SegmentMaker(database, transfers, directory)
-        self._completer = Completer(transfers, is_gone)
+        self._completer = Completer(transfers, is_gone, known_hosts)
         self._tenure = tenure
         self._on_superseded = on_superseded
         self._now = now
@@ -93,7 +93,7 @@ class Publisher:
         self._preparing = self._superseded = False
         self._looked = False  # whether another machine has written, since the start
         self._known_hosts = known_hosts
-        self._repeat_at = self._complete_at = 0.0
+        self._repeat_at = 0.0
         self._keepers = 0  # of the record, when it was offered last
         self._wake = trio.Event()
         known = Known.read(self._marks)
@@ -139,6 +139,11 @@ class Publisher:
 
     async def run(self) -> None:
         """Publish every few seconds when there is something to publish; until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._completer.run, self)
+            await self._publish_forever()
+
+    async def _publish_forever(self) -> None:
         pause = self._interval_seconds
         while True:
             with trio.move_on_after(pause):
@@ -156,14 +161,14 @@ class Publisher:
 
     def hosts_appeared(self) -> None:
         """Hosts have been found or come back: try again what waits for them."""
-        self._complete_at = 0.0
+        self._completer.hosts_appeared()
         if self.problem is not None or self._is_renewal_due():
             self._wake.set()
 
     def piece_lost(self, piece: PieceId) -> None:
         """A host has lost a piece, perhaps of a segment; and if that, then perhaps the record as well."""
         self._completer.lost(piece)
-        self._complete_at = self._repeat_at = 0.0
+        self._repeat_at = 0.0
         self._wake.set()
 
     async def flush(self) -> None:
@@ -199,8 +204,29 @@ class Publisher:
                 await self._announce(self._record)
             if self._is_checkpoint_due():  # who changed much pays for it, not who next changes a little
                 await self._announce(await self._prepare())
-            await self._complete()
             self.problem = None
+
+    async def complete(self) -> None:
+        """Have segments that lack copies get them, once. Takes long, holds up nothing. Raises what ``publish`` does."""
+        await self._completer.complete(self)
+
+    def chains(self) -> Iterator[tuple[Segment, ...]]:
+        """See ``completing.Versions``."""
+        yield self._history.segments
+        yield from self._archive.chains()
+
+    async def amend(self, segment: Segment, replaced: Replaced) -> None:
+        """See ``completing.Versions``."""
+        async with self._lock:
+            await self._look()
+            segments = [segment if one.number == segment.number else one for one in self._history.segments]
+            if not self._archive.amend(segment) and segment not in segments:  # nobody needs it any more
+                replaced = [(piece.id, piece.host) for shard in segment.shards for piece in shard.pieces]
+            if segment not in segments:
+                self._changes.retire(replaced, self.next_version)
+                return
+            self._changes.retire(replaced, newest_segment(self._history))  # in the transaction of the record
+            await self._announce(await self._renew(segments))
 
     def expired(self) -> Collection[int]:
         """Versions that the schedule does not keep any longer. They go when the next one is prepared, or by `prune`."""
@@ -242,13 +268,9 @@ class Publisher:
         return retained
 
     def _note(self, error: LayrError) -> None:
-        if self._superseded:
-            return
-        late, unknown = (
-            "The list of files on the network is not up to date",
-            "Other machines cannot know that this one writes",
-        )
-        self.problem = f"{late if self.is_behind else unknown}: {error}"
+        if not self._superseded:
+            late = "The list of files on the network is not up to date"
+            self.problem = f"{late if self.is_behind else 'Other machines cannot know that this one writes'}: {error}"
 
     def _check_publishes(self) -> None:
         if not self._tenure.publishes:
@@ -323,21 +345,6 @@ class Publisher:
         self._save(history, record, 0)
         await self._database.sync()
         return record
-
-    async def _complete(self) -> None:
-        """Have hosts that were not there, or failed, keep segments as well, those of retained versions too."""
-        if trio.current_time() < self._complete_at:
-            return
-        hosts, self._complete_at = self._known_hosts(), trio.current_time() + REPEAT_SECONDS
-        segments, replaced = await self._completer.completed(self._history.segments, hosts)
-        self._archive.amend(segments)
-        if segments != self._history.segments:
-            self._changes.retire(replaced, newest_segment(self._history))  # in the transaction of the record
-            await self._announce(await self._renew(segments))
-        for older in self._archive.chains():
-            segments, replaced = await self._completer.completed(older, hosts)
-            self._archive.amend(segments)
-            self._changes.retire(replaced, self.next_version)
 
     async def _prepare(self) -> RootRecord:
         """Changes become a segment on hosts, or all becomes a checkpoint, and a signed record here."""

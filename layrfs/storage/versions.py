@@ -6,7 +6,7 @@ segment has a row only while some version needs it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -67,14 +67,14 @@ class Versions:
             (*version[:5], msgspec.msgpack.encode(version.segments)),
         )
 
-    def amend(self, segments: Iterable[Segment]) -> None:
-        """These segments have other pieces than before, wherever retained versions need them."""
-        needed = {one.number: one for one in segments if one.number in self.segment_numbers()}
-        changed = [one for number, one in needed.items() if one != self._segment(number)]
-        self._database.write_many(
-            "UPDATE segment SET shards = ? WHERE number = ?",
-            ((msgspec.msgpack.encode(one.shards), one.number) for one in changed),
-        )
+    def amend(self, segment: Segment) -> bool:
+        """This segment has other pieces than before, wherever retained versions need it; whether any does."""
+        if segment.number not in self.segment_numbers():
+            return False
+        if segment != self._segment(segment.number):
+            shards = msgspec.msgpack.encode(segment.shards)
+            self._database.write("UPDATE segment SET shards = ? WHERE number = ?", (shards, segment.number))
+        return True
 
     def remove(self, numbers: Sequence[int]) -> list[Segment]:
         """Retain these no longer; the segments that no retained version needs now."""

@@ -254,13 +254,13 @@ async def test_a_segment_that_few_hosts_keep_gets_more_copies_when_there_are_mor
         assert publishing.lacks_copies
         publishing.hosts_appeared()
         await publishing.publish()
+        await publishing.complete()
         assert not publishing.lacks_copies
         transfers.drop(alone)
         await publishing.publish()
         wanted = {piece.id for one in publishing.segments for shard in one.shards for piece in shard.pieces}
         offers, uploads = roots.offers, len(transfers.uploads)
-        publishing.hosts_appeared()
-        await publishing.publish()
+        await publishing.complete()
         assert (roots.offers, len(transfers.uploads)) == (offers, uploads), "that was all"
         assert await kept_by_hosts(roots, transfers, tmp_path / "other") == rows_of(database)
         versions = Versions(database)
