@@ -3,7 +3,7 @@
 Owns the directory ``snapshots`` of the volume, where nothing is worth keeping, and which versions are open: at most a
 few, closed when nobody has used them for a while. Must not know inode numbers or the kernel. Invariants: a version in
 use is neither closed nor pruned; of blocks that were on no host when it was made, no byte is ever shown, but in
-one made by hand the bytes of the moment it was made.
+one made by hand the bytes of the moment it was made, up to where the file ended then.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from layrfs.history.restoring import restore_segments
 from layrfs.pipeline.read_only import ReadOnlyTransfers
 from layrfs.pipeline.transfers import Downloads
 from layrfs.storage.cache_files import failed
+from layrfs.storage.changes import end_where_sent
 from layrfs.storage.content import Catalog
 from layrfs.storage.database import Database
 from layrfs.storage.tree import Tree
@@ -177,10 +178,13 @@ class Snapshots:
         segments = self._versions.segments_of(place.version)
         path = await restore_segments(segments, self._keys, self._transfers, place.directory)
         with Database(path) as database:
+            by_hand = place.version.name is not None
+            if by_hand:
+                end_where_sent(database)
             tree = Tree(database)
             inodes = Inodes(tree, capacity=INODES_IN_MEMORY)
             # one made by hand was made when everything had just been sent
-            catalog = Catalog(database, unsent_elsewhere=True, older_counts=place.version.name is not None)
+            catalog = Catalog(database, unsent_elsewhere=True, older_counts=by_hand)
             contents = self._contents(database, catalog, inodes, os.path.join(place.directory, "cache"))
             try:
                 async with trio.open_nursery() as nursery:

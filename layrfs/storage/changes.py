@@ -290,6 +290,20 @@ def count_unsent(database: Database) -> tuple[int, int]:
     return lost, older
 
 
+def end_where_sent(database: Database) -> None:
+    """Files that grew while they were sent end where they ended when what hosts have was all of them.
+
+    What was appended since is on no host, and the zeros that fill up a block are nobody's bytes. Of a file that is on
+    no host at all nothing changes: reading it is an error.
+    """
+    database.write(
+        "UPDATE inode SET size = e.size FROM"
+        " (SELECT u.inode, min(u.block * i.block_bytes + u.before) AS size FROM unsent u"
+        " JOIN inode i ON i.number = u.inode WHERE u.before < i.block_bytes GROUP BY u.inode) e"
+        " WHERE e.inode = number AND e.size BETWEEN 1 AND inode.size"
+    )
+
+
 def lose_unsent(database: Database) -> None:
     """This machine writes to the volume from now on: what another one never sent is marked lost.
 

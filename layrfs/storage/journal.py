@@ -88,6 +88,11 @@ class Journal:
     def mark_all_dirty(self, keys: Iterable[BlockKey]) -> None:
         self._database.write_many("INSERT OR REPLACE INTO local(inode, block, dirty) VALUES(?, ?, 1)", keys)
 
+    def sent_while_written(self, keys: Iterable[tuple[InodeNumber, BlockNumber, int]]) -> None:
+        """Hosts have older bytes of dirty blocks now, of a time when so many of each were in the file."""
+        rows = ((before, inode, block) for inode, block, before in keys)
+        self._database.write_many("UPDATE unsent SET before = ? WHERE inode = ? AND block = ?", rows)
+
     def mark_clean(self, keys: Iterable[BlockKey]) -> None:
         """The blocks' bytes are in the cache file and on hosts."""
         self._database.write_many("INSERT OR REPLACE INTO local(inode, block, dirty) VALUES(?, ?, 0)", keys)

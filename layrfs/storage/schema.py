@@ -136,6 +136,7 @@ CREATE TABLE local_mark(             -- facts about this machine's last run
 CREATE TABLE unsent(                 -- blocks whose newest bytes are on no host: what a lost machine takes with it
     inode INTEGER NOT NULL,
     block INTEGER NOT NULL,
+    before INTEGER NOT NULL DEFAULT 4194304, -- so much of it was in the file when hosts' bytes (none: zeros) were all
     PRIMARY KEY(inode, block)
 ) STRICT, WITHOUT ROWID;
 
@@ -243,7 +244,8 @@ CREATE TRIGGER answer_replaced BEFORE INSERT ON piece BEGIN
         (SELECT substr(id, 1, 8) FROM piece WHERE shard = NEW.shard AND position = NEW.position AND id <> NEW.id);
 END;
 CREATE TRIGGER unsent_new AFTER INSERT ON local WHEN NEW.dirty = 1 BEGIN
-    INSERT OR IGNORE INTO unsent VALUES(NEW.inode, NEW.block);
+    INSERT OR IGNORE INTO unsent VALUES(NEW.inode, NEW.block, coalesce(
+        (SELECT max(0, min(block_bytes, size - NEW.block * block_bytes)) FROM inode WHERE number = NEW.inode), 0));
 END;
 CREATE TRIGGER unsent_sent AFTER INSERT ON local WHEN NEW.dirty = 0 BEGIN
     DELETE FROM unsent WHERE inode = NEW.inode AND block = NEW.block;

@@ -30,6 +30,13 @@ class Part(NamedTuple):
 
     source: SourcePart
     mark: Mark
+    before: int
+    """How much of the block is in the file, whatever of it is in the cache file."""
+
+    @property
+    def in_file(self) -> int:
+        """How much of that still is."""
+        return self.before if self.mark.valid_bytes == self.source.length else self.mark.valid_bytes
 
     @property
     def key(self) -> BlockKey:
@@ -220,7 +227,8 @@ class Shelf:
         if file is not None:
             file.states[block] = SENDING
         path = self.files.path(inode)
-        return Part(SourcePart(inode, block, path, block * block_bytes, length, block_bytes), mark)
+        before = max(length, extent(self.journal.size_of(inode), block, self.block_bytes(inode)))
+        return Part(SourcePart(inode, block, path, block * block_bytes, length, block_bytes), mark, before)
 
     def lost(self, key: BlockKey) -> None:
         """DIRTY -> ABSENT or HOLE: the cache file does not have the block's bytes; what hosts have is used."""
@@ -248,7 +256,7 @@ class Shelf:
         Parts that have to go again stay claimed.
         """
         known = self.catalog.known_content(numbers := self._contents(outcomes, shard))
-        rows, uses, clean = [], [], []
+        rows, uses, clean, older = [], [], [], []
         for part, outcome, number in zip(parts, outcomes, numbers, strict=True):
             if _has_to_go_again(part.mark, outcome, is_known=number in known):
                 continue
@@ -260,11 +268,14 @@ class Shelf:
                 continue
             length = outcome.part.length if isinstance(outcome, Stored) else outcome.length
             rows.append((*part.key, number, min(length, part.mark.valid_bytes)))
-            if not part.mark.written:
+            if part.mark.written:
+                older.append((*part.key, part.in_file))
+            else:
                 uses.append(Use(part.key[0], on_disk(length), int(self.ledger.now)))
                 clean.append(part)
         self.catalog.put_blocks(rows)
         self.journal.mark_clean(part.key for part in clean)
+        self.journal.sent_while_written(older)
         self.journal.add_use(uses)
         self.ledger.clean_bytes += sum(use.clean_bytes for use in uses)
         for part in clean:

@@ -1,11 +1,14 @@
 """What was deleted or overwritten can be read again, as it was, from this machine and from any other."""
 
 import errno
+import itertools
 import json
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -120,6 +123,30 @@ def test_the_past_cannot_be_changed_and_is_not_in_the_way(hosts: HostNetwork, tm
         assert old.read_text() == "as it was"
         assert os.stat(directory).st_mode & 0o777 == 0o700
         assert sorted(os.listdir(root)) == ["directory", "link"]
+
+
+def test_a_log_that_is_written_all_the_time_ends_with_what_was_written(hosts: HostNetwork, tmp_path: Path) -> None:
+    with Drive(str(tmp_path / "first"), seeds=hosts.seeds) as drive:
+        path, done = Path(drive.path) / "log", threading.Event()
+
+        def append() -> None:
+            with path.open("ab") as log:
+                for number in itertools.takewhile(lambda _number: not done.is_set(), itertools.count()):
+                    log.write(b"line %d\n" % number)
+                    log.flush()
+                    os.fsync(log.fileno())
+
+        with ThreadPoolExecutor() as threads:
+            appending = threads.submit(append)
+            try:
+                wait_for(lambda: path.exists() and path.stat().st_size > 100, "the log grows", 20)
+                past = Path(snapshot(drive, "create").strip())
+            finally:
+                done.set()
+            appending.result()
+        old = (past / "log").read_bytes()
+        assert old
+        assert path.read_bytes().startswith(old)
 
 
 def test_commands_say_what_is_wrong(hosts: HostNetwork, tmp_path: Path) -> None:

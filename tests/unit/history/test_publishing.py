@@ -464,7 +464,7 @@ async def test_a_snapshot_made_by_hand_is_what_was_there_and_stays(tmp_path: Pat
 async def test_who_recovers_a_volume_keeps_the_version_found(tmp_path: Path) -> None:
     roots, transfers = OneRecord(), FakeTransfers()
     with opened(tmp_path / "metadata.db") as database:
-        database.write("INSERT INTO unsent VALUES(7, 0)")
+        database.write("INSERT INTO unsent(inode, block) VALUES(7, 0)")
         database.write("INSERT INTO volume VALUES('x', 1)")
         await publisher(database, transfers, roots, tmp_path / "history").publish()
         before = rows_of(database)

@@ -85,7 +85,7 @@ def test_what_this_machine_has_is_not_part_of_it_but_what_is_on_no_host_is(tmp_p
         database.commit()
         restore(str(tmp_path / "second.db"), None, [ChangeLog(database).pending()[1]])
     with Database(str(tmp_path / "second.db")) as again:
-        assert list(again.rows("SELECT * FROM unsent")) == [(7, 0)]
+        assert list(again.rows("SELECT inode, block FROM unsent")) == [(7, 0)]
         assert list(again.rows("SELECT * FROM local")) == []
 
 
@@ -93,13 +93,13 @@ def test_only_what_another_machine_never_sent_is_lost(tmp_path: Path) -> None:
     with Database(str(tmp_path / "first.db")) as database:
         for inode in (2, 3, 4):
             database.write("INSERT INTO inode VALUES(?,33188,0,0,1,9,65536,0,0,0,0,NULL)", (inode,))
-            database.write("INSERT INTO unsent VALUES(?, 0)", (inode,))
+            database.write("INSERT INTO unsent(inode, block) VALUES(?, 0)", (inode,))
         database.write("INSERT OR REPLACE INTO local VALUES(2, 0, 1)")
         database.write("INSERT INTO block VALUES(3, 0, 5, 9)")
         assert count_unsent(database) == (1, 1)
         for _ in range(2):
             lose_unsent(database)
-            assert list(database.rows("SELECT * FROM unsent")) == [(2, 0)], "those bytes are here"
+            assert list(database.rows("SELECT inode, block FROM unsent")) == [(2, 0)], "those bytes are here"
             assert list(database.rows("SELECT * FROM block ORDER BY inode")) == [(3, 0, 5, 9), (4, 0, 0, 0)]
             database.commit()
 
