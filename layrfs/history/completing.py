@@ -10,7 +10,6 @@ among them; and the copy that is replaced stays on record until its successor is
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
@@ -25,14 +24,12 @@ from layrfs.model.shards import PieceRecord, ShardRecord
 from layrfs.pipeline.transfers import Slot, Transfers
 from layrfs.policy.copies import within_reach
 from layrfs.policy.history import is_lacking
+from layrfs.policy.silence import Silence
 
 MOST_REMEMBERED = 10_000
 RETRY_SECONDS = 60.0
 SETTLE_SECONDS = 1.0
 """One host seldom comes alone, and one lost piece seldom is."""
-
-MOST_FAILURES = 2
-"""A host from which so many shards could not be fetched, and none could, is not asked for others in the same pass."""
 
 MOST_REFUSALS = 3
 """After so many shards in a row of which no host took a copy the rest of the pass would be for nothing."""
@@ -66,22 +63,7 @@ class _Pass:
     def __init__(self, hosts: int) -> None:
         self.hosts = hosts
         self.refusals = 0
-        self._failures: Counter[NodeId] = Counter()
-        self._good: set[NodeId] = set()
-
-    def silent(self) -> frozenset[NodeId]:
-        """Hosts that need not be asked again."""
-        return frozenset(
-            host for host, count in self._failures.items() if count >= MOST_FAILURES and host not in self._good
-        )
-
-    def fetched(self, shard: ShardRecord, *, well: bool) -> None:
-        """A copy of a shard could be fetched, or none could; from which host is not told."""
-        holders = {piece.host for piece in shard.pieces}
-        if well:
-            self._good |= holders
-        else:
-            self._failures.update(holders)
+        self.silence = Silence()
 
 
 class Completer:
@@ -156,19 +138,19 @@ class Completer:
         good = [piece for piece in kept if not self._is_gone(piece.host)]
         if not kept or not is_lacking(len(good), shard.redundancy.total, this.hosts):
             return shard
-        if not within_reach(shard.redundancy.needed, [piece.host for piece in kept], this.silent()):
+        holders = [piece.host for piece in kept]
+        if not within_reach(shard.redundancy.needed, holders, this.silence.hosts):
             return shard
         generation, taken = 1 + max(piece.generation for piece in shard.pieces), {piece.position for piece in good}
         slots = [Slot(position, generation) for position in range(shard.redundancy.total) if position not in taken]
-        readable = msgspec.structs.replace(shard, pieces=kept)
         try:
-            made = await self._transfers.top_up(readable, slots, purpose)
+            made = await self._transfers.top_up(msgspec.structs.replace(shard, pieces=kept), slots, purpose)
         except LayrError as error:
             if isinstance(error, Unavailable):
-                this.fetched(readable, well=False)
+                this.silence.failed(holders)
             _log.info("segment %d still lacks copies: %s", purpose.number, error)
             return shard
-        this.fetched(readable, well=True)
+        this.silence.answered(holders)
         this.refusals = 0 if made else this.refusals + 1
         return msgspec.structs.replace(shard, pieces=_merged(shard.pieces, made))
 

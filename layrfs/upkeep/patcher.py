@@ -28,6 +28,7 @@ from layrfs.model.shards import PieceRecord, ShardRecord
 from layrfs.pipeline.transfers import Slot, Transfers
 from layrfs.policy.copies import within_reach
 from layrfs.policy.patching import Urgency
+from layrfs.policy.silence import Silence
 from layrfs.storage.changes import ChangeLog
 from layrfs.storage.content import Catalog
 from layrfs.upkeep.lost_shards import LostShards
@@ -94,7 +95,7 @@ class _Turn:
 
     def __init__(self, living: Collection[NodeId]) -> None:
         self.living = frozenset(living)
-        self.silent: set[NodeId] = set()
+        self.silence = Silence()
         self.fruitless = 0
         self.began = trio.current_time()
 
@@ -233,8 +234,8 @@ class Patcher:
                 if turn.fruitless >= FRUITLESS or self._is_interrupted(turn):
                     break
                 nursery.start_soon(mend, need)
-        if turn.silent:
-            _log.info("%d hosts do not answer: shards that are only there stay degraded", len(turn.silent))
+        if silent := turn.silence.hosts:
+            _log.info("%d hosts do not answer: shards that are only there stay degraded", len(silent))
 
     async def _mend(self, need: Need, turn: _Turn) -> Mended:
         """One shard, when nobody else is at it; what it needs may be something else by then."""
@@ -256,15 +257,16 @@ class Patcher:
         holders = [piece.host for piece in record.pieces]
         if turn.living and turn.living <= set(holders):
             return msgspec.structs.replace(mended, problem="every host that is known has a piece of it")
-        if not within_reach(record.redundancy.needed, holders, turn.silent):
+        if not within_reach(record.redundancy.needed, holders, turn.silence.hosts):
             return msgspec.structs.replace(mended, problem="the hosts that have the others do not answer")
         try:
             made = await self._make(number, record, need)
         except LayrError as error:
             if isinstance(error, Unavailable):
-                turn.silent.update(holders)
+                turn.silence.failed(holders)
             _log.info("shard %d stays degraded: %s", number, error)
             return msgspec.structs.replace(mended, problem=str(error))
+        turn.silence.answered(holders)
         turn.fruitless = 0 if made else turn.fruitless + 1
         self._made(need, made, trio.current_time() - began)
         problem = "" if len(made) == len(need.positions) else "not enough hosts take pieces"

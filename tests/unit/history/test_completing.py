@@ -10,12 +10,13 @@ from pathlib import Path
 import trio
 
 from layrfs.errors import Unavailable
-from layrfs.history.completing import MOST_FAILURES, MOST_REFUSALS, Completer, Replaced
+from layrfs.history.completing import MOST_REFUSALS, Completer, Replaced
 from layrfs.ids import ShardId
 from layrfs.model.history import Segment
 from layrfs.model.notes import CONTENT, Purpose
 from layrfs.model.shards import PieceRecord, ShardRecord
 from layrfs.pipeline.transfers import Slot
+from layrfs.policy.silence import MOST_FAILURES
 from layrfs.storage.database import Database
 from tests.fakes.one_record import OneRecord
 from tests.fakes.transfers import FakeTransfers

@@ -297,6 +297,18 @@ async def test_what_changes_in_the_cache_while_it_is_sent_again_does_not_count(
     assert cache.contents.state(FILE) == "degraded"
 
 
+async def test_one_damaged_piece_does_not_keep_its_hosts_other_shards_from_being_copied(
+    cache: Cache, autojump_clock: trio.testing.MockClock
+) -> None:
+    cache.transfers.hosts = 1
+    shards = [await put(cache, InodeNumber(100 + number)) for number in range(5)]
+    cache.transfers.lost = {cache.catalog.shard(shards[0]).id}
+    cache.transfers.hosts = 3
+    cache.patcher.hosts_appeared()
+    await trio.sleep(10)
+    assert [len(holders(cache, shard)) for shard in shards] == [1, 3, 3, 3, 3]
+
+
 async def test_patching_some_shards_now_tells_what_came_of_each(
     cache: Cache, autojump_clock: trio.testing.MockClock
 ) -> None:
