@@ -68,14 +68,14 @@ class Cache:
         self.states: dict[NodeId, PieceState] = {}
         """Of pieces on hosts that are not good."""
         needs = Needs(self.catalog.pieces, lambda host: self.states.get(host, "good"), transfers.living_hosts)
-        lost = LostShards(catalog=self.catalog, lost=Lost(self.database), transfers=transfers, path_of=self.path)
+        self.lost = LostShards(catalog=self.catalog, lost=Lost(self.database), transfers=transfers, path_of=self.path)
         self.patcher = Patcher(
             catalog=self.catalog,
             changes=ChangeLog(self.database),
             transfers=transfers,
             log=self.log,
             needs=needs,
-            lost=lost,
+            lost=self.lost,
         )
         self.contents = Contents(
             database=self.database,

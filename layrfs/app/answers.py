@@ -17,6 +17,7 @@ import layrfs
 from layrfs.app.classic import Classic, NameChanged
 from layrfs.app.losses import Losses
 from layrfs.app.membership import Membership, choose_network
+from layrfs.app.patching import Patching
 from layrfs.app.pinning import Pinning
 from layrfs.app.policy_setting import PolicySetting
 from layrfs.app.snapshot_commands import SnapshotCommands
@@ -114,6 +115,7 @@ class Answers:
         self._recoding = Recoding(database)
         self._snapshots = snapshots
         self._upkeep = upkeep
+        self._patching = Patching(upkeep, catalog, self._inodes_below, read_only=options.read_only)
         self._started = time.monotonic()
         self.stopping = trio.Event()
         """Set by the command ``stop``; whoever runs the drive waits for it."""
@@ -139,6 +141,7 @@ class Answers:
             *self._setting.table(),
             commands.AUDIT.bind(self.audit),
             commands.COLLECT.bind(self._upkeep.collect),
+            commands.PATCH.bind(self._patching.patch),
             commands.LIST.bind(self.list_directory),
             commands.MANIFEST.bind(self.manifest),
             commands.UPLOAD.bind(upload),
@@ -174,6 +177,7 @@ class Answers:
                 self._publisher.problem if self._follower is None else self._follower.problem,
                 self._membership.problem,
                 self._losses.sentence(),
+                self._upkeep.lost.sentence,
             )
             if text
         ]
@@ -274,10 +278,9 @@ class Answers:
         return PathStatus(path, "directory", state, size, block_bytes, redundancy, files, cached, dirty, (), otherwise)
 
     async def sync(self, request: commands.AtPath, progress: Progress) -> SyncReport:
-        inode = self._filesystem.resolve(request.path)
+        inodes = await self._inodes_below(request.path)
         if self._follower is not None:
             return SyncReport(0)  # nothing is only here
-        inodes = None if inode.number == ROOT_INODE else await self._all_below(inode)
         sent_bytes = await self._syncer.sync(inodes, progress)
         return SyncReport(sent_bytes, self._contents.stats().degraded_shards, self._publisher.lacks_copies)
 
@@ -286,6 +289,11 @@ class Answers:
         inodes = await self._all_below(inode)
         whole = inode.number == ROOT_INODE
         return await self._upkeep.auditing.audit(inodes, request.level, self._contents, progress, whole=whole)
+
+    async def _inodes_below(self, path: bytes) -> list[InodeNumber] | None:
+        """None: the whole volume."""
+        inode = self._filesystem.resolve(path)
+        return None if inode.number == ROOT_INODE else await self._all_below(inode)
 
     async def _all_below(self, inode: Inode) -> list[InodeNumber]:
         if not inode.is_directory:

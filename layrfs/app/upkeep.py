@@ -85,14 +85,14 @@ class Upkeep:
         self._read_only = read_only
         self._publisher = publisher
         self.losses = Losses()
-        lost = LostShards(catalog=catalog, lost=Lost(database), transfers=transfers, path_of=cache_path)
+        self.lost = LostShards(catalog=catalog, lost=Lost(database), transfers=transfers, path_of=cache_path)
         self.patcher = Patcher(
             catalog=catalog,
             changes=ChangeLog(database),
             transfers=transfers,
             log=publisher,
             needs=Needs(catalog.pieces, state_of, lambda: {record.node_id for record in membership.known_hosts()}),
-            lost=lost,
+            lost=self.lost,
         )
         repacker = partial(Repacker, catalog=catalog, garbage=garbage, transfers=transfers)
         self._recoder = Recoder(
@@ -152,17 +152,21 @@ class Upkeep:
             nursery.start_soon(self._collector.run)
             nursery.start_soon(self._recoder.run)
 
+    async def ask_all(self) -> None:
+        """Every host says which of its pieces it has; what is gone counts as such when this returns."""
+        await self._renewer.ask_all()
+
     def bad_piece(self, shard: ShardId, piece: PieceId, host: NodeId, kind: str) -> None:
         """A host did not deliver. Silence may pass; what is wrong or gone is gone, and gets replaced.
 
-        A host that has lost one piece is asked which others.
+        A host that has lost one piece is asked which others, and the shard's other hosts whether they have theirs.
         """
         what = host.hex()[:_SHOWN], piece.hex()[:_SHOWN], shard.hex()[:_SHOWN], kind
         _log.warning("host %s did not deliver piece %s of shard %s: %s", *what)
         if kind in {"wrong", "missing"}:
             self._piece_lost(shard, piece, host)
         if kind == "missing":
-            self._renewer.suspect(host)
+            self._renewer.suspect(host, shard)
 
     def _piece_lost(self, shard: ShardId, piece: PieceId, host: NodeId) -> None:
         """A host has proven not to have a piece any more, of a file or of metadata."""

@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "pin": ("layrfs.cli.pin", "keep files or directories on this machine"),
     "unpin": ("layrfs.cli.unpin", "let them leave the cache again"),
     "audit": ("layrfs.cli.audit", "ask hosts to prove that they have what is below a path"),
+    "patch": ("layrfs.cli.patch", "have what hosts lost made anew, now, and say what cannot be"),
     "gc": ("layrfs.cli.gc", "drop from hosts what neither the volume nor a snapshot needs"),
     "set": ("layrfs.cli.set", "how many copies, how large the shards: policy of a directory"),
     "snapshot": ("layrfs.cli.snapshot", "keep the volume as it is now; list or delete what is kept of its past"),

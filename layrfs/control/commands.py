@@ -31,6 +31,8 @@ collect         Collect          Collected         what nothing needs is on its 
                                                    ``dry_run`` nothing changes; ReadOnly where the volume is only read
 audit           Audit            AuditReport       hosts are asked for every piece of what is below path; nothing
                                                    else changes than what they turn out not to have, which is made anew
+patch           Patch            PatchReport       what hosts lost below path is made anew now, if it can be; with
+                                                   ``dry_run`` only asked for and told; ReadOnly, NotFound
 list            ListDirectory    ListPage          at most ``limit`` entries with a cookie above ``after``, in order
 manifest        AtPath           ManifestText      of one regular file; Unavailable while parts are not on hosts yet
 upload          Upload           Stored            source's bytes become target (its parents exist; AlreadyExists unless
@@ -58,6 +60,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from layrfs.model.audits import AuditReport, Level
+from layrfs.model.patches import PatchReport
 from layrfs.model.status import (
     CacheDropped,
     Collected,
@@ -153,6 +156,13 @@ class SetPolicies(msgspec.Struct, frozen=True):
     sharding: str = ""
 
 
+class Patch(msgspec.Struct, frozen=True):
+    """Of all that files below ``path`` need."""
+
+    path: bytes = b"/"
+    dry_run: bool = False
+
+
 class JoinNetwork(msgspec.Struct, frozen=True):
     """``HOST:PORT`` of nodes of the network to join."""
 
@@ -195,6 +205,7 @@ PINS_WAIT = Command("pins_wait", Nothing, PinReport)
 SET_POLICIES = Command("set_policies", SetPolicies, PoliciesSet)
 COLLECT = Command("collect", Collect, Collected)
 AUDIT = Command("audit", Audit, AuditReport)
+PATCH = Command("patch", Patch, PatchReport)
 LIST = Command("list", ListDirectory, ListPage)
 MANIFEST = Command("manifest", AtPath, ManifestText)
 UPLOAD = Command("upload", Upload, Stored)

@@ -157,11 +157,6 @@ class Patcher:
         """What the last look found and is not done, the most endangered first; at most ``needs.MOST``."""
         return list(self._queue.values())
 
-    @property
-    def problem(self) -> str | None:
-        """What is lost, in a sentence."""
-        return self._lost.sentence
-
     # -------------------------------------------------------------------- working
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

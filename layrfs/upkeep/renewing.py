@@ -7,9 +7,12 @@ renewed when it has answered for all of its pieces in one go; what is stored the
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import TypeVar
 
 import trio
 
@@ -25,6 +28,9 @@ from layrfs.upkeep.asking import TOGETHER, Asker
 SUSPECT_SECONDS = 60.0
 """A host that has lost one piece is asked for all of its pieces, at most so often."""
 
+SEVERAL = 2
+"""When so many hosts turn out within an hour to have lost something, all are asked, once in that hour."""
+
 TICK_SECONDS = 3600.0
 """How often it is looked which hosts are due; one that does not answer is asked again after as long."""
 
@@ -32,6 +38,7 @@ FIRST_SECONDS = 120.0
 PAUSE_SECONDS = 0.5
 """Between two requests: there are months."""
 
+T = TypeVar("T")
 OnMissing = Callable[[ShardId, PieceId, NodeId], None]
 
 _log = logging.getLogger(__name__)
@@ -58,12 +65,16 @@ class Renewer:
         self._on_missing = on_missing
         self._now = now
         self._suspects: set[NodeId] = set()
+        self._damaged: set[ShardId] = set()
         self._asked_at: dict[NodeId, float] = {}
+        self._asked_all_at = -math.inf
         self._suspected = trio.Event()
 
-    def suspect(self, host: NodeId) -> None:
-        """A host has lost a piece: which others? It is asked soon."""
+    def suspect(self, host: NodeId, shard: ShardId | None = None) -> None:
+        """A host has lost a piece, of this shard: which others, and are those of the shard still there? Asked soon."""
         self._suspects.add(host)
+        if shard is not None:
+            self._damaged.add(shard)
         self._suspected.set()
 
     async def run(self) -> None:
@@ -86,19 +97,48 @@ class Renewer:
 
     async def _ask_suspects(self) -> None:
         while True:
-            await self._suspected.wait()
-            now = trio.current_time()
-            due = {host for host in self._suspects if now >= self._asked_at.get(host, now) + SUSPECT_SECONDS}
-            due |= self._suspects - self._asked_at.keys()
-            self._asked_at |= dict.fromkeys(due, now)
-            self._suspects -= due
+            with trio.move_on_after(SUSPECT_SECONDS if self._suspects else math.inf):
+                await self._suspected.wait()
             self._suspected = trio.Event()
+            damaged, self._damaged = self._damaged, set()
+            async with trio.open_nursery() as nursery:
+                for host, pieces in self._pieces_of(damaged).items():
+                    nursery.start_soon(self._ask_for, host, pieces)
+            self._suspects |= self._everybody()
+            now = trio.current_time()
+            due = [host for host in self._suspects if now >= self._asked_at.get(host, -math.inf) + SUSPECT_SECONDS]
+            self._asked_at |= dict.fromkeys(due, now)
+            self._suspects.difference_update(due)
             for host in due:
                 await self._ask(host)
-            if self._suspects:
-                with trio.move_on_after(SUSPECT_SECONDS):
-                    await self._suspected.wait()
-                self._suspected.set()
+
+    def _everybody(self) -> set[NodeId]:
+        """All hosts, when several have been asked lately because they had lost something."""
+        now = trio.current_time()
+        self._asked_at = {host: at for host, at in self._asked_at.items() if now < at + TICK_SECONDS}
+        if len(self._asked_at.keys() | self._suspects) < SEVERAL or now < self._asked_all_at + TICK_SECONDS:
+            return set()
+        self._asked_all_at = now
+        return self._holding()
+
+    def _pieces_of(self, shards: Collection[ShardId]) -> dict[NodeId, list[tuple[PieceId, ShardId]]]:
+        """By host, of files and of metadata."""
+        records = [self._catalog.find_shard(shard) for shard in shards]
+        records += [shard for segment in self._segments() for shard in segment.shards if shard.id in shards]
+        found: dict[NodeId, list[tuple[PieceId, ShardId]]] = {}
+        for record in filter(None, records):
+            for piece in record.pieces:
+                found.setdefault(piece.host, []).append((piece.id, record.id))
+        return found
+
+    async def _ask_for(self, host: NodeId, pieces: Sequence[tuple[PieceId, ShardId]]) -> None:
+        with contextlib.suppress(LayrError):
+            for batch in _batches(pieces):
+                held = await self._asker.renew(host, [piece for piece, _shard in batch])
+                for (piece, shard), is_held in zip(batch, held, strict=True):
+                    if not is_held:
+                        self._on_missing(shard, piece, host)
+                        self._suspects.add(host)
 
     async def _ask(self, host: NodeId) -> None:
         started = int(self._now())
@@ -159,5 +199,5 @@ class Renewer:
         return len(pieces)
 
 
-def _batches(pieces: Sequence[PieceId]) -> list[Sequence[PieceId]]:
+def _batches(pieces: Sequence[T]) -> list[Sequence[T]]:
     return [pieces[at : at + TOGETHER] for at in range(0, len(pieces), TOGETHER)]

@@ -21,6 +21,7 @@ from layrfs.control.commands import AtPath, Bound, Nothing, Progress
 from layrfs.control.server import ControlServer
 from layrfs.errors import AlreadyExists, NotFound, Unavailable
 from layrfs.model.audits import AuditedHost, AuditedPiece, AuditReport
+from layrfs.model.patches import PatchedPiece, PatchedShard, PatchReport
 from layrfs.model.status import (
     BlockRun,
     CacheDropped,
@@ -70,6 +71,7 @@ class FakeDrive:
             commands.PINS_WAIT.bind(self.pins),
             commands.AUDIT.bind(self.audit),
             commands.COLLECT.bind(self.collect),
+            commands.PATCH.bind(self.patch),
             commands.LIST.bind(self.list),
             commands.MANIFEST.bind(self.manifest),
             commands.UPLOAD.bind(self.upload),
@@ -140,6 +142,12 @@ class FakeDrive:
         progress(ProgressReport(text="looking"))
         snapshot = Waits(7, "before\x1b[31m", 2, 5 << 20)
         return Collected(3, 9 << 20, 1, 3 << 20, 0 if request.dry_run else 12, 0, 1, (snapshot,))
+
+    async def patch(self, request: commands.Patch, progress: Progress) -> PatchReport:
+        """One shard lacks a piece."""
+        progress(ProgressReport(text="asking"))
+        made = () if request.dry_run else (PatchedPiece(1, 2, "bb" * 20),)
+        return PatchReport(request.dry_run, 1, len(made), 0, (PatchedShard("5a" * 32, "soon", (1,), made),))
 
     async def audit(self, request: commands.Audit, progress: Progress) -> AuditReport:
         """``/top`` is on no host yet; a host has lost a piece of what is in ``/docs``."""

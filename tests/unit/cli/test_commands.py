@@ -285,6 +285,16 @@ def test_auditing(drive: Shell) -> None:
     drive.fails(12, "there is no", "audit", str(drive.home / "nothing"))
 
 
+def test_patching(drive: Shell) -> None:
+    assert drive.succeeds("patch").splitlines() == [
+        "  shard 5a5a5a5a5a5a  soon  made 1 at bbbbbbbbbbbb",
+        "1 of 1 shard patched, 0 lost",
+    ]
+    assert drive.succeeds("patch", "--dry-run").splitlines()[-1] == "1 of 1 shard would be patched, 0 lost"
+    assert json.loads(drive.succeeds("patch", "--json"))["listed"][0]["made"][0]["generation"] == 2
+    drive.fails(3, "not in a mounted", "patch", str(drive.home))
+
+
 def test_collecting(drive: Shell) -> None:
     wanted, done = drive.succeeds("gc", "--dry-run"), drive.succeeds("gc", "--retention", "0")
     assert wanted.startswith("3 shards can go, 9.0 MiB on hosts\n")

@@ -147,7 +147,7 @@ async def test_while_no_host_is_there_nothing_is_patched_and_nothing_called_lost
     cache.transfers.gone, cache.transfers.hosts = {host(number) for number in range(6)}, 0
     await trio.sleep(DAY_SECONDS)
     assert cache.transfers.top_ups == []
-    assert cache.patcher.problem is None
+    assert cache.lost.sentence is None
     cache.transfers.gone, cache.transfers.hosts = set(), 6
     cache.states.clear()
     cache.patcher.hosts_appeared()
@@ -235,8 +235,8 @@ async def test_the_last_piece_stays_on_record_and_the_loss_is_said_with_names(
         lose(cache, shard, position)
     await trio.sleep(100)
     assert len(holders(cache, shard)) == 1
-    assert cache.patcher.problem is not None
-    assert "1 shards are on no host any more: parts of /precious" in cache.patcher.problem
+    assert cache.lost.sentence is not None
+    assert "1 shards are on no host any more: parts of /precious" in cache.lost.sentence
     assert caplog.text.count("are on no host any more") == 1, "said once"
     (need,) = cache.patcher.queue
     assert need.urgency == "lost"
@@ -252,12 +252,12 @@ async def test_a_lost_shard_heals_when_its_host_comes_back(
     for position in range(3):
         lose(cache, shard, position)
     await trio.sleep(100)
-    assert cache.patcher.problem is not None
+    assert cache.lost.sentence is not None
     last = cache.catalog.shard(shard).pieces[0]
     cache.transfers.pieces[last.id] = last.host
     cache.patcher.hosts_appeared({last.host})
     await trio.sleep(100)
-    assert cache.patcher.problem is None
+    assert cache.lost.sentence is None
     assert len(holders(cache, shard)) == record.redundancy.total
 
 
@@ -273,7 +273,7 @@ async def test_what_is_lost_and_in_the_cache_goes_to_hosts_again(
     for position in range(3):
         lose(cache, shard, position)
     await trio.sleep(100)
-    assert cache.patcher.problem is None
+    assert cache.lost.sentence is None
     assert cache.contents.state(FILE) == cache.contents.state(OTHER) == "safe"
     await cache.contents.drop_clean()
     assert await cache.get(FILE, 0, len(data)) == data

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trio
+import trio.testing
 
 from layrfs.ids import NodeId, PieceId, Salt, ShardId
 from layrfs.model.history import Segment
@@ -15,7 +17,7 @@ from layrfs.policy.leases import RENEW_SECONDS
 from layrfs.storage.content import Catalog
 from layrfs.storage.database import Database
 from layrfs.upkeep.asking import TOGETHER
-from layrfs.upkeep.renewing import Renewer
+from layrfs.upkeep.renewing import SUSPECT_SECONDS, Renewer
 from tests.fakes.asking import FakeAsker
 from tests.fakes.transfers import FakeTransfers
 
@@ -92,3 +94,37 @@ async def test_renewing_does_not_change_the_volume(world: World) -> None:
     await world.renewer.renew_due()
     world.database.commit()
     assert world.database.value("SELECT count(*) FROM local_change") == before
+
+
+async def test_who_has_lost_one_piece_is_asked_for_all_at_once_and_the_shards_other_hosts_for_theirs(
+    world: World, autojump_clock: trio.testing.MockClock
+) -> None:
+    (shard,) = (shard for shard in [world.catalog.find_shard(ShardId((7).to_bytes(4, "big") * 8))] if shard)
+    at_other = {piece.id for piece in shard.pieces if piece.host == OTHER}
+    also_lost = PieceId((9).to_bytes(4, "big") * 8)[:-1] + bytes([0])
+    world.transfers.drop([*at_other, PieceId(also_lost)])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.renewer.run)
+        world.renewer.suspect(ONE, shard.id)
+        await trio.sleep(1)
+        assert {piece for _shard, piece, _host in world.missing} == at_other | {also_lost}
+        assert {host for host, count in world.asker.renewed if count > 1} == {ONE, OTHER}
+        asked = len(world.asker.renewed)
+        world.renewer.suspect(ONE)
+        await trio.sleep(SUSPECT_SECONDS / 2)
+        assert len(world.asker.renewed) == asked, "not again and again"
+        await trio.sleep(SUSPECT_SECONDS)
+        assert len(world.asker.renewed) > asked
+        nursery.cancel_scope.cancel()
+
+
+async def test_silence_of_who_is_suspected_ends_nothing(world: World, autojump_clock: trio.testing.MockClock) -> None:
+    world.asker.silent = {ONE}
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.renewer.run)
+        world.renewer.suspect(ONE, ShardId((7).to_bytes(4, "big") * 8))
+        await trio.sleep(1)
+        world.renewer.suspect(OTHER)
+        await trio.sleep(1)
+        assert (OTHER, TOGETHER) in world.asker.renewed
+        nursery.cancel_scope.cancel()
