@@ -39,6 +39,7 @@ from layrfs.history.following import Follower
 from layrfs.history.publishing import Publisher
 from layrfs.ids import ROOT_INODE, InodeNumber
 from layrfs.model.audits import AuditReport
+from layrfs.model.health import HEALTHY, WORST_FIRST
 from layrfs.model.status import (
     CacheDropped,
     Done,
@@ -205,6 +206,7 @@ class Answers:
             shards=stats.shards,
             degraded_shards=stats.degraded_shards,
             lost_shards=stats.unreachable_shards,
+            health=self._upkeep.health.report(),
             deleted_bytes=self._catalog.dead_bytes(),
             eta_seconds=None if stats.eta_seconds is None else int(stats.eta_seconds),
             published_version=(self._follower or self._publisher).version,
@@ -228,11 +230,12 @@ class Answers:
                 "online" if record.free_bytes else "full",
                 record.free_bytes,
                 pieces.get(node, 0),
+                self._upkeep.health.host(node),
             )
             for node, record in known.items()
         ]
         silent = [
-            HostStatus(node.hex(), "", "silent", 0, count)
+            HostStatus(node.hex(), "", "silent", 0, count, self._upkeep.health.host(node))
             for node, count in pieces.items()
             if count and node not in known
         ]
@@ -255,12 +258,13 @@ class Answers:
             cached_bytes=cached,
             dirty_bytes=dirty,
             runs=self._contents.runs(inode.number, blocks),
+            health=self._upkeep.health.of(inode.number) if inode.is_file else "",
             otherwise_bytes=self._recoding.otherwise_bytes(inode.number),
         )
 
     async def _directory_status(self, path: bytes, directory: Inode, redundancy: str) -> PathStatus:
         files = size = cached = dirty = otherwise = 0
-        states = set()
+        states, healths = set[str](), set[str]()
         number, block_bytes = directory.number, directory.block_bytes
         for count, inode_number in enumerate(self._below(number)):
             try:
@@ -271,11 +275,14 @@ class Answers:
                 usage = self._contents.usage(inode_number)
                 files, size, cached, dirty = files + 1, size + inode.size, cached + usage[0], dirty + usage[1]
                 states.add(self._contents.state(inode_number))
+                healths.add(self._upkeep.health.of(inode_number))
                 otherwise += self._recoding.otherwise_bytes(inode_number)
             if count % YIELD_EVERY == 0:
                 await trio.lowlevel.checkpoint()
         state = next((word for word in _STATES_WORST_FIRST if word in states), "safe")
-        return PathStatus(path, "directory", state, size, block_bytes, redundancy, files, cached, dirty, (), otherwise)
+        health = next((word for word in WORST_FIRST if word in healths), HEALTHY)
+        counts = files, cached, dirty, (), otherwise, health
+        return PathStatus(path, "directory", state, size, block_bytes, redundancy, *counts)
 
     async def sync(self, request: commands.AtPath, progress: Progress) -> SyncReport:
         inodes = await self._inodes_below(request.path)

@@ -22,6 +22,7 @@ from layrfs.app.handing_over import claim, let_go, release
 from layrfs.app.host_watch import HostWatch, remembered_hosts
 from layrfs.app.kernel import Kernel
 from layrfs.app.membership import Membership
+from layrfs.app.notices import Notices, desktop
 from layrfs.app.signals import stop_on_signals
 from layrfs.app.snapshot_commands import SnapshotCommands
 from layrfs.app.snapshots import Snapshots
@@ -248,6 +249,7 @@ class _Parts:
                 b"user.layrfs.state": lambda inode: self.contents.state(inode).encode(),
                 b"user.layrfs.pinned": lambda inode: b"yes" if self.contents.pins.is_pinned(inode) else b"no",
                 b"user.layrfs.manifest": self._manifest,
+                b"user.layrfs.health": lambda inode: self.upkeep.health.of(inode).encode(),
                 **control,
             },
             read_only=options.read_only,
@@ -338,6 +340,7 @@ async def _run(parts: _Parts, mountpoint: str | None, ready: Callable[[], None])
             if parts.follower is None:
                 nursery.start_soon(parts.publisher.run)
                 nursery.start_soon(parts.upkeep.run)
+                nursery.start_soon(Notices(parts.upkeep.health.sentence, desktop(f"LayrFS: {parts.volume}")).run)
             else:
                 await parts.follower.begin()
             nursery.start_soon(parts.watch.run)

@@ -14,6 +14,8 @@ from functools import partial
 
 import trio
 
+from layrfs import tempo
+
 PROGRAM = "notify-send"
 """Of libnotify; whoever has a desktop mostly has it."""
 
@@ -32,21 +34,23 @@ _log = logging.getLogger(__name__)
 class Notices:
     """One drive's; ``run`` once."""
 
-    def __init__(self, sentence: Callable[[], str | None], tell: Tell) -> None:
-        """``sentence``: what a person should know at once; None when all is well."""
+    def __init__(self, sentence: Callable[[], str | None], tell: Tell | None) -> None:
+        """``sentence``: what a person should know at once; None when all is well. Without ``tell`` nobody is told."""
         self._sentence = sentence
         self._tell = tell
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until cancelled; at once over when nobody can be told."""
+        if self._tell is None:
+            return
         quiet_until = float("-inf")
         while True:
-            sentence, now = self._sentence(), trio.current_time()
+            sentence, now = self._sentence(), tempo.current_time()
             if sentence is not None:
                 if now >= quiet_until:
                     await self._tell(sentence)
                 quiet_until = now + QUIET_SECONDS
-            await trio.sleep(LOOK_SECONDS)
+            await tempo.sleep(LOOK_SECONDS)
 
 
 def desktop(title: str) -> Tell | None:

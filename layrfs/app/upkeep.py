@@ -13,6 +13,7 @@ from functools import partial
 import trio
 
 from layrfs.app.auditing import Auditing
+from layrfs.app.health import HealthWatch
 from layrfs.app.losses import Losses
 from layrfs.app.membership import Membership
 from layrfs.control.commands import Collect, Progress
@@ -29,6 +30,7 @@ from layrfs.storage.answers import KeptAnswers
 from layrfs.storage.audits import Rounds
 from layrfs.storage.changes import ChangeLog
 from layrfs.storage.content import Catalog
+from layrfs.storage.copies import Copies
 from layrfs.storage.database import Database
 from layrfs.storage.garbage import Garbage
 from layrfs.storage.lost import Lost
@@ -94,6 +96,7 @@ class Upkeep:
             needs=Needs(catalog.pieces, state_of, lambda: {record.node_id for record in membership.known_hosts()}),
             lost=self.lost,
         )
+        self.health = HealthWatch(catalog, Copies(database), self.patcher, trusts)
         repacker = partial(Repacker, catalog=catalog, garbage=garbage, transfers=transfers)
         self._recoder = Recoder(
             database=database,

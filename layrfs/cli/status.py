@@ -22,6 +22,7 @@ from layrfs.control.client import ControlClient
 from layrfs.control.commands import PATH_STATUS, STATUS, AtPath, Nothing
 from layrfs.errors import UsageError
 from layrfs.logs import printable
+from layrfs.model.health import HEALTHY, HealthReport
 from layrfs.model.status import BlockRun, Following, HostStatus, NetworkStatus, PathStatus, VolumeStatus
 
 _WATCH_SECONDS = 1.0
@@ -86,6 +87,7 @@ def volume_page(status: VolumeStatus) -> list[str]:
         *([("pinned", _pinned(status))] if status.pinned_bytes or status.unfetched_bytes else []),
         *([("follows", _following(status, status.follows))] if status.follows else [("upload", _upload(status))]),
         ("health", _health(status)),
+        *([("patching", _patching(status.health))] if status.health.waiting else []),
     ]
     if status.network is not None:
         rows.append(("network", network_line(status.network)))
@@ -93,6 +95,7 @@ def volume_page(status: VolumeStatus) -> list[str]:
         _title(status),
         *table(rows, indent="  "),
         *host_lines(status.hosts),
+        *_endangered(status.health),
         *(f"  ! {printable(problem)}" for problem in status.problems),
     ]
 
@@ -107,10 +110,15 @@ def path_page(status: PathStatus) -> list[str]:
     else:
         size = f"{shown_bytes(status.size)} in blocks of {shown_bytes(status.block_bytes)}; {here}"
     return [
-        f"{shown_path(status.path)}  {status.state}",
+        f"{shown_path(status.path)}  {status.state}{_health_word(status.health)}",
         *table([("size", size), ("redundancy", _redundancy(status))], indent="  "),
         *table([_run_row(run) for run in status.runs], indent="  "),
     ]
+
+
+def _health_word(health: str) -> str:
+    """Nothing where all is well."""
+    return "" if health in {"", HEALTHY} else f", {health}"
 
 
 def _redundancy(status: PathStatus) -> str:
@@ -132,6 +140,7 @@ def host_lines(hosts: tuple[HostStatus, ...]) -> list[str]:
             host.state,
             shown_count(host.pieces, "piece"),
             f"{shown_bytes(host.free_bytes)} free",
+            host.standing,
         )
         for host in hosts
     ]
@@ -174,14 +183,26 @@ def _upload(status: VolumeStatus) -> str:
 
 
 def _health(status: VolumeStatus) -> str:
+    health = status.health
     parts = [shown_count(status.shards, "shard")]
     if status.deleted_bytes:
         parts[0] += f" ({shown_bytes(status.deleted_bytes)} deleted, kept for snapshots or about to go)"
-    if status.degraded_shards:
-        parts.append(f"{status.degraded_shards:,} with too few copies")
-    if status.lost_shards:
-        parts.append(f"{status.lost_shards:,} LOST")
+    if degraded := max(health.degraded, status.degraded_shards - health.at_risk - health.lost):
+        parts.append(f"{degraded:,} with too few copies")
+    if health.at_risk:
+        parts.append(f"{health.at_risk:,} AT RISK")
+    if lost := max(health.lost, status.lost_shards):
+        parts.append(f"{lost:,} LOST")
     return ", ".join(parts) if len(parts) > 1 else f"{parts[0]}, all with every copy"
+
+
+def _patching(health: HealthReport) -> str:
+    left = "" if health.eta_seconds is None else f", {shown_seconds(health.eta_seconds)} of work"
+    return f"{shown_count(health.waiting, 'shard')} wait for new pieces{left}"
+
+
+def _endangered(health: HealthReport) -> list[str]:
+    return ["  most endangered", *(f"    {shown_path(path)}" for path in health.files)] if health.files else []
 
 
 def _run_row(run: BlockRun) -> tuple[str, str, str]:

@@ -37,15 +37,10 @@ def metrics(status: VolumeStatus) -> list[Metric]:
         _one("cache_limit_bytes", "The most that is kept on this machine.", status.cache_limit_bytes),
         _one("dirty_bytes", "Bytes of files that are on no host yet.", status.dirty_bytes),
         _one("upload_bytes_per_second", "What reaches hosts at the moment.", status.upload_bytes_per_second),
-        Metric(
-            "shards",
-            "Shards by health: too few copies, or not readable from any host when last tried.",
-            [
-                ({"health": "whole"}, max(0, status.shards - status.degraded_shards - status.lost_shards)),
-                ({"health": "degraded"}, status.degraded_shards),
-                ({"health": "unreadable"}, status.lost_shards),
-            ],
-        ),
+        Metric("shards", "Shards by health, as the patcher sees it.", list(_shards(status))),
+        _one("unreadable_shards", "Shards that no host delivered when last asked.", status.lost_shards),
+        _one("patch_queue", "Shards that wait for new pieces.", status.health.waiting),
+        _one("patch_seconds", "How long making them will take; 0 when unknown.", status.health.eta_seconds or 0),
         _one("published_version", "Version of the list of files that hosts have.", status.published_version),
         _one("unpublished", "1 while that is not the newest.", int(status.unpublished)),
         _one("problems", "Sentences that `layrfs status` shows with a mark.", len(status.problems)),
@@ -60,9 +55,20 @@ def _one(name: str, text: str, value: int) -> Metric:
     return Metric(name, text, [({}, value)])
 
 
+def _shards(status: VolumeStatus) -> Iterator[tuple[dict[str, str], int]]:
+    health = status.health
+    bad = {
+        "degraded": max(health.degraded, status.degraded_shards - health.at_risk - health.lost),
+        "at risk": health.at_risk,
+        "lost": health.lost,
+    }
+    for word, count in {"good": max(0, status.shards - sum(bad.values())), **bad}.items():
+        yield {"health": word}, count
+
+
 def _pieces(hosts: Sequence[HostStatus]) -> Iterator[tuple[dict[str, str], int]]:
     for host in hosts:
-        yield {"host": host.node_id, "state": host.state}, host.pieces
+        yield {"host": host.node_id, "state": host.state, "standing": host.standing.partition(",")[0]}, host.pieces
 
 
 def _lines(volume: str, metric: Metric) -> str:

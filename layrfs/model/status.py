@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import msgspec
 
+from layrfs.model.health import HealthReport
+
 
 class HostStatus(msgspec.Struct, frozen=True):
     """One host as this drive knows it. `state` is one word: `online`, `silent`, `full`, …"""
@@ -16,6 +18,8 @@ class HostStatus(msgspec.Struct, frozen=True):
     state: str
     free_bytes: int
     pieces: int = 0
+    standing: str = ""
+    """What is thought of it: `new`, `good`, `suspended`, `excluded`, and for how long it has been silent."""
 
 
 class NetworkStatus(msgspec.Struct, frozen=True):
@@ -62,6 +66,7 @@ class VolumeStatus(msgspec.Struct, frozen=True):
     shards: int = 0
     degraded_shards: int = 0
     lost_shards: int = 0
+    health: HealthReport = HealthReport()
     deleted_bytes: int = 0
     """Of files that are no more, still on hosts: a snapshot may need them, or they are about to go."""
     eta_seconds: int | None = None
@@ -111,6 +116,8 @@ class PathStatus(msgspec.Struct, frozen=True):
     runs: tuple[BlockRun, ...] = ()
     otherwise_bytes: int = 0
     """On hosts in another redundancy: they wait to be coded anew, or another file with equal bytes wants more."""
+    health: str = ""
+    """What `user.layrfs.health` says, of files."""
 
 
 class PoliciesSet(msgspec.Struct, frozen=True):

@@ -35,6 +35,10 @@ class Part(NamedTuple):
     length: int
 
 
+_FILES = "SELECT DISTINCT b.inode FROM content c CROSS JOIN block b ON b.content = c.number WHERE c.shard = ?"
+_NOT_HERE = " AND NOT EXISTS (SELECT 1 FROM local l WHERE l.inode = b.inode AND l.block = b.number)"
+
+
 class Copies:
     """Plain code on the trio thread, in the open transaction."""
 
@@ -64,16 +68,12 @@ class Copies:
         query = "SELECT number, digest, offset, length FROM content WHERE shard = ? ORDER BY offset"
         return [Part(*row) for row in self._database.rows(query, (shard,))]
 
-    def files(self, shards: Iterable[int]) -> list[bytes]:
-        """Paths of the files that need any of the shards, and whose blocks are not here."""
+    def files(self, shards: Iterable[int], *, here_too: bool = False) -> list[bytes]:
+        """Paths of the files that need any of the shards, and (but with ``here_too``) whose blocks are not here."""
+        query = _FILES if here_too else _FILES + _NOT_HERE
         inodes: dict[InodeNumber, None] = {}
         for shard in shards:
-            rows = self._database.rows(
-                "SELECT DISTINCT b.inode FROM content c CROSS JOIN block b ON b.content = c.number WHERE c.shard = ?"
-                " AND NOT EXISTS (SELECT 1 FROM local l WHERE l.inode = b.inode AND l.block = b.number)",
-                (shard,),
-            )
-            inodes.update((row[0], None) for row in rows)
+            inodes.update((row[0], None) for row in self._database.rows(query, (shard,)))
         tree = Tree(self._database)
         return [tree.path_of(inode) or b"#%d" % inode for inode in inodes]
 

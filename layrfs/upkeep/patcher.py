@@ -157,6 +157,11 @@ class Patcher:
         """What the last look found and is not done, the most endangered first; at most ``needs.MOST``."""
         return list(self._queue.values())
 
+    @property
+    def found(self) -> Mapping[int, Need]:
+        """The same by shard, as it is now."""
+        return self._queue
+
     # -------------------------------------------------------------------- working
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

@@ -8,22 +8,37 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from layrfs.control.metrics import exposition
+from layrfs.model.health import HealthReport
 from layrfs.model.status import HostStatus, NetworkStatus, VolumeStatus
 
 _SAMPLE = re.compile(r'(layrfs_[a-z_]+)\{[a-z]+="(?:[^"\\\n]|\\[\\"n])*"(?:,[a-z]+="(?:[^"\\\n]|\\[\\"n])*")*\} -?\d+')
 
 
 def test_shards_are_counted_once_and_hosts_by_name() -> None:
-    hosts = (HostStatus("ab", "1.2.3.4:5", "online", 10, pieces=7), HostStatus("cd", "", "silent", 0, pieces=2))
+    hosts = (
+        HostStatus("ab", "1.2.3.4:5", "online", 10, pieces=7),
+        HostStatus("cd", "", "silent", 0, 2, "suspended, silent for 30 h"),
+    )
     network = NetworkStatus("", embedded=True, known_hosts=5, reachable_hosts=4)
     page = exposition(
-        VolumeStatus("photos", "/m", shards=10, degraded_shards=2, lost_shards=1, hosts=hosts, network=network)
+        VolumeStatus(
+            "photos",
+            "/m",
+            shards=10,
+            degraded_shards=3,
+            lost_shards=1,
+            health=HealthReport(degraded=1, at_risk=1, lost=1, waiting=2, eta_seconds=40),
+            hosts=hosts,
+            network=network,
+        )
     )
     for line in (
-        'layrfs_shards{volume="photos",health="whole"} 7',
-        'layrfs_shards{volume="photos",health="degraded"} 2',
-        'layrfs_shards{volume="photos",health="unreadable"} 1',
-        'layrfs_host_pieces{volume="photos",host="cd",state="silent"} 2',
+        'layrfs_shards{volume="photos",health="good"} 7',
+        'layrfs_shards{volume="photos",health="degraded"} 1',
+        'layrfs_shards{volume="photos",health="at risk"} 1',
+        'layrfs_patch_seconds{volume="photos"} 40',
+        'layrfs_shards{volume="photos",health="lost"} 1',
+        'layrfs_host_pieces{volume="photos",host="cd",state="silent",standing="suspended"} 2',
         'layrfs_reachable_hosts{volume="photos"} 4',
     ):
         assert line in page.splitlines()
