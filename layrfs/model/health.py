@@ -5,7 +5,6 @@ Owns the words and what they mean in terms of patching. Must not know how health
 
 from __future__ import annotations
 
-import os
 from typing import Literal
 
 import msgspec
@@ -50,5 +49,5 @@ def at_risk_sentence(report: HealthReport) -> str | None:
     parts += [f"{report.lost:,} lost"] if report.lost else []
     if not parts:
         return None
-    names = ", ".join(os.fsdecode(path) for path in report.files)
+    names = ", ".join(path.decode("utf-8", "replace") for path in report.files)
     return f"Of the shards of your files {' and '.join(parts)}{f': {names}' if names else ''}. See `layrfs status`."
