@@ -58,26 +58,32 @@ class LostShards:
 
     async def are(self, lost: Set[int]) -> None:
         """These are lost and no others. What is here of them goes to hosts again; the rest is said."""
-        for shard in lost:
-            await self._send_again(shard)
+        for shard in sorted(lost):
+            if not await self._send_again(shard):
+                break
         new, self._lost = lost - self._lost, set(lost)
+        self._sent_at = {shard: at for shard, at in self._sent_at.items() if shard in lost}
         if not lost:
-            self._sent_at.clear()
             self.sentence = None
         elif new or self.sentence is not None:
             self._say(new)
 
-    async def _send_again(self, shard: int) -> None:
+    async def _send_again(self, shard: int) -> bool:
+        """What is here of a shard, now and then; False when hosts take nothing."""
+        await trio.lowlevel.checkpoint()
         now = trio.current_time()
         parts = self._rows.cached(shard) if now >= self._sent_at.get(shard, now) else []
+        self._sent_at.setdefault(shard, now + RETRY_SECONDS)
         if not parts:
-            return
+            return True
         self._sent_at[shard] = now + RETRY_SECONDS
         try:
             moved = await self._sent(shard, parts)
-            _log.warning("shard %d is lost; %d of its %d cached parts went to hosts again", shard, moved, len(parts))
         except LayrError as error:
             _log.info("shard %d is lost, and its cached parts are not on hosts again: %s", shard, error)
+            return False
+        _log.warning("shard %d is lost; %d of its %d cached parts went to hosts again", shard, moved, len(parts))
+        return True
 
     async def _sent(self, shard: int, parts: list[CachedContent]) -> int:
         """How many contents are in a shard of their own now."""
@@ -106,16 +112,15 @@ class LostShards:
     def _say(self, new: Set[int]) -> None:
         """In the log once; in the sentence as long as it is so."""
         paths: dict[bytes, None] = {}
-        unreadable = 0
         for shard in sorted(self._lost)[:MOST_SAID]:
-            ranges = self.ranges(shard)
-            unreadable += bool(ranges)
-            paths.update((one.path, None) for one in ranges)
-        if not unreadable:
+            paths.update((one.path, None) for one in self._rows.ranges(shard, MOST_NAMED + 1))
+            if len(paths) > MOST_NAMED:
+                break
+        if not paths:
             self.sentence = None
             return
         names = ", ".join(os.fsdecode(path) for path in list(paths)[:MOST_NAMED])
-        more = f" and {len(paths) - MOST_NAMED} more" if len(paths) > MOST_NAMED else ""
+        more = " and others" if len(paths) > MOST_NAMED else ""
         self.sentence = f"{len(self._lost)} shards are on no host any more: parts of {names}{more}; see `layrfs patch`"
         if new:
             _log.error("%s", self.sentence)

@@ -56,7 +56,7 @@ HANDS = 2
 """Shards patched at the same time: uploads and readers have the rest of the workers."""
 
 FRUITLESS = 6
-"""After so many shards in a row that no host took a piece of, the others wait for the next turn."""
+"""After so many shards in a row that no host took a piece of, the others count as tried: each costs a fetch."""
 
 BREAK_SECONDS = 30.0
 """A turn that takes longer gives way to another when there is news: something may hurry more."""
@@ -229,8 +229,10 @@ class Patcher:
                 hands.release_on_behalf_of(need)
 
         async with trio.open_nursery() as nursery:
-            for need in needs:
+            for done, need in enumerate(needs):
                 await hands.acquire_on_behalf_of(need)
+                if turn.fruitless >= FRUITLESS:
+                    self._failed_at |= dict.fromkeys((other.shard for other in needs[done:]), tempo.current_time())
                 if turn.fruitless >= FRUITLESS or self._is_interrupted(turn):
                     break
                 nursery.start_soon(mend, need)

@@ -6,6 +6,7 @@ Passes the contract suite of the real one (``tests/contracts/test_transfers.py``
 ``uploads_left``  after so many uploads every other raises ``Unavailable``
 ``lost``          shard ids whose download raises ``Unavailable``
 ``hosts``         how many hosts take pieces; fewer than ``total`` gives degraded shards, too few ``Unavailable``
+``full``          hosts that are there and take no pieces of shards that are topped up
 ``delay_seconds`` every call takes this long (virtual time under trio's autojump clock)
 ``store_seconds`` and an upload so much longer, after it has read its parts
 ``hold_after_look_up`` an upload waits when it knows which bytes are stored already, until ``release()``
@@ -56,6 +57,7 @@ class FakeTransfers:
     uploads_left: int | None = None
     delay_seconds: float = 0.0
     gone: set[NodeId] = field(default_factory=set)
+    full: set[NodeId] = field(default_factory=set)
     store_seconds: float = 0.0
     lost: set[bytes] = field(default_factory=set)
     payloads: dict[bytes, bytes] = field(default_factory=dict)
@@ -134,7 +136,7 @@ class FakeTransfers:
         self.top_ups.append(shard.id)
         await self._pass()
         self._payload(shard)
-        used = {piece.host for piece in shard.pieces}
+        used = {piece.host for piece in shard.pieces} | self.full
         free = [host for host in self._host_ids() if host not in used]
         return self._place(_piece(shard.id, slot, host) for slot, host in zip(slots, free, strict=False))
 

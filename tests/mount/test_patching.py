@@ -8,8 +8,6 @@ import signal
 import threading
 from pathlib import Path
 
-import pytest
-
 from tests.drive import Drive, HostNetwork, layrfs, wait_for
 
 MIB = 1 << 20
@@ -104,6 +102,41 @@ def assert_metadata_came_back(hosts: HostNetwork, drive: Drive, contents: dict[s
         assert Path(other.path, name).read_bytes() == contents[name]
 
 
+def test_a_host_that_stays_away_is_replaced_and_cleans_up_when_it_comes_back(
+    hosts: HostNetwork, tmp_path: Path
+) -> None:
+    drive = Drive(str(tmp_path), seeds=hosts.seeds, options=["patch_after=400"])
+    drive.variables = {"LAYRFS_TEMPO": "200"}  # of upkeep's time: a silence of 400 s lasts two
+    with drive:
+        contents = filled(drive, names=3)
+        left = {piece for pieces in on_record(drive, contents).values() for piece in pieces} & set(pieces_of(hosts, 4))
+        assert left, "the host had something"
+        hosts.kill(4)
+
+        def is_replaced() -> bool:
+            needed = {piece for pieces in on_record(drive, contents).values() for piece in pieces}
+            return not needed & left and needed <= set().union(*(pieces_of(hosts, number) for number in range(4)))
+
+        wait_for(is_replaced, "what the host had is on the four others", HEAL_SECONDS)
+        drive.drop_cache()
+        for name, data in contents.items():
+            assert Path(drive.path, name).read_bytes() == data
+        assert left <= set(pieces_of(hosts, 4)), "it still has what it had"
+        drive.sync()
+        hosts.start(4)
+
+        def has_dropped() -> bool:
+            layrfs(drive.home, "gc", "--retention", "0")
+            return not left & set(pieces_of(hosts, 4))
+
+        wait_for(has_dropped, "the host that came back dropped what has successors", HEAL_SECONDS)
+
+
+def pieces_of(hosts: HostNetwork, number: int) -> list[str]:
+    """Ids of what one host keeps."""
+    return [os.path.basename(path) for path in hosts.piece_files(number)]
+
+
 def test_patch_says_what_it_makes_and_what_is_lost(hosts: HostNetwork, tmp_path: Path) -> None:
     with Drive(str(tmp_path), seeds=hosts.seeds) as drive:
         contents = filled(drive, names=3)
@@ -129,27 +162,27 @@ def test_patch_says_what_it_makes_and_what_is_lost(hosts: HostNetwork, tmp_path:
         assert Path(one).read_bytes() == contents["file0"]
 
 
-@pytest.mark.parametrize("point", ["pieces made anew", "pieces replaced"])
-def test_patching_that_is_killed_loses_nothing_and_is_done_again(
-    hosts: HostNetwork, tmp_path: Path, point: str
-) -> None:
-    with Drive(str(tmp_path), seeds=hosts.seeds) as drive:
+def test_patching_that_is_killed_loses_nothing_and_is_done_again(hosts: HostNetwork, tmp_path: Path) -> None:
+    drive = Drive(str(tmp_path), seeds=hosts.seeds)
+    with drive:
         contents = filled(drive, names=2)
-        there = on_disk(hosts)
-        for pieces in on_record(drive, contents).values():
-            os.unlink(there[pieces[0]])
-        drive.umount()
-        file = str(tmp_path / "armed")
-        Path(file).touch()
-        drive.variables = {"LAYRFS_CRASH_POINT": f"{point}@1@{file}"}
-        drive.mount()
-        layrfs(drive.home, "patch", check=False)
-        assert drive.process is not None
-        assert drive.process.wait() == -signal.SIGKILL, point
-        drive.crash()
-        drive.variables = {}
-        drive.mount()
+        for point in ("pieces made anew", "pieces replaced"):
+            there = on_disk(hosts)
+            for pieces in on_record(drive, contents).values():
+                os.unlink(there[pieces[0]])
+            drive.umount()
+            file = str(tmp_path / point.replace(" ", "-"))
+            Path(file).touch()
+            drive.variables = {"LAYRFS_CRASH_POINT": f"{point}@1@{file}"}
+            drive.mount()
+            layrfs(drive.home, "patch", check=False)
+            assert drive.process is not None
+            assert drive.process.wait() == -signal.SIGKILL, point
+            drive.crash()
+            drive.variables = {}
+            drive.mount()
+            layrfs(drive.home, "patch")
+            assert is_whole(drive, hosts, contents)
+        drive.drop_cache()
         for name, data in contents.items():
             assert Path(drive.path, name).read_bytes() == data
-        layrfs(drive.home, "patch")
-        assert is_whole(drive, hosts, contents)

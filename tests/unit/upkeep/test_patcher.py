@@ -23,7 +23,7 @@ from layrfs.storage.changes import ChangeLog
 from layrfs.storage.content import NewContent
 from layrfs.storage.garbage import Garbage
 from layrfs.upkeep.needs import SLICE, Need
-from layrfs.upkeep.patcher import DELAY_SECONDS, Mended
+from layrfs.upkeep.patcher import DELAY_SECONDS, FRUITLESS, Mended
 from tests.caches import BLOCK, FILE, Cache, running
 from tests.fakes.transfers import FakeTransfers
 
@@ -448,3 +448,19 @@ def _readable(cache: Cache) -> dict[int, int]:
         number: sum(cache.transfers.pieces.get(piece.id) == piece.host for piece in cache.catalog.shard(number).pieces)
         for (number,) in list(cache.database.rows("SELECT number FROM shard"))
     }
+
+
+async def test_where_no_host_takes_anything_each_shard_is_not_fetched_again_and_again(
+    cache: Cache, autojump_clock: trio.testing.MockClock
+) -> None:
+    cache.transfers.hosts = 4
+    shards = [await put(cache, InodeNumber(100 + number)) for number in range(40)]
+    for shard in shards:
+        lose(cache, shard, 0)
+    cache.transfers.full = {host(number) for number in range(4)}
+    await trio.sleep(50)
+    assert FRUITLESS <= len(cache.transfers.top_ups) <= FRUITLESS + 2
+    cache.transfers.full.clear()
+    cache.patcher.hosts_appeared()
+    await trio.sleep(5)
+    assert all(len(holders(cache, shard)) == 3 for shard in shards)
