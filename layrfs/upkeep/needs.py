@@ -10,6 +10,7 @@ Invariant: while no host at all can be reached nothing is known, and so nothing 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
+from itertools import chain, islice
 from typing import NamedTuple
 
 import trio
@@ -71,16 +72,17 @@ class Needs:
         began = trio.current_time()
         if not self.living():
             return None
-        found: list[Need] = []
+        found: dict[int, list[Need]] = {}  # by key, of which there are few: sorting all of them would hold up others
         seen: set[int] = set()
         unsure = [host for host in self._pieces.holders() if self._state_of(host) != "good"]
         async for shards in self._slices(unsure):
-            found += self.of(shard for shard in shards if shard not in seen)
+            for need in self.of(shard for shard in shards if shard not in seen):
+                alike = found.setdefault(need.key, [])
+                if len(alike) < MOST:
+                    alike.append(need)
             seen.update(shards)
-            if len(found) > 2 * MOST:
-                found = sorted(found)[:MOST]
         self.look_seconds = trio.current_time() - began
-        return sorted(found)[:MOST]
+        return list(islice(chain.from_iterable(found[key] for key in sorted(found)), MOST))
 
     def of(self, shards: Iterable[int]) -> Iterator[Need]:
         """Of a few shards, in any order; nothing of those that are well, or not there."""
