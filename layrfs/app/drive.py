@@ -170,7 +170,8 @@ class _Parts:
             find_content=catalog.find_content,
             on_bad_piece=self._bad_piece,
             on_attempt=self.trusting.fetched,
-            shunned=self.trusting.shunned,
+            excluded=self.trusting.excluded,
+            suspended=self.trusting.trusts.suspended,
             answers=self.kept_answers,
         )
         cache_bytes = options.cache_bytes or default_cache_bytes(paths.cache_dir(volume))

@@ -29,9 +29,9 @@ class Trusting:
         self._own_node = own_node
         self._patch_after_seconds = patch_after_seconds
 
-    def shunned(self) -> set[NodeId]:
-        """Hosts that get no new pieces now, and are read from when no others have enough."""
-        return {self._own_node, *self.trusts.shunned()}
+    def excluded(self) -> set[NodeId]:
+        """Hosts that get no new pieces now."""
+        return {self._own_node, *self.trusts.excluded()}
 
     def state_of(self, host: NodeId) -> PieceState:
         """Of a piece there, nothing being known against the piece itself."""

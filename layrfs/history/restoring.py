@@ -37,7 +37,7 @@ async def transfers_alone(keys: WorkerKeys, finder: HostFinder, *, workers: int)
         finder,
         find_content=lambda _digests: {},
         on_bad_piece=lambda *_what: None,
-        shunned=lambda: (own_node,),
+        excluded=lambda: (own_node,),
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(transfers.run)

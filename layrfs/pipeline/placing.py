@@ -37,11 +37,13 @@ class Placer:
         finder: HostFinder,
         memories: Mapping[NodeId, HostMemory],
         excluded: Callable[[], Collection[NodeId]] = tuple,
+        suspended: Callable[[], Collection[NodeId]] = tuple,
     ) -> None:
-        """``excluded``: who must not be used, as of each call."""
+        """``excluded``: who must not be used, ``suspended``: only if nobody else takes a new shard; as of each call."""
         self._finder = finder
         self._memories = memories
         self.excluded = excluded
+        self.suspended = suspended
         self._failures: dict[NodeId, Failures] = {}
 
     def begin(self, already: Iterable[HostAddress] = ()) -> Placement:
@@ -53,9 +55,9 @@ class Placer:
         return await self._finder.closest_hosts(piece[:NODE_ID_BYTES], CANDIDATES)
 
     def resting(self, hosts: Iterable[NodeId]) -> set[NodeId]:
-        """Those of the hosts that failed lately, or must not be used."""
-        now, excluded = trio.current_time(), self.excluded()
-        return {host for host in hosts if host in excluded or self._is_resting(host, now)}
+        """Those of the hosts that failed lately, or should not be used."""
+        now, shunned = trio.current_time(), {*self.excluded(), *self.suspended()}
+        return {host for host in hosts if host in shunned or self._is_resting(host, now)}
 
     def failed(self, host: NodeId) -> None:
         """The host did not take a piece."""
@@ -115,7 +117,7 @@ class Placement:
         hosts = {record.node_id for piece in wanted for record in piece.candidates}
         plan = self._plan(wanted, self._placer.resting(hosts))
         if not plan.chosen and not self._holding:  # nobody else takes any of it
-            plan = self._plan(wanted, frozenset(self._placer.excluded()))
+            plan = self._plan(wanted, self._last_resort())
         places: list[HostAddress | None] = []
         for wish in wishes:
             record = plan.chosen.get(wish.slot.position)
@@ -124,6 +126,10 @@ class Placement:
                 self._holding[wish.slot.position] = record.address
                 self._given.add((record.address, wish.piece))
         return places
+
+    def _last_resort(self) -> AbstractSet[NodeId]:
+        """Who is left alone even then. A shard that has pieces waits for better hosts: it would be made anew again."""
+        return frozenset((*self._placer.excluded(), *(self._placer.suspended() if self._already else ())))
 
     def _plan(self, wanted: Sequence[Wanted], left_alone: AbstractSet[NodeId]) -> Places:
         limits = Limits(highest_price=HIGHEST_PRICE, excluded=self._failed | left_alone)

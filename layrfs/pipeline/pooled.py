@@ -85,11 +85,12 @@ class PooledTransfers:
         find_content: FindContent,
         on_bad_piece: OnBadPiece,
         answers: AnswerBook | None = None,
-        shunned: Callable[[], Collection[NodeId]] = tuple,
+        excluded: Callable[[], Collection[NodeId]] = tuple,
+        suspended: Callable[[], Collection[NodeId]] = tuple,
         on_attempt: Callable[[NodeId, Outcome], None] = lambda _host, _outcome: None,
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
-        """`shunned` hosts get no pieces, and are asked for pieces after all others.
+        """`excluded` hosts get no pieces, `suspended` ones none that others take; both are asked after all others.
 
         `answers` gets what can be asked of hosts later, made wherever a piece is at hand anyway.
         `on_attempt` is told how each host did that was asked for a piece which it should have.
@@ -103,8 +104,8 @@ class PooledTransfers:
         self._memories: dict[NodeId, HostMemory] = {}
         self._finder = finder
         self._book = AddressBook(finder)
-        self._shunned = shunned
-        self._placer = Placer(finder, self._memories, shunned)
+        self._excluded, self._suspended = excluded, suspended
+        self._placer = Placer(finder, self._memories, excluded, suspended)
         self._turns = itertools.count()
         self._pace = Pace()
         self._shards = trio.CapacityLimiter(self._pace.shards_at_once)
@@ -291,7 +292,7 @@ class PooledTransfers:
     def _plan(self, shard: ShardRecord, candidates: Sequence[Candidate]) -> FetchPlan:
         hosts = list(dict.fromkeys(_host(candidate) for candidate in candidates))
         hosts = order(hosts, self._memories, trio.current_time(), next(self._turns))
-        hosts.sort(key=frozenset(self._shunned()).__contains__)
+        hosts.sort(key=frozenset((*self._excluded(), *self._suspended())).__contains__)
         first = [self._memories.get(host, UNKNOWN) for host in hosts[: shard.redundancy.needed]]
         candidates = [
             msgspec.structs.replace(each, answers=self._answers.lacking(shard.id, each.piece.id)) for each in candidates

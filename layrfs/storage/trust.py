@@ -18,7 +18,8 @@ from layrfs.policy.trust import NEW_HOST, Outcome, Standing, Trust, after, stand
 from layrfs.storage.database import Database
 from layrfs.tempo import now_seconds
 
-SHUNNED: frozenset[Standing] = frozenset({"suspended", "excluded"})
+JUDGED_SECONDS = 5.0
+"""How long what was found about all hosts holds: looking at a thousand takes milliseconds, and every upload asks."""
 
 
 class Trusts:
@@ -29,6 +30,8 @@ class Trusts:
         self._now = now
         rows = database.rows("SELECT host, memory FROM local_trust")
         self._memories = {NodeId(host): trust for host, memory in rows if (trust := _decoded(memory)) is not None}
+        self._standing_of: dict[Standing, frozenset[NodeId]] = {}
+        self._judged_at = 0.0
 
     def get(self, host: NodeId) -> Trust:
         """``NEW_HOST`` of one that was never asked."""
@@ -44,6 +47,8 @@ class Trusts:
         if not retrieval or outcome != "passed":
             memory = msgspec.msgpack.encode(trust)
             self._database.write("INSERT OR REPLACE INTO local_trust VALUES(?, ?)", (host, memory))
+        if outcome != "passed":
+            self._standing_of.clear()
         return trust
 
     def standing(self, host: NodeId) -> Standing:
@@ -55,10 +60,23 @@ class Trusts:
         now = self._now()
         return {host for host, trust in self._memories.items() if piece_state(trust, now) != "good"}
 
-    def shunned(self) -> set[NodeId]:
+    def suspended(self) -> frozenset[NodeId]:
+        """Hosts that get no new pieces now, if others take them."""
+        return self._standing_at("suspended")
+
+    def excluded(self) -> frozenset[NodeId]:
         """Hosts that get no new pieces now."""
+        return self._standing_at("excluded")
+
+    def _standing_at(self, wanted: Standing) -> frozenset[NodeId]:
         now = self._now()
-        return {host for host, trust in self._memories.items() if standing(trust, now) in SHUNNED}
+        if abs(now - self._judged_at) >= JUDGED_SECONDS:
+            self._standing_of.clear()
+        if wanted not in self._standing_of:
+            found = (host for host, trust in self._memories.items() if standing(trust, now) == wanted)
+            self._standing_of[wanted] = frozenset(found)
+            self._judged_at = now
+        return self._standing_of[wanted]
 
 
 def _decoded(memory: bytes) -> Trust | None:

@@ -60,6 +60,9 @@ class Auditor:
         self._answered_at: dict[NodeId, float] = {}
         """When each host last said anything, on trio's clock."""
 
+        self._lost: set[tuple[PieceId, NodeId]] = set()
+        """What is on record all the same, as the last of a shard or as the past's: it counts against its host once."""
+
     async def audit(self, shards: Iterable[ShardRecord], level: Level, heard: Callable[[PieceResult], None]) -> None:
         """Ask for every piece of these shards; ``heard`` is told each answer, in any order.
 
@@ -102,11 +105,24 @@ class Auditor:
             return None
         if outcome in ANSWERED:
             self._answered_at[host] = trio.current_time()
-        if counts:
+        if counts and not (outcome in LOST and self.is_known_to_be_lost(held)):
             self._trusts.heard(host, outcome, retrieval=level == "deep")
-        if outcome in LOST:
-            self._on_lost(held.shard.id, held.piece.id, host, LOST[outcome])
+        self._note(held, outcome)
         return _result(held, level, outcome, seconds)
+
+    def is_known_to_be_lost(self, held: HeldPiece) -> bool:
+        """Whether its host has proven that already, since this start."""
+        return (held.piece.id, held.piece.host) in self._lost
+
+    def _note(self, held: HeldPiece, outcome: Outcome) -> None:
+        """Give up what is lost, when that is news; if it stays on record, it may be found again."""
+        key = held.piece.id, held.piece.host
+        if outcome == "passed":
+            self._lost.discard(key)
+        elif outcome in LOST and key not in self._lost:
+            self._on_lost(held.shard.id, *key, LOST[outcome])
+            if self._holdings.is_held(held):
+                self._lost.add(key)
 
     async def _is_another_there(self, host: NodeId, since: float) -> bool:
         """Whether somebody else has answered since a time, or does now."""

@@ -135,10 +135,14 @@ class AuditRounds:
         cursor = None if last is None else last.cursor
         for ask in self._choose(owed, elapsed_seconds, cursor):
             held = self._holdings.held(host, ask.owed)
-            result = None if held is None else await self._auditor.ask(held, ask.level)
-            if result is not None and result.outcome in LOST:
+            is_old = held is not None and self._auditor.is_known_to_be_lost(held)
+            if held is None or (is_old and not ask.of_sweep):
+                continue
+            result = await self._auditor.ask(held, ask.level)
+            outcome = "unknown" if result is None else result.outcome
+            if outcome in LOST and not is_old:
                 self._note_caught(host)
-            if result is not None and (result.outcome in SILENT or result.outcome == "refused"):
+            if outcome in SILENT or outcome == "refused":
                 return
             if ask.of_sweep:
                 cursor = ask.owed.piece

@@ -54,7 +54,7 @@ class RealTransfers:
     asked: threading.Event
     """Set when any host is asked for anything; cleared by `break_hosts`."""
     bad: list[tuple[ShardId, PieceId, NodeId, str]] = field(default_factory=list)
-    shunned: set[NodeId] = field(default_factory=set)
+    suspended: set[NodeId] = field(default_factory=set)
     attempts: list[tuple[NodeId, Outcome]] = field(default_factory=list)
     answers: MemoryAnswers = field(default_factory=MemoryAnswers)
 
@@ -86,7 +86,7 @@ async def real_transfers(
         host.start()
     finder, pool = FakeFinder([host.record() for host in hosts]), WorkerPool(worker_keys(), workers)
     bad: list[tuple[ShardId, PieceId, NodeId, str]] = []
-    shunned: set[NodeId] = set()
+    suspended: set[NodeId] = set()
     attempts: list[tuple[NodeId, Outcome]] = []
     answers = MemoryAnswers()
     transfers = PooledTransfers(
@@ -95,14 +95,14 @@ async def real_transfers(
         find_content=find_content,
         on_bad_piece=lambda *report: bad.append(report),
         on_attempt=lambda *attempt: attempts.append(attempt),
-        shunned=lambda: shunned,
+        suspended=lambda: suspended,
         answers=answers,
         patience_seconds=patience_seconds,
     )
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(transfers.run)
-            yield RealTransfers(transfers, pool, hosts, finder, asked, bad, shunned, attempts, answers)
+            yield RealTransfers(transfers, pool, hosts, finder, asked, bad, suspended, attempts, answers)
             nursery.cancel_scope.cancel()
     finally:
         for host in hosts:

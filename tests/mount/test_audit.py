@@ -42,9 +42,8 @@ def test_what_is_lost_at_hosts_is_found_named_and_made_anew(hosts: HostNetwork, 
         assert "`layrfs sync` sends it" in sentence(drive, path)
         drive.sync()
 
-        for level in ("--prove", "--answer", "--deep"):
-            report = audit(drive, path, level)
-            assert (report["outcomes"], report["files"], report["shards"]) == ({"passed": 6}, 1, 2), level
+        report = audit(drive, path, "--answer")
+        assert (report["outcomes"], report["files"], report["shards"]) == ({"passed": 6}, 1, 2)
         whole = audit(drive)
         assert set(whole["outcomes"]) == {"passed"}
         assert {piece["path"] for piece in whole["pieces"]} == {"/folder/file", "(list of files)"}
@@ -75,7 +74,38 @@ def test_what_is_lost_at_hosts_is_found_named_and_made_anew(hosts: HostNetwork, 
         gone = audit(drive, path, code=11)
         assert {piece["outcome"] == "offline" for piece in gone["pieces"] if piece["host"] == killed} == {True}
         assert {piece["outcome"] for piece in gone["pieces"] if piece["host"] != killed} == {"passed"}
-        assert "offline" in sentence(drive, path, "--host", code=11)
-        drive.umount(wait=False)
-        assert "not mounted" in sentence(drive, code=3)
-        assert "not in a mounted" in sentence(drive, drive.path, code=3)
+
+
+def test_what_two_of_three_disks_lost_is_found_and_made_anew_with_no_command(
+    hosts: HostNetwork, tmp_path: Path
+) -> None:
+    drive = Drive(str(tmp_path), seeds=hosts.seeds)
+    drive.variables = {"LAYRFS_TEMPO": "200"}
+    with drive:
+        contents = {f"file{number}": os.urandom(MIB // 2) for number in range(5)}
+        for name, data in contents.items():
+            Path(drive.path, name).write_bytes(data)
+            drive.sync()
+        report = audit(drive)
+        copies: dict[str, list[Path]] = {}
+        for piece in report["pieces"]:
+            copies.setdefault(piece["shard"], []).append(piece_file(hosts, piece["piece"])[1])
+        for files in copies.values():
+            for path in files[:2]:
+                path.unlink()
+        wait_for(lambda: good_pieces(hosts, drive) == 3 * len(contents), "every shard has three copies again", 90)
+        for name, data in contents.items():
+            assert Path(drive.path, name).read_bytes() == data
+
+
+def good_pieces(hosts: HostNetwork, drive: Drive) -> int:
+    """Pieces of the volume's files that are on a host's disk, as the drive has them on record."""
+    on_disks = {os.path.basename(path) for number in range(5) for path in hosts.piece_files(number)}
+    names = [name for name in os.listdir(drive.path) if not name.startswith(".")]
+    recorded = {
+        piece["id"]
+        for name in names
+        for shard in drive.manifest(os.path.join(drive.path, name))["shards"]
+        for piece in shard["pieces"]
+    }
+    return len(recorded & on_disks)

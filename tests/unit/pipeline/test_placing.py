@@ -147,11 +147,14 @@ async def test_a_host_that_just_failed_is_not_bothered_with_orphans() -> None:
     assert place not in {address for address, _ in placement.end(set())}
 
 
-async def test_a_host_that_is_suspended_gets_nothing_from_then_on_and_something_when_it_is_not_any_more() -> None:
-    shunned: set[NodeId] = set()
-    placer = Placer(FakeFinder(RECORDS[:3]), {}, excluded=lambda: shunned)
+async def test_a_suspended_host_gets_nothing_while_others_take_it() -> None:
+    suspended: set[NodeId] = set()
+    placer = Placer(FakeFinder(RECORDS[:3]), {}, suspended=lambda: suspended)
     assert len(await three(placer.begin())) == 3
-    shunned.add(RECORDS[1].node_id)
+    suspended.add(RECORDS[1].node_id)
     assert {place.node_id for place in await three(placer.begin())} == {RECORDS[0].node_id, RECORDS[2].node_id}
-    shunned.clear()
+    suspended.update(record.node_id for record in RECORDS)
+    assert len(await three(placer.begin())) == 3, "nobody else takes a new shard"
+    assert await three(placer.begin([RECORDS[4].address])) == [], "but one that has pieces waits"
+    suspended.clear()
     assert len(await three(placer.begin())) == 3

@@ -330,7 +330,7 @@ async def test_when_all_hosts_are_gone_it_is_unavailable_and_heals(source: Sourc
         assert (tmp_path / "target").read_bytes() == DATA
 
 
-async def test_hosts_that_are_shunned_get_nothing_and_are_read_from_when_no_other_is_left(
+async def test_hosts_that_are_suspended_get_nothing_and_are_read_from_when_no_other_is_left(
     source: SourcePart, tmp_path: Path
 ) -> None:
     async with real_transfers() as real:
@@ -339,7 +339,7 @@ async def test_hosts_that_are_shunned_get_nothing_and_are_read_from_when_no_othe
         quickest = real.attempts.pop(0)[0]
         bad = [quickest, *(piece.host for piece in first.pieces if piece.host != quickest)][:2]
         good = next(piece.host for piece in first.pieces if piece.host not in bad)
-        real.shunned.update(bad)
+        real.suspended.update(bad)
         assert not {piece.host for piece in (await stored(real, source)).pieces} & set(bad)
         for _ in range(3):
             await real.transfers.download(first, [TargetPart(str(tmp_path / "a"), 0, 0, len(DATA))], urgent=True)

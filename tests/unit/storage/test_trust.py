@@ -56,17 +56,19 @@ def test_a_row_that_cannot_be_read_is_a_new_host(database: Database) -> None:
         assert Trusts(database, Clock()).get(OTHER).passed == 1
 
 
-def test_who_is_caught_is_shunned_and_comes_back(database: Database) -> None:
+def test_who_is_caught_is_suspended_then_excluded_and_comes_back(database: Database) -> None:
     clock = Clock()
     trusts = Trusts(database, clock)
     heard(trusts, ONE, "passed", 5)
     heard(trusts, OTHER, "failed", 1)
-    assert trusts.shunned() == trusts.doubted() == {OTHER}
-    assert Trusts(database, clock).shunned() == {OTHER}
+    assert trusts.suspended() == trusts.doubted() == {OTHER}
+    assert Trusts(database, clock).suspended() == {OTHER}
+    assert trusts.excluded() == set()
     heard(trusts, OTHER, "failed", 5)
     assert trusts.standing(OTHER) == "excluded"
+    assert (trusts.suspended(), trusts.excluded()) == (set(), {OTHER})
     clock.now += EXCLUSION_SECONDS
-    assert trusts.shunned() == trusts.doubted() == set()
+    assert trusts.suspended() == trusts.excluded() == trusts.doubted() == set()
 
 
 def test_what_silent_hosts_have_is_not_counted_on_until_they_answer(database: Database) -> None:

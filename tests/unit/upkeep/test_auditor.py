@@ -165,7 +165,36 @@ async def test_an_answer_about_a_piece_that_was_given_up_meanwhile_counts_for_no
     assert world.lost == []
 
 
+async def test_what_stays_on_record_though_it_is_lost_counts_once_and_may_be_found_again(
+    world: World, autojump_clock: object
+) -> None:
+    world.challenger.hosts = {THREE: "missing"}
+    shards = [world.segment.shards[0]] * 5
+    heard: list[PieceResult] = []
+    await world.auditor.audit(shards, "prove", heard.append)
+    assert [result.outcome for result in heard] == ["missing"] * 5
+    assert len(world.lost) == 1
+    once = world.trusts.get(THREE)
+    assert 0.99 < once.integrity < 1
+    world.challenger.hosts = {THREE: "passed"}
+    await world.auditor.audit(shards[:1], "prove", heard.append)
+    assert world.trusts.get(THREE).passed == 1
+    world.challenger.hosts = {THREE: "missing"}
+    await world.auditor.audit(shards[:1], "prove", heard.append)
+    assert len(world.lost) == 2
+
+
 # -------------------------------------------------------------------------------------------------------- rounds
+
+
+async def test_one_lost_piece_that_nobody_can_make_anew_does_not_exclude_its_host(
+    world: World, autojump_clock: object
+) -> None:
+    world.challenger.pieces = {world.segment.shards[0].pieces[0].id: "missing"}
+    await world.pass_time(DAY_SECONDS / 2)
+    assert world.trusts.standing(THREE) in {"new", "good"}
+    assert len(world.lost) == 1
+    assert sum(host == THREE for host, _piece, _level in world.challenger.asked) < 3 * LEAVES_PER_DAY
 
 
 async def test_each_host_is_asked_as_often_as_the_plan_says_metadata_included(
@@ -203,7 +232,7 @@ async def test_a_host_that_lost_everything_is_excluded_within_minutes(world: Wor
     await world.pass_time(1_800)
     assert world.trusts.standing(TWO) == "excluded"
     assert {host for _piece, host, _kind in world.lost} == {TWO}
-    assert world.trusts.shunned() == {TWO}
+    assert world.trusts.excluded() == {TWO}
 
 
 async def test_a_silent_host_is_left_alone_and_visited_when_it_is_seen_again(
