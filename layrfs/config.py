@@ -27,6 +27,7 @@ from layrfs.errors import CorruptFile, NewerFormat, UsageError
 LAYOUT_VERSION = 1
 DEFAULT_VOLUME = "default"
 _VOLUME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_DURATION_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _SIZE_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 MOST_ANSWERS = 16
 SMALLEST_CACHE_BYTES = 64 << 20
@@ -258,6 +259,14 @@ def parse_size(text: str) -> int:
     if match is None:
         raise UsageError(f"{text!r} is no size; write it like 500M or 20G")
     return int(float(match[1]) * _SIZE_UNITS[match[2].upper()])
+
+
+def parse_duration(text: str) -> int:
+    """``30d``, ``12h``, ``90s``: whole seconds, at least one. UsageError."""
+    match = re.fullmatch(r"([1-9]\d{0,8})([smhdw])", text.strip(), re.ASCII)
+    if match is None:
+        raise UsageError(f"{text!r} is no time; write it like 12h or 30d")
+    return int(match[1]) * _DURATION_UNITS[match[2]]
 
 
 def parse_address(text: str) -> tuple[str, int]:

@@ -37,6 +37,7 @@ from layrfs.pipeline.jobs import (
     Examine,
     Failed,
     FromWorker,
+    Identify,
     Job,
     Moving,
     PlacesAnswer,
@@ -55,7 +56,7 @@ from layrfs.pipeline.jobs import (
 )
 from layrfs.pipeline.ports import Calls, Cancelled, Tools
 from layrfs.pipeline.sealing import SealingKeys
-from layrfs.pipeline.storing import discard, top_up, upload
+from layrfs.pipeline.storing import discard, identify, top_up, upload
 
 JOB_THREADS = 32
 CALL_THREADS = 96
@@ -178,7 +179,7 @@ class Worker:
 
     def _take(self, tools: Tools, message: ToWorker) -> None:
         match message:
-            case Upload() | Download() | Examine() | TopUp() | Discard():
+            case Upload() | Download() | Examine() | TopUp() | Identify() | Discard():
                 line = Line(message.job, self._send)
                 self._lines[message.job] = line
                 self._jobs.submit(self._work, tools, line, message)
@@ -225,6 +226,8 @@ def _do(tools: Tools, line: Line, job: Job, attempts: list[Attempt]) -> Done:
             return examine(tools, line, job, attempts)
         case TopUp():
             return top_up(tools, line, job, attempts)
+        case Identify():
+            return identify(tools, line, job, attempts)
         case Discard():
             return discard(tools, job)
 

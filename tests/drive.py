@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -338,13 +338,18 @@ class HostNetwork:
         address: str = "127.0.0.1",
         inside: Sequence[str] = (),
         liars: Mapping[int, str] = MappingProxyType({}),
+        delegates: Collection[int] = (),
+        variables: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """`inside`: words before the whole command of a host, which then listens at `address`.
 
-        `liars`: the lies (`tests.hosts.liars`) of some of the hosts, by number.
+        `liars`: the lies (`tests.hosts.liars`) of some of the hosts, by number. `delegates`: those that look after
+        volumes of others. `variables` are added to the environment of all.
         """
         self.address = address
         self.liars = liars
+        self.delegates = delegates
+        self.variables = dict(variables)
         self.inside = list(inside)
         self.running = count if running is None else running
         self.homes = [os.path.join(directory, f"host{number}") for number in range(count)]
@@ -380,12 +385,14 @@ class HostNetwork:
         place = ["--dir", os.path.join(home, "data"), "--listen", f"{self.address}:{self.ports[number]}"]
         program = ["-m", "tests.hosts.liars", self.liars[number]] if number in self.liars else self.program
         command = [*self.inside, sys.executable, *program, "host", "run", "--space", "20G", *place]
+        command += ["--delegate"] if number in self.delegates else []
         others = [port for port in self.ports[:2] if port != self.ports[number]] if any(self.processes) else []
         for port in others:
             command += ["--seed", f"{self.address}:{port}"]
         with open(self.output(number), "ab") as output:
+            variables = environment(home) | {"RECORDING": os.path.join(home, "received")} | self.variables
             self.processes[number] = subprocess.Popen(
-                command, env=environment(home) | {"RECORDING": os.path.join(home, "received")}, cwd="/",
+                command, env=variables, cwd="/",
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output,
             )  # fmt: skip
         wait_for(

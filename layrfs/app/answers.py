@@ -143,6 +143,7 @@ class Answers:
             commands.AUDIT.bind(self.audit),
             commands.COLLECT.bind(self._upkeep.collect),
             commands.PATCH.bind(self._patching.patch),
+            *self._upkeep.delegating.table(),
             commands.LIST.bind(self.list_directory),
             commands.MANIFEST.bind(self.manifest),
             commands.UPLOAD.bind(upload),
@@ -179,6 +180,7 @@ class Answers:
                 self._membership.problem,
                 self._losses.sentence(),
                 self._upkeep.lost.sentence,
+                self._upkeep.delegating.problem,
             )
             if text
         ]

@@ -222,12 +222,12 @@ class _Parts:
             links=links,
             membership=membership,
             roots=roots,
-            trusts=self.trusting.trusts,
+            trusting=self.trusting,
             answers=self.kept_answers,
-            mask=keys.mask,
+            keys=keys,
+            network_id=worker_keys.network_id,
             directory=paths.volume_dir(volume),
             cache_path=CacheFiles(paths.cache_dir(volume)).path,
-            state_of=self.trusting.state_of,
             read_only=options.read_only,
             policy_changes=lambda: policies.changes,
         )
@@ -356,7 +356,7 @@ async def _run(parts: _Parts, mountpoint: str | None, ready: Callable[[], None])
                 with trio.CancelScope(shield=True):
                     await _put_to_disk(parts)
                     is_on_disk = True
-                    await release(parts.publisher, parts.contents)
+                    await release(parts.publisher, parts.contents, parts.superseded, parts.upkeep.delegating.leave)
                 nursery.cancel_scope.cancel()
     finally:
         parts.contents.close(in_order=is_on_disk)

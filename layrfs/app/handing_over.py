@@ -6,6 +6,7 @@ Owns how much trouble each may make. Must not know records.
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 
 import trio
 
@@ -32,15 +33,21 @@ async def claim(publisher: Publisher, volume: str) -> None:
         _log.warning("hosts do not know yet that this machine writes: %s", error)
 
 
-async def release(publisher: Publisher, contents: Contents) -> None:
-    """Another machine may write from now on, unless something is only here: it would be set aside then."""
-    if contents.stats().dirty_blocks:
-        return
+async def release(
+    publisher: Publisher, contents: Contents, superseded: trio.Event, leave: Callable[[], Awaitable[None]]
+) -> None:
+    """Another machine may write from now on, unless something is only here: it would be set aside then.
+
+    ``leave``: delegates look after the volume; whoever was taken over has nothing to say to them.
+    """
     with trio.move_on_after(RELEASE_SECONDS):
         try:
-            await publisher.release()
+            if not contents.stats().dirty_blocks:
+                await publisher.release()
         except LayrError as error:
             _log.warning("hosts do not know that this machine has stopped writing: %s", error)
+    if not superseded.is_set():
+        await leave()
 
 
 async def let_go(

@@ -36,6 +36,8 @@ class HostOptions(msgspec.Struct, frozen=True):
     seeds: tuple[tuple[str, int], ...] = ()
     network_id: bytes | None = None
     grace_days: int | None = None
+    delegate: bool | None = None
+    """Whether to look after the volumes of owners who ask for it."""
 
 
 async def run_host(options: HostOptions, say: Callable[[str], None]) -> None:
@@ -79,6 +81,7 @@ async def _plan(options: HostOptions, before: HostSettings | None, peers: Sequen
         seeds=tuple(dict.fromkeys(options.seeds + known)),
         announce=_announce(options, before),
         grace_seconds=_grace_days(options, before) * DAY_SECONDS,
+        delegate=bool(before and before.delegate) if options.delegate is None else options.delegate,
     )
 
 
@@ -130,6 +133,7 @@ def _save(directory: HostDirectory, plan: HostPlan, started: HostStarted) -> Non
             space_bytes=plan.space_bytes,
             announce=plan.announce,
             grace_days=int(plan.grace_seconds // DAY_SECONDS),
+            delegate=plan.delegate,
         )
     )
 
@@ -144,6 +148,8 @@ def _introduce(directory: HostDirectory, plan: HostPlan, started: HostStarted, s
     say(f"pieces    {started.statistics.pieces:,} in {directory.path}, {held:.1f} GiB; room for {free:.1f} GiB more")
     if started.statistics.free_bytes < plan.space_bytes - started.statistics.used_bytes:
         say("warning   the disk has less free space than was set aside")
+    if plan.delegate:
+        say(f"delegate  of {started.delegations} volumes; owners ask for it with   layrfs delegate {announced}")
     say(f"more hosts join with   layrfs host run --space 100G --seed {announced}")
     say(f"owners join with       layrfs net join {announced}")
     say("ready")

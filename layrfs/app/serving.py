@@ -17,6 +17,8 @@ from collections.abc import Callable
 import msgspec
 import trio
 
+from layrfs.app.delegations import Delegations
+from layrfs.app.looking_after import AlsoMyself, Neighbourhood
 from layrfs.errors import StateInUse
 from layrfs.host.directory import HostDirectory
 from layrfs.host.lease_clock import LeaseClock
@@ -25,6 +27,7 @@ from layrfs.ids import NodeId
 from layrfs.model.records import LIFETIME_SECONDS, NodeRecord
 from layrfs.network.addresses import format_address, is_literal, scope
 from layrfs.network.dht import DhtNode
+from layrfs.network.discovery import Discovery
 from layrfs.network.listening import open_listener, outward_address
 from layrfs.network.piece_server import Counts, Limits, PieceServer
 from layrfs.policy.leases import DEFAULT_GRACE_SECONDS, oldest_kept
@@ -60,6 +63,8 @@ class HostPlan(msgspec.Struct, frozen=True):
     """How much of the free space to offer: hosts that share a disk must not promise it several times."""
     grace_seconds: float = DEFAULT_GRACE_SECONDS
     """How long a piece is kept after its lease has run out."""
+    delegate: bool = False
+    """Whether volumes are looked after for owners who ask for it."""
 
 
 class HostStarted(msgspec.Struct, frozen=True):
@@ -69,6 +74,8 @@ class HostStarted(msgspec.Struct, frozen=True):
     port: int
     announced: str
     statistics: StoreStatistics
+    delegations: int = 0
+    """How many volumes are looked after."""
 
 
 class ServingHost:
@@ -90,14 +97,20 @@ class ServingHost:
         async with trio.open_nursery() as nursery:
             listener, node = await self._take_port(nursery)
             port = int(listener.getsockname()[1])
-            server = self._server(listener)
+            delegations = self._delegations(node, port) if self._plan.delegate else None
+            if delegations is not None:
+                await nursery.start(delegations.run)
+            server = self._server(listener, delegations)
             verifier = threading.Thread(target=self._store.verify_all, args=(self._stopping,), daemon=True)
             server.start()
             verifier.start()
             nursery.start_soon(self._keep_leases)
             try:
                 announced = self._announced(node.seen_as())
-                task_status.started(HostStarted(self._identity.node_id, port, announced, self._store.statistics()))
+                watched = 0 if delegations is None else delegations.volumes
+                task_status.started(
+                    HostStarted(self._identity.node_id, port, announced, self._store.statistics(), watched)
+                )
                 await self._remember_peers(node)
             finally:
                 self._stopping.set()
@@ -126,10 +139,21 @@ class ServingHost:
                 return listener, node
         raise AssertionError  # the loop returns or raises
 
-    def _server(self, listener: socket.socket) -> PieceServer:
+    def _delegations(self, node: DhtNode, port: int) -> Delegations:
+        finder = AlsoMyself(Discovery(node), self._identity.node_id, lambda: self._record(port, node.seen_as))
+        around = Neighbourhood(self._identity, self._plan.network_id, finder)
+        return Delegations(self._directory.path, self._identity, self._plan.network_id, around.look_after)
+
+    def _server(self, listener: socket.socket, delegations: Delegations | None) -> PieceServer:
         plan, identity = self._plan, self._identity
         service = HostService(
-            identity, plan.network_id, self._store, self._roots, limits=plan.limits, dropped=self._dropped
+            identity,
+            plan.network_id,
+            self._store,
+            self._roots,
+            limits=plan.limits,
+            dropped=self._dropped,
+            delegations=delegations,
         )
         return PieceServer(identity, plan.network_id, listener, service, limits=plan.limits, dropped=self._dropped)
 

@@ -27,7 +27,7 @@ class Trusting:
         """
         self.trusts = Trusts(database)
         self._own_node = own_node
-        self._patch_after_seconds = patch_after_seconds
+        self.patch_after_seconds = patch_after_seconds
 
     def excluded(self) -> set[NodeId]:
         """Hosts that get no new pieces now."""
@@ -36,7 +36,7 @@ class Trusting:
     def state_of(self, host: NodeId) -> PieceState:
         """Of a piece there, nothing being known against the piece itself."""
         trust, now = self.trusts.get(host), now_seconds()
-        return "gone" if silent_seconds(trust, now) >= self._patch_after_seconds else piece_state(trust, now)
+        return "gone" if silent_seconds(trust, now) >= self.patch_after_seconds else piece_state(trust, now)
 
     def fetched(self, host: NodeId, outcome: Fetching) -> None:
         """A host was asked for a piece, by somebody who wants to read it."""

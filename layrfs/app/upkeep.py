@@ -13,18 +13,22 @@ from functools import partial
 import trio
 
 from layrfs.app.auditing import Auditing
+from layrfs.app.delegating import Delegating
 from layrfs.app.health import HealthWatch
 from layrfs.app.losses import Losses
 from layrfs.app.membership import Membership
+from layrfs.app.trusting import Trusting
 from layrfs.control.commands import Collect, Progress
+from layrfs.crypto.keys import VolumeKeys
 from layrfs.errors import ReadOnly
+from layrfs.history.adopting import MetadataPieces
 from layrfs.history.publishing import Publisher
 from layrfs.history.roots import Roots
 from layrfs.ids import InodeNumber, NodeId, PieceId, ShardId
 from layrfs.model.history import Segment
 from layrfs.model.status import Collected, ProgressReport
 from layrfs.network.links import HostLinks
-from layrfs.pipeline.transfers import Transfers
+from layrfs.pipeline.pooled import PooledTransfers
 from layrfs.policy.collecting import RETENTION_SECONDS
 from layrfs.storage.answers import KeptAnswers
 from layrfs.storage.audits import Rounds
@@ -35,7 +39,6 @@ from layrfs.storage.database import Database
 from layrfs.storage.garbage import Garbage
 from layrfs.storage.lost import Lost
 from layrfs.storage.tree import Tree
-from layrfs.storage.trust import Trusts
 from layrfs.storage.versions import Versions
 from layrfs.upkeep.asking import HostAsker
 from layrfs.upkeep.auditor import Auditor
@@ -44,7 +47,8 @@ from layrfs.upkeep.collector import Collector
 from layrfs.upkeep.dropping import Dropper
 from layrfs.upkeep.holdings import Holdings
 from layrfs.upkeep.lost_shards import LostShards
-from layrfs.upkeep.needs import Needs, StateOf
+from layrfs.upkeep.merging import Merger
+from layrfs.upkeep.needs import Needs
 from layrfs.upkeep.patcher import Patcher
 from layrfs.upkeep.recoding import Recoder
 from layrfs.upkeep.renewing import Renewer
@@ -65,16 +69,16 @@ class Upkeep:
         database: Database,
         catalog: Catalog,
         publisher: Publisher,
-        transfers: Transfers,
+        transfers: PooledTransfers,
         links: HostLinks,
         membership: Membership,
         roots: Roots,
-        trusts: Trusts,
+        trusting: Trusting,
         answers: KeptAnswers,
-        mask: bytes,
+        keys: VolumeKeys,
+        network_id: bytes,
         directory: str,
         cache_path: Callable[[InodeNumber], str],
-        state_of: StateOf,
         read_only: bool,
         policy_changes: Callable[[], int],
     ) -> None:
@@ -82,7 +86,7 @@ class Upkeep:
 
         ``cache_path``: of a file in the cache.
         """
-        asker = HostAsker(links, membership, mask)
+        asker, trusts = HostAsker(links, membership, keys.mask), trusting.trusts
         garbage, versions = Garbage(database, catalog), Versions(database)
         self._read_only = read_only
         self._publisher = publisher
@@ -93,7 +97,7 @@ class Upkeep:
             changes=ChangeLog(database),
             transfers=transfers,
             log=publisher,
-            needs=Needs(catalog.pieces, state_of, lambda: {record.node_id for record in membership.known_hosts()}),
+            needs=Needs(catalog.pieces, trusting.state_of, lambda: set(_known(membership))),
             lost=self.lost,
         )
         self.health = HealthWatch(catalog, Copies(database), self.patcher, trusts)
@@ -111,7 +115,7 @@ class Upkeep:
             return *publisher.segments, *versions.segments()
 
         holdings, rounds = Holdings(database.path, catalog, segments), Rounds(database)
-        challenger = HostChallenger(links, membership, answers, mask)
+        challenger = HostChallenger(links, membership, answers, keys.mask)
         auditor = Auditor(challenger=challenger, trusts=trusts, holdings=holdings, on_lost=self.bad_piece)
         self.auditing = Auditing(
             catalog=catalog,
@@ -127,7 +131,7 @@ class Upkeep:
             holdings=holdings,
             trusts=trusts,
             auditor=auditor,
-            living_hosts=lambda: [record.node_id for record in membership.known_hosts()],
+            living_hosts=lambda: _known(membership),
         )
         self._renewer = Renewer(
             database=database,
@@ -143,6 +147,27 @@ class Upkeep:
             repacker=repacker(directory=os.path.join(directory, "repacking")),
             dropper=Dropper(ChangeLog(database), asker),
         )
+        metadata = MetadataPieces(publisher)
+        self.delegating = Delegating(
+            database=database,
+            keys=keys,
+            network_id=network_id,
+            links=links,
+            membership=membership,
+            publisher=publisher,
+            metadata=metadata,
+            merger=Merger(
+                catalog=catalog,
+                changes=ChangeLog(database),
+                log=publisher,
+                challenger=challenger,
+                transfers=transfers,
+                metadata=metadata,
+                state_of=trusting.state_of,
+            ),
+            patch_after_seconds=trusting.patch_after_seconds,
+            read_only=read_only,
+        )
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -154,6 +179,7 @@ class Upkeep:
             nursery.start_soon(self._renewer.run)
             nursery.start_soon(self._collector.run)
             nursery.start_soon(self._recoder.run)
+            nursery.start_soon(self.delegating.run)
 
     async def ask_all(self) -> None:
         """Every host says which of its pieces it has; what is gone counts as such when this returns."""
@@ -185,3 +211,7 @@ class Upkeep:
             return await self._collector.look()
         retention = RETENTION_SECONDS if request.retention_seconds is None else request.retention_seconds
         return await self._collector.collect(retention, lambda text: progress(ProgressReport(text=text)))
+
+
+def _known(membership: Membership) -> list[NodeId]:
+    return [record.node_id for record in membership.known_hosts()]

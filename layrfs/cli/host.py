@@ -34,6 +34,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=int,
         help="how long to keep pieces whose owner has been silent for the 275 days of their lease; default: 90 more",
     )
+    parser.add_argument(
+        "--delegate",
+        action=argparse.BooleanOptionalAction,
+        help="audit and repair the volumes of owners who ask for it (layrfs delegate) while they are away; it takes"
+        " traffic and room beyond --space",
+    )
     parser.add_argument("--verbose", action="store_true", help="log more")
     add_json(parser)
 
@@ -57,6 +63,7 @@ def _run(arguments: argparse.Namespace) -> int:
         seeds=tuple(parse_address(seed) for seed in arguments.seed),
         network_id=_network_id(arguments.network) if arguments.network else None,
         grace_days=_grace_days(arguments.grace),
+        delegate=arguments.delegate,
     )
     logs.configure(None, verbose=arguments.verbose)
     trio.run(run_host, options, _say_now)

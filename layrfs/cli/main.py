@@ -39,6 +39,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "manifest": ("layrfs.cli.manifest", "print a file's manifest: its shards and their hosts"),
     "download": ("layrfs.cli.download", "fetch the file of a manifest"),
     "net": ("layrfs.cli.net", "show, join or leave a network of hosts"),
+    "delegate": ("layrfs.cli.delegate", "have a host audit and repair the volume while this machine is away"),
     "host": ("layrfs.cli.host", "be a host for others"),
     "fsck": ("layrfs.cli.fsck", "check a volume that is not mounted, and repair it"),
     "doctor": ("layrfs.cli.doctor", "find out what is wrong, and what to do about it"),

@@ -47,6 +47,11 @@ snapshot_create CreateSnapshot   Snapshot          returns when all that was wri
                                                    kept; AlreadyExists, InvalidArgument
 snapshot_list   Nothing          SnapshotList      at once, newest first
 snapshot_delete DeleteSnapshot   Done              NotFound; its pieces leave hosts later, unless another needs them
+delegate        DelegateTo       DelegateList      returns when the node knows all it needs; Refused,
+                                                   Unreachable, NotFound
+delegate_list   Nothing          DelegateList      at once
+delegate_revoke DelegateOf       Revocation        it has forgotten the volume, or (not ``told``) could not be reached;
+                                                   NotFound when it was no delegate
 stop            Nothing          Done              answered at once, then the drive unmounts and ends in order
 ==============  ===============  ================  ===================================================================
 """
@@ -64,6 +69,7 @@ from layrfs.model.patches import PatchReport
 from layrfs.model.status import (
     CacheDropped,
     Collected,
+    DelegateList,
     Done,
     Fetched,
     ListPage,
@@ -73,6 +79,7 @@ from layrfs.model.status import (
     PinReport,
     PoliciesSet,
     ProgressReport,
+    Revocation,
     Snapshot,
     SnapshotList,
     Stored,
@@ -163,6 +170,19 @@ class Patch(msgspec.Struct, frozen=True):
     dry_run: bool = False
 
 
+class DelegateTo(msgspec.Struct, frozen=True):
+    """``node``: an id, the beginning of a known one, or HOST:PORT; ``seconds``: after it last heard of this machine."""
+
+    node: str
+    seconds: int
+
+
+class DelegateOf(msgspec.Struct, frozen=True):
+    """Likewise."""
+
+    node: str
+
+
 class JoinNetwork(msgspec.Struct, frozen=True):
     """``HOST:PORT`` of nodes of the network to join."""
 
@@ -216,6 +236,9 @@ NET_LEAVE = Command("net_leave", Nothing, NetworkStatus)
 SNAPSHOT_CREATE = Command("snapshot_create", CreateSnapshot, Snapshot)
 SNAPSHOT_LIST = Command("snapshot_list", Nothing, SnapshotList)
 SNAPSHOT_DELETE = Command("snapshot_delete", DeleteSnapshot, Done)
+DELEGATE = Command("delegate", DelegateTo, DelegateList)
+DELEGATE_LIST = Command("delegate_list", Nothing, DelegateList)
+DELEGATE_REVOKE = Command("delegate_revoke", DelegateOf, Revocation)
 STOP = Command("stop", Nothing, Done)
 
 

@@ -17,7 +17,7 @@ import msgspec
 import trio
 
 from layrfs.errors import LayrError, Unavailable
-from layrfs.ids import NodeId, PieceId
+from layrfs.ids import NodeId, PieceId, ShardId
 from layrfs.model.history import Segment
 from layrfs.model.notes import NO_BLOB, Purpose, blob_tag
 from layrfs.model.shards import PieceRecord, ShardRecord
@@ -117,6 +117,15 @@ class Completer:
                     if this.refusals >= MOST_REFUSALS:
                         return
 
+    async def adopt(self, versions: Versions, shard: ShardId, pieces: Sequence[PieceRecord]) -> None:
+        """Somebody else has made these copies, and hosts have them: they replace those at their positions."""
+        async with self._passing:
+            segments = (segment for chain in versions.chains() for segment in chain)
+            found = next((one for one in segments if any(part.id == shard for part in one.shards)), None)
+            if found is not None:
+                shards = tuple(_with(part, pieces) if part.id == shard else part for part in found.shards)
+                await self._record(versions, found, msgspec.structs.replace(found, shards=shards))
+
     async def _record(self, versions: Versions, segment: Segment, new: Segment) -> None:
         kept = {piece.id for shard in new.shards for piece in shard.pieces}
         replaced = [
@@ -152,7 +161,14 @@ class Completer:
             return shard
         this.silence.answered(holders)
         this.refusals = 0 if made else this.refusals + 1
-        return msgspec.structs.replace(shard, pieces=_merged(shard.pieces, made))
+        return _with(shard, made)
+
+
+def with_purposes(chain: Sequence[Segment]) -> Iterator[tuple[ShardRecord, Purpose]]:
+    """Each shard of a version's segments, and what the notes of its pieces say."""
+    for segment, previous in _with_previous(chain):
+        for index, shard in enumerate(segment.shards):
+            yield shard, purpose_of(segment, index, previous)
 
 
 def _with_previous(chain: Sequence[Segment]) -> Iterator[tuple[Segment, bytes]]:
@@ -169,6 +185,7 @@ def purpose_of(segment: Segment, index: int, previous: bytes) -> Purpose:
     return Purpose(segment.kind, segment.number, index, len(segment.shards), blob, previous)
 
 
-def _merged(pieces: Sequence[PieceRecord], made: Sequence[PieceRecord]) -> tuple[PieceRecord, ...]:
-    by_position = {piece.position: piece for piece in (*pieces, *made)}
-    return tuple(by_position[position] for position in sorted(by_position))
+def _with(shard: ShardRecord, made: Sequence[PieceRecord]) -> ShardRecord:
+    by_position = {piece.position: piece for piece in (*shard.pieces, *made)}
+    pieces = tuple(by_position[position] for position in sorted(by_position))
+    return msgspec.structs.replace(shard, pieces=pieces)

@@ -84,7 +84,7 @@ class Publisher:
         self._roots = roots
         self._keys = keys
         self._segments = SegmentMaker(database, transfers, directory)
-        self._completer = Completer(transfers, is_gone, known_hosts)
+        self.completer = Completer(transfers, is_gone, known_hosts)
         self._tenure = tenure
         self._on_superseded = on_superseded
         self._now = now
@@ -140,7 +140,7 @@ class Publisher:
     async def run(self) -> None:
         """Publish every few seconds when there is something to publish; until cancelled."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._completer.run, self)
+            nursery.start_soon(self.completer.run, self)
             await self._publish_forever()
 
     async def _publish_forever(self) -> None:
@@ -161,13 +161,13 @@ class Publisher:
 
     def hosts_appeared(self) -> None:
         """Hosts have been found or come back: try again what waits for them."""
-        self._completer.hosts_appeared()
+        self.completer.hosts_appeared()
         if self.problem is not None or self._is_renewal_due():
             self._wake.set()
 
     def piece_lost(self, piece: PieceId) -> None:
         """A host has lost a piece, perhaps of a segment; and if that, then perhaps the record as well."""
-        self._completer.lost(piece)
+        self.completer.lost(piece)
         self._repeat_at = 0.0
         self._wake.set()
 
@@ -208,7 +208,7 @@ class Publisher:
 
     async def complete(self) -> None:
         """Have segments that lack copies get them, once. Takes long, holds up nothing. Raises what ``publish`` does."""
-        await self._completer.complete(self)
+        await self.completer.complete(self)
 
     def chains(self) -> Iterator[tuple[Segment, ...]]:
         """See ``completing.Versions``."""

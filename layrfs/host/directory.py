@@ -32,6 +32,7 @@ class HostSettings(msgspec.Struct, frozen=True):
     announce: str = ""
     grace_days: int = DEFAULT_GRACE_SECONDS // DAY_SECONDS
     version: int = SETTINGS_VERSION
+    delegate: bool = False
 
 
 class HostDirectory:

@@ -251,3 +251,30 @@ class SnapshotList(msgspec.Struct, frozen=True):
 
 class Done(msgspec.Struct, frozen=True):
     """Nothing more to say."""
+
+
+class DelegateStatus(msgspec.Struct, frozen=True):
+    """A node that looks after the volume: its id, where it is now (empty: nobody knows), and how it went."""
+
+    node: str
+    place: str
+    seconds: int
+    """For so long after it last heard of this machine."""
+    heard: int | None
+    """When it was last told everything, in Unix seconds."""
+    lies: int
+    problem: str
+    """Why it was not told lately."""
+
+
+class DelegateList(msgspec.Struct, frozen=True):
+    """All of them."""
+
+    delegates: tuple[DelegateStatus, ...]
+
+
+class Revocation(msgspec.Struct, frozen=True):
+    """After `layrfs delegate --revoke`; not `told`: the node could not be reached."""
+
+    node: str
+    told: bool

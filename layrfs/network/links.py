@@ -23,7 +23,6 @@ from layrfs.model.records import HostAddress
 from layrfs.network.connections import Cancellation, Connection, ConnectionPool, HostRefused
 from layrfs.network.frame_stream import ConnectionEnded, Progress
 from layrfs.wire import messages
-from layrfs.wire.delegation import DelegationRequest
 from layrfs.wire.messages import PIECES_PER_MESSAGE, Response
 
 __all__ = ["Cancellation", "HostLinks", "HostRefused"]
@@ -194,18 +193,8 @@ class HostLinks:
         """How a host is; answered only when these links have the host's own identity."""
         return self._call(host, _status, deadline_seconds, None)
 
-    def delegation(
-        self,
-        host: HostAddress,
-        request: DelegationRequest,
-        kind: type[ResponseT],
-        *,
-        volume: NodeIdentity,
-        body: Buffer = b"",
-        deadline_seconds: float = ANSWER_SECONDS,
-    ) -> ResponseT:
-        """The answer to a request about a delegation, which is signed here with the volume's root key."""
-        talk = partial(_delegation, request, kind, volume, body)
+    def converse(self, host: HostAddress, talk: Talk[ResponseT], *, deadline_seconds: float) -> ResponseT:
+        """Any other conversation; raises what `talk` and all others do."""
         return self._call(host, talk, deadline_seconds, None)
 
     def close(self) -> None:
@@ -268,7 +257,7 @@ def _store(
 ) -> None:
     with connection.stream.watched(progress()):
         answer = connection.ask(request, data, deadline)
-    _expect(messages.Stored, *answer)
+    expect(messages.Stored, *answer)
 
 
 def _retrieve(
@@ -279,7 +268,7 @@ def _retrieve(
     deadline: float,
 ) -> tuple[messages.Retrieved, bytearray]:
     answer, body_bytes = connection.ask(request, b"", min(deadline, time.monotonic() + stall_seconds))
-    retrieved = _expect(messages.Retrieved, answer, 0 if isinstance(answer, messages.Retrieved) else body_bytes)
+    retrieved = expect(messages.Retrieved, answer, 0 if isinstance(answer, messages.Retrieved) else body_bytes)
     body = bytearray(body_bytes)
     connection.stream.receive_slowly_into(memoryview(body), deadline, stall_seconds, arrived)
     return retrieved, body
@@ -289,7 +278,7 @@ def _prove(
     request: messages.Prove, piece_bytes: int, chosen: Sequence[int], connection: Connection, deadline: float
 ) -> tuple[messages.Proven, bytearray]:
     answer, body_bytes = connection.ask(request, b"", deadline)
-    proven = _expect(messages.Proven, answer, 0 if isinstance(answer, messages.Proven) else body_bytes)
+    proven = expect(messages.Proven, answer, 0 if isinstance(answer, messages.Proven) else body_bytes)
     if body_bytes != chosen_bytes(piece_bytes, chosen):
         raise BadMessage("it sent more or less than the leaves it was asked for")
     body = bytearray(body_bytes)
@@ -298,11 +287,11 @@ def _prove(
 
 
 def _answer(request: messages.Answer, connection: Connection, deadline: float) -> bytes:
-    return _expect(messages.Answered, *connection.ask(request, b"", deadline)).digest
+    return expect(messages.Answered, *connection.ask(request, b"", deadline)).digest
 
 
 def _has(batch: tuple[PieceId, ...], connection: Connection, deadline: float) -> tuple[bool, ...]:
-    held = _expect(messages.Held, *connection.ask(messages.Has(batch), b"", deadline)).held
+    held = expect(messages.Held, *connection.ask(messages.Has(batch), b"", deadline)).held
     if len(held) != len(batch):
         raise BadMessage("a host answered for another number of pieces than it was asked")
     return held
@@ -310,14 +299,14 @@ def _has(batch: tuple[PieceId, ...], connection: Connection, deadline: float) ->
 
 def _delete(batch: tuple[PieceId, ...], tenant: NodeIdentity, connection: Connection, deadline: float) -> int:
     request = connection.sign_delete(batch, tenant, deadline)
-    return _expect(messages.Deleted, *connection.ask(request, b"", deadline)).deleted
+    return expect(messages.Deleted, *connection.ask(request, b"", deadline)).deleted
 
 
 def _renew(
     batch: tuple[PieceId, ...], tenant: NodeIdentity, connection: Connection, deadline: float
 ) -> tuple[bool, ...]:
     request = connection.sign_renew(batch, tenant, deadline)
-    renewed = _expect(messages.Renewed, *connection.ask(request, b"", deadline)).renewed
+    renewed = expect(messages.Renewed, *connection.ask(request, b"", deadline)).renewed
     if len(renewed) != len(batch):
         raise BadMessage("a host answered for another number of pieces than it was asked")
     return renewed
@@ -325,16 +314,16 @@ def _renew(
 
 def _inventory(after: PieceId, tenant: NodeIdentity, connection: Connection, deadline: float) -> messages.Listing:
     request = connection.sign_inventory(after, tenant, deadline)
-    return _expect(messages.Listing, *connection.ask(request, b"", deadline))
+    return expect(messages.Listing, *connection.ask(request, b"", deadline))
 
 
 def _put_root(record: bytes, connection: Connection, deadline: float) -> None:
-    _expect(messages.RootKept, *connection.ask(messages.PutRoot(), record, deadline))
+    expect(messages.RootKept, *connection.ask(messages.PutRoot(), record, deadline))
 
 
 def _get_root(volume: bytes, connection: Connection, deadline: float) -> bytes:
     answer, body_bytes = connection.ask(messages.GetRoot(volume), b"", deadline)
-    _expect(messages.RootFound, answer, 0 if isinstance(answer, messages.RootFound) else body_bytes)
+    expect(messages.RootFound, answer, 0 if isinstance(answer, messages.RootFound) else body_bytes)
     if body_bytes > messages.ROOT_LIMIT_BYTES:
         raise BadMessage("a host sent a root record that is too long")
     body = bytearray(body_bytes)
@@ -342,24 +331,15 @@ def _get_root(volume: bytes, connection: Connection, deadline: float) -> bytes:
     return bytes(body)
 
 
-def _delegation(
-    request: DelegationRequest,
-    kind: type[ResponseT],
-    volume: NodeIdentity,
-    body: Buffer,
-    connection: Connection,
-    deadline: float,
-) -> ResponseT:
-    signed = connection.sign_delegation(request, body, volume, deadline)
-    return _expect(kind, *connection.ask(signed, body, deadline))
-
-
 def _status(connection: Connection, deadline: float) -> messages.StatusReport:
-    return _expect(messages.StatusReport, *connection.ask(messages.Status(), b"", deadline))
+    return expect(messages.StatusReport, *connection.ask(messages.Status(), b"", deadline))
 
 
-def _expect(kind: type[ResponseT], answer: Response, body_bytes: int) -> ResponseT:
-    """The answer, if it is of this kind and without a body; a refusal becomes the error it stands for."""
+def expect(kind: type[ResponseT], answer: Response, body_bytes: int) -> ResponseT:
+    """The answer, if it is of this kind and without a body; a refusal becomes the error it stands for.
+
+    Raises MissingPiece, HostRefused, BadMessage.
+    """
     if isinstance(answer, messages.Refused) and body_bytes == 0:
         if answer.reason == "missing":
             raise MissingPiece("the host does not have the piece")

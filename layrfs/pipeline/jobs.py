@@ -40,7 +40,10 @@ Outcome = Literal["good", "late", "wrong", "missing", "refused", "unreachable"]
 
 
 class WorkerKeys(msgspec.Struct, frozen=True):
-    """What sealing, masking and TLS need. The root key, which signs for the volume, stays in the main process."""
+    """What sealing, masking and TLS need. The root key, which signs for the volume, stays in the main process.
+
+    Without `content` and `digest` pieces can be made of others, and nothing else.
+    """
 
     content: bytes
     mask: bytes
@@ -53,6 +56,11 @@ class WorkerKeys(msgspec.Struct, frozen=True):
     def of(cls, keys: VolumeKeys, node_private: bytes, network_id: bytes) -> WorkerKeys:
         """The part of a volume's keys that workers need, and who they are in which network."""
         return cls(keys.content, keys.mask, keys.digest_key, keys.volume_id, node_private, network_id)
+
+    @classmethod
+    def for_repair(cls, mask: bytes, volume: VolumeId, node_private: bytes, network_id: bytes) -> WorkerKeys:
+        """What a delegate's workers need: no key of contents, which they could neither read nor write."""
+        return cls(b"", mask, b"", volume, node_private, network_id)
 
     def __repr__(self) -> str:
         return f"WorkerKeys(volume={self.volume.hex()})"
@@ -127,6 +135,14 @@ class TopUp(msgspec.Struct, frozen=True, tag="top up"):
     purpose: Purpose = CONTENT
     together: bool = True
     answers: int = 0
+
+
+class Identify(msgspec.Struct, frozen=True, tag="identify"):
+    """Fetch a shard and tell the ids of the pieces that these slots make."""
+
+    job: int
+    plan: FetchPlan
+    slots: tuple[Slot, ...]
 
 
 class Discard(msgspec.Struct, frozen=True, tag="discard"):
@@ -222,6 +238,7 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
     attempts: tuple[Attempt, ...] = ()
     answers: tuple[PieceAnswer, ...] = ()
     """Of pieces that hosts have now."""
+    ids: tuple[PieceId, ...] = ()
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
@@ -237,10 +254,10 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
         return _ERRORS.get(self.kind, LocalError)(self.sentence)
 
 
-Job = Upload | Download | Examine | TopUp | Discard
+Job = Upload | Download | Examine | TopUp | Identify | Discard
 Question = ContentQuestion | PlacesQuestion
 Answer = ContentAnswer | PlacesAnswer
-ToWorker = Start | Upload | Download | Examine | TopUp | Discard | Cancel | ContentAnswer | PlacesAnswer
+ToWorker = Start | Upload | Download | Examine | TopUp | Identify | Discard | Cancel | ContentAnswer | PlacesAnswer
 News = Moving | Tried
 FromWorker = ContentQuestion | PlacesQuestion | Moving | Tried | Done | Failed
 

@@ -1,7 +1,7 @@
 """`Transfers` with real workers and real hosts: what the main process decides about each transfer.
 
-Owns, per transfer: which hosts are asked and in which order, what happens when all of them failed, who answers the
-workers' questions, and what is remembered of how hosts did. Must not touch bulk bytes: workers do.
+Owns, per transfer: which hosts are asked and in which order, what happens when all of them failed, and what is
+remembered of how hosts did. Must not touch bulk bytes: workers do.
 """
 
 from __future__ import annotations
@@ -25,28 +25,25 @@ from layrfs.model.shards import PieceRecord, ShardRecord
 from layrfs.pipeline.answering import AnswerBook, NoAnswers
 from layrfs.pipeline.finding import AddressBook, HostFinder
 from layrfs.pipeline.jobs import (
-    Answer,
     Attempt,
     Candidate,
-    ContentAnswer,
     Discard,
     Done,
     Download,
     Examine,
     Failed,
     FetchPlan,
+    Identify,
     Job,
     Moving,
     News,
     Outcome,
-    PlacesAnswer,
-    PlacesQuestion,
-    Question,
     TargetFile,
     TopUp,
     Tried,
     Upload,
 )
+from layrfs.pipeline.office import JobOffice
 from layrfs.pipeline.placing import Placement, Placer
 from layrfs.pipeline.pool import Lane, WorkerPool
 from layrfs.pipeline.transfers import Examined, FindContent, OnBadPiece, Slot, SourcePart, TargetPart, Uploaded
@@ -60,9 +57,6 @@ FETCH_DEADLINE_SECONDS = 600.0
 
 PATIENCE_SECONDS = 20.0
 """As long as this after the first failure, a fetch is tried again: a host may be starting."""
-
-DIGESTS_AT_ONCE = 64
-"""A lookup in the catalog takes about 15 microseconds, and other requests wait meanwhile."""
 
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 0.5
@@ -204,6 +198,19 @@ class PooledTransfers:
         self._keep(shard, done.answers)
         return done.pieces
 
+    async def identify(self, shard: ShardRecord, slots: Sequence[Slot]) -> tuple[PieceId, ...]:
+        """The ids of the pieces that slots make, from the shard itself: to compare with what somebody else made.
+
+        Raises ``Unavailable`` when the shard cannot be fetched now, ``WorkerLost``.
+        """
+        candidates, office = await self._book.looked_up(shard), self._office()
+        done = await self._ask(
+            Lane.AHEAD, shard, candidates, office, lambda job, plan: Identify(job, plan, tuple(slots))
+        )
+        if done is None:
+            raise Unavailable(_NO_COPY)
+        return done.ids
+
     @property
     def last_moved(self) -> float:
         """See `Transfers.last_moved`."""
@@ -226,9 +233,9 @@ class PooledTransfers:
         placement: Placement | None = None,
         find_content: FindContent | None = None,
         redundancy: Redundancy = DEFAULT_REDUNDANCY,
-    ) -> _Office:
+    ) -> JobOffice:
         hear = partial(self._hear, redundancy)
-        return _Office(placement or self._placer.begin(), find_content or self._find_content, hear)
+        return JobOffice(placement or self._placer.begin(), find_content or self._find_content, hear)
 
     def _copies_at_once(self, redundancy: Redundancy) -> float:
         """As if all shards on their way had this redundancy, which is mostly so."""
@@ -250,7 +257,7 @@ class PooledTransfers:
         return at_once
 
     async def _fetch(
-        self, lane: Lane, shard: ShardRecord, office: _Office, make: Callable[[int, FetchPlan], Job]
+        self, lane: Lane, shard: ShardRecord, office: JobOffice, make: Callable[[int, FetchPlan], Job]
     ) -> Done:
         """Ask where the records say; then look the hosts up afresh, and ask again while there is patience."""
         candidates = self._book.recorded(shard)
@@ -270,7 +277,7 @@ class PooledTransfers:
         lane: Lane,
         shard: ShardRecord,
         candidates: Sequence[Candidate],
-        office: _Office,
+        office: JobOffice,
         make: Callable[[int, FetchPlan], Job],
     ) -> Done | None:
         """One round; None when the candidates had too few good pieces."""
@@ -349,38 +356,8 @@ class PooledTransfers:
         async for orphans in self._to_discard:
             await self._discard(orphans, office)
 
-    async def _discard(self, orphans: tuple[tuple[HostAddress, PieceId], ...], office: _Office) -> None:
+    async def _discard(self, orphans: tuple[tuple[HostAddress, PieceId], ...], office: JobOffice) -> None:
         await self._pool.do(Lane.AHEAD, lambda job: Discard(job, orphans), office)
-
-
-class _Office:
-    """Answers the questions of one job."""
-
-    def __init__(self, placement: Placement, find_content: FindContent, hear: Callable[[News, float], float]) -> None:
-        self._placement = placement
-        self._find_content = find_content
-        self._hear = hear
-        self._at_once = 0.0
-
-    async def answer(self, question: Question) -> Answer:
-        if isinstance(question, PlacesQuestion):
-            places = await self._placement.find(question.wishes)
-            return PlacesAnswer(question.job, question.question, tuple(places))
-        return ContentAnswer(question.job, question.question, await self._content(question.digests))
-
-    def restarted(self) -> None:
-        self._placement.restart()
-
-    def hear(self, news: News) -> None:
-        self._at_once = self._hear(news, self._at_once)
-
-    async def _content(self, digests: Sequence[bytes]) -> tuple[tuple[bytes, int, int], ...]:
-        found: list[tuple[bytes, int, int]] = []
-        for at in range(0, len(digests), DIGESTS_AT_ONCE):
-            known = self._find_content(digests[at : at + DIGESTS_AT_ONCE])
-            found += [(digest, content, length) for digest, (content, length) in known.items()]
-            await trio.lowlevel.checkpoint()
-        return tuple(found)
 
 
 def _nothing_stored(_digests: Sequence[bytes]) -> Mapping[bytes, tuple[int, int]]:

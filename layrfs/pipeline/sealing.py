@@ -74,7 +74,9 @@ class SealingKeys(msgspec.Struct, frozen=True, dict=True):
         return BlockDigester(self.digest)
 
     def shard_key(self, salt: Salt) -> bytes:
-        """As `VolumeKeys.shard_key`, without the volume's other keys."""
+        """As `VolumeKeys.shard_key`, without the volume's other keys. Raises LocalError in who repairs for others."""
+        if not self.content:
+            raise LocalError("This process has no key of contents: it can neither read nor write them.")
         return derive(self.content, labels.SHARD_KEY, salt=salt)
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""The jobs of a worker that end with pieces on hosts: upload, top-up, discard. Blocking.
+"""The jobs of a worker that make pieces, and those that end with pieces on hosts: upload, top-up, discard. Blocking.
 
 Owns the order: read, ask what is known, seal, make pieces, ask where to, send, another host where one fails.
 Must not know why a host was chosen.
@@ -27,7 +27,7 @@ from layrfs.model.shards import PieceRecord, ShardRecord
 from layrfs.pipeline.answering import new_answers
 from layrfs.pipeline.coding import Piece, make_pieces
 from layrfs.pipeline.fetching import fetch, outcome_of
-from layrfs.pipeline.jobs import Attempt, Discard, Done, TopUp, Upload, Wish
+from layrfs.pipeline.jobs import Attempt, Discard, Done, FetchPlan, Identify, TopUp, Upload, Wish
 from layrfs.pipeline.ports import Calls, Cancelled, Foreman, Tools
 from layrfs.pipeline.sealing import Gathered, Sealed, seal
 from layrfs.pipeline.transfers import PartOutcome, Slot, SourcePart, Uploaded
@@ -65,18 +65,20 @@ def upload(tools: Tools, foreman: Foreman, job: Upload) -> Done:
 def top_up(tools: Tools, foreman: Foreman, job: TopUp, attempts: list[Attempt]) -> Done:
     """Make and place more pieces of a shard from others of it."""
     shard = job.plan.shard
-
-    def checked(sealed: Buffer) -> Buffer:
-        if shard_id(sealed) != shard.id:
-            raise WrongBytes("a piece is not of the shard it is recorded for")
-        return sealed
-
-    sealed = fetch(tools, foreman.calls, job.plan, checked, attempts)
+    sealed = _fetched(tools, foreman, job.plan, attempts)
     pieces = make_pieces(tools.mask, shard.salt, shard.redundancy, job.slots, sealed)
     pieces = _noted(tools, shard, job.purpose, pieces)
     placed = _place(tools, foreman, pieces, _Late(), together=job.together)
     answers = _answers(tools, pieces, placed, job.answers)
     return Done(job.job, pieces=tuple(placed), attempts=tuple(attempts), answers=answers)
+
+
+def identify(tools: Tools, foreman: Foreman, job: Identify, attempts: list[Attempt]) -> Done:
+    """Make pieces of a shard, and tell their ids."""
+    shard = job.plan.shard
+    sealed = _fetched(tools, foreman, job.plan, attempts)
+    pieces = make_pieces(tools.mask, shard.salt, shard.redundancy, job.slots, sealed)
+    return Done(job.job, attempts=tuple(attempts), ids=tuple(piece.id for piece in pieces))
 
 
 def discard(tools: Tools, job: Discard) -> Done:
@@ -86,6 +88,17 @@ def discard(tools: Tools, job: Discard) -> Done:
         by_host.setdefault(address, []).append(piece)
     wait([tools.hands.submit(_discard_at, tools, address, pieces) for address, pieces in by_host.items()])
     return Done(job.job)
+
+
+def _fetched(tools: Tools, foreman: Foreman, plan: FetchPlan, attempts: list[Attempt]) -> Buffer:
+    """The sealed shard, whose id proves it, of pieces that hosts have."""
+
+    def checked(sealed: Buffer) -> Buffer:
+        if shard_id(sealed) != plan.shard.id:
+            raise WrongBytes("a piece is not of the shard it is recorded for")
+        return sealed
+
+    return fetch(tools, foreman.calls, plan, checked, attempts)
 
 
 def _sealed(tools: Tools, foreman: Foreman, parts: Sequence[SourcePart]) -> tuple[list[PartOutcome], Sealed | None]:

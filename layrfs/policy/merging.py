@@ -10,18 +10,27 @@ from typing import Literal
 
 from layrfs.model.shards import PieceRecord, ShardRecord
 
+MOST_AHEAD = 1000
+"""Generations by which a delegate can be ahead of what the owner knows: a repair a week for twenty years.
+
+A generation has four bytes; whoever could use them up could end a shard's repair.
+"""
+
 Verdict = Literal["worth proving", "known", "garbage", "lie"]
 """``known``: on record as said. ``garbage``: nothing needs the piece. ``lie``: no honest delegate says that."""
 
 
-def verdict(made: PieceRecord, replaced: bytes, shard: ShardRecord | None, *, is_retired: bool = False) -> Verdict:
+def verdict(
+    made: PieceRecord, replaced: bytes, shard: ShardRecord | None, *, highest: int = 0, is_retired: bool = False
+) -> Verdict:
     """About a piece of a shard as on record now (None: nothing needs it), made instead of ``replaced`` (empty: none).
 
+    ``highest`` is the highest generation that any piece of the shard ever had, as far as the owner knows;
     ``is_retired``: an order to drop just this piece may be on its way to its host.
     """
     if shard is None:
         return "garbage"
-    if made.position >= shard.redundancy.total:
+    if made.position >= shard.redundancy.total or made.generation > highest + MOST_AHEAD:
         return "lie"
     current = next((piece for piece in shard.pieces if piece.position == made.position), None)
     if current == made:

@@ -68,9 +68,10 @@ class Delegates:
         return next((one for one in self.all() if one.node == node), None)
 
     def put(self, node: NodeId, seconds: int) -> None:
-        """This node is one from now on, or for another time than before."""
+        """This node is one from now on, or for another time than before, and is believed again."""
         self._database.write(
-            "INSERT INTO local_delegate VALUES(?1, ?2, NULL, 0, NULL) ON CONFLICT(node) DO UPDATE SET seconds = ?2",
+            "INSERT INTO local_delegate VALUES(?1, ?2, NULL, 0, NULL)"
+            " ON CONFLICT(node) DO UPDATE SET seconds = ?2, lies = 0",
             (node, seconds),
         )
 

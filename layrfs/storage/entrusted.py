@@ -8,7 +8,8 @@ says otherwise; so nothing of it is written twice, and a crash cannot tear it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence, Set
 from typing import NamedTuple
 
 import apsw
@@ -34,6 +35,14 @@ from layrfs.wire.delegation import (
 MOST_BYTES = 1 << 30
 """Of all buckets of a volume: four million shards, or 16 TB."""
 
+GARBAGE = 0
+"""The version of what was made here and is needed no more; no version of a volume has this number."""
+
+_MADE_IN = (
+    "SELECT p.id, h.node_id FROM shard s JOIN local_entrusted e ON e.shard = s.number"
+    " JOIN piece p ON p.shard = s.number AND p.generation > e.generation JOIN host h ON h.number = p.host"
+    " WHERE s.id >= ? AND s.id < ?"
+)
 _MADE = (
     "SELECT s.id, p.position, p.generation, p.id, h.node_id, e.pieces FROM shard s"
     " JOIN local_entrusted e ON e.shard = s.number AND s.generation > e.generation"
@@ -56,8 +65,11 @@ class Made(NamedTuple):
 class Entrusted:
     """Plain code on the trio thread, in the open transaction."""
 
-    def __init__(self, database: Database, *, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(
+        self, database: Database, *, most_bytes: int = MOST_BYTES, now: Callable[[], float] = time.time
+    ) -> None:
         self._database = database
+        self._now = now
         self._most_bytes = most_bytes
         database.before_commit(self._drop_logs)
 
@@ -70,13 +82,18 @@ class Entrusted:
         return [at for at, digest in enumerate(ours) if digests[at * width : (at + 1) * width] != digest]
 
     def replace(self, bucket: int, body: bytes) -> None:
-        """What the owner says of a bucket now. Raises ``BadMessage``, ``NoSpace``; then nothing is changed."""
+        """What the owner says of a bucket now. Raises ``BadMessage``, ``NoSpace``; then nothing is changed.
+
+        What was made here and is not in it is garbage, to be dropped from its host by who made it: an owner who did
+        that on a delegate's word could be made to drop what it needs.
+        """
         shards = shards_untrusted(body, bucket)
         if not all(is_possible(shard.needed, shard.total) for shard in shards):
             raise BadMessage("an entrusted shard has a redundancy that there is not")
         query = "SELECT coalesce(sum(bytes), 0) FROM local_bucket WHERE number <> ?"
         if self._database.value(query, (bucket,)) + len(body) > self._most_bytes:
             raise NoSpace("a volume is larger than a delegate takes")
+        self._drop_made(bucket, {(piece.id, piece.host) for shard in shards for piece in shard.pieces})
         self._remove(bucket)
         catalog = Catalog(self._database)
         for shard in shards:
@@ -97,9 +114,13 @@ class Entrusted:
         count: int = self._database.value("SELECT count(*) FROM local_entrusted")
         return count
 
+    def _drop_made(self, bucket: int, needed: Set[tuple[bytes, bytes]]) -> None:
+        made = self._database.rows(_MADE_IN, _bounds(bucket))
+        rows = [(piece, host, GARBAGE, int(self._now())) for piece, host in made if (piece, host) not in needed]
+        self._database.write_many("INSERT OR REPLACE INTO local_retired VALUES(?, ?, ?, ?)", rows)
+
     def _remove(self, bucket: int) -> None:
-        first, after = (bucket << 4).to_bytes(2, "big"), bucket + 1 << 4
-        bounds = (first, after.to_bytes(2, "big") if bucket + 1 < BUCKETS else b"\xff" * 33)
+        bounds = _bounds(bucket)
         of_bucket = "SELECT number FROM shard WHERE id >= ? AND id < ?"
         for table, column in (("local_entrusted", "shard"), ("piece", "shard"), ("shard", "number")):
             self._database.write(f"DELETE FROM {table} WHERE {column} IN ({of_bucket})", bounds)  # noqa: S608 - constants
@@ -115,9 +136,9 @@ class Entrusted:
 
     def _drop_logs(self) -> None:
         """Nobody publishes versions from here, and what was replaced is the owner's to drop."""
-        for table in ("local_change", "local_retired"):
-            if self._database.value(f"SELECT 1 FROM {table} LIMIT 1") is not None:  # noqa: S608 - a constant
-                self._database.write(f"DELETE FROM {table}")  # noqa: S608 - a constant
+        for rows in ("local_change", f"local_retired WHERE version <> {GARBAGE}"):
+            if self._database.value(f"SELECT 1 FROM {rows} LIMIT 1") is not None:  # noqa: S608 - constants
+                self._database.write(f"DELETE FROM {rows}")  # noqa: S608 - constants
 
 
 def made_here(path: str, after: bytes, limit: int) -> tuple[list[Made], bool]:
@@ -136,6 +157,12 @@ def made_here(path: str, after: bytes, limit: int) -> tuple[list[Made], bool]:
     if len(made) <= limit:
         return made, False
     return [one for one in made if one.shard != made[-1].shard], True
+
+
+def _bounds(bucket: int) -> tuple[bytes, bytes]:
+    """Of the ids in a bucket: from the first up to before the second."""
+    after = bucket + 1 << 4
+    return (bucket << 4).to_bytes(2, "big"), after.to_bytes(2, "big") if bucket + 1 < BUCKETS else b"\xff" * 33
 
 
 def _made(shard: bytes, position: int, generation: int, piece: bytes, host: bytes, known: bytes) -> Made:

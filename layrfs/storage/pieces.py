@@ -90,8 +90,16 @@ class Pieces:
             "INSERT OR REPLACE INTO piece(shard, position, generation, id, host) VALUES(?, ?, ?, ?, ?)",
             (shard, piece.position, piece.generation, piece.id, self._host(piece.host)),
         )
+        self.note_generation(shard, piece.generation)
+
+    def highest_generation(self, shard: int) -> int:
+        """That any of its pieces ever had, as far as is known. Raises ``KeyError`` when there is no such shard."""
+        return self.next_generation(shard) - 1
+
+    def note_generation(self, shard: int, generation: int) -> None:
+        """Somebody else has made such a piece of the shard: what is made next here must be another."""
         self._database.write(
-            "UPDATE shard SET generation = ?2 WHERE number = ?1 AND generation < ?2", (shard, piece.generation)
+            "UPDATE shard SET generation = ?2 WHERE number = ?1 AND generation < ?2", (shard, generation)
         )
 
     def next_generation(self, shard: int) -> int:

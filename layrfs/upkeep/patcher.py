@@ -31,6 +31,7 @@ from layrfs.policy.patching import Urgency
 from layrfs.policy.silence import Silence
 from layrfs.storage.changes import ChangeLog
 from layrfs.storage.content import Catalog
+from layrfs.tempo import lasting
 from layrfs.upkeep.lost_shards import LostShards
 from layrfs.upkeep.needs import Need, Needs
 
@@ -306,7 +307,7 @@ class Patcher:
     def _pause(self) -> float:
         now = tempo.current_time()
         due = min((self._due(need) for need in self._queue.values() if need.positions), default=now + LOOK_SECONDS)
-        return min(LOOK_SECONDS, max(0.0, due - now))
+        return min(lasting(LOOK_SECONDS), max(0.0, due - now))
 
     async def _rest(self) -> None:
         """Looking at much must not be all that happens; who waits for it is not kept waiting."""

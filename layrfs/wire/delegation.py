@@ -104,6 +104,9 @@ class Delegate(Struct, frozen=True, tag="delegate"):
     present_seconds: Uint32
     """The owner's machine looks after it by itself for so long, and says so again before that ends; 0: it goes."""
 
+    patch_after_seconds: Uint32
+    """What a host has is not counted on when it was silent for so long (72 hours at most)."""
+
     signature: Signature
 
 

@@ -37,7 +37,7 @@ class OneAnswer:
 
 
 REQUESTS: list[DelegationRequest] = [
-    delegation.Delegate(VOLUME.public_key, bytes(32), 1, 2, bytes(64)),
+    delegation.Delegate(VOLUME.public_key, bytes(32), 1, 2, 3, bytes(64)),
     delegation.Entrust(VOLUME.public_key, 3, bytes(64)),
     delegation.GetPatches(VOLUME.public_key, bytes(32), bytes(64)),
     delegation.Revoke(VOLUME.public_key, bytes(64)),

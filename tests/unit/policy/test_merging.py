@@ -42,10 +42,12 @@ SHARD = shard(piece(0, 0, 10), OLD)
         (piece(2, 1, 10), b"", SHARD, "garbage"),
         (piece(1, 0, 20), OLD.id, SHARD, "lie"),
         (piece(3, 1, 20), b"", SHARD, "lie"),
+        (PieceRecord(1, 1001, PieceId(bytes(32)), NodeId(bytes(20))), OLD.id, SHARD, "lie"),
     ],
     ids=[
         "newer", "newer on the same host", "missing", "meanwhile missing", "merged before", "no such shard",
         "the owner was first", "host has another", "host has another, missing", "no newer", "no such position",
+        "far ahead",
     ],
 )  # fmt: skip
 def test_verdicts(made: PieceRecord, replaced: bytes, known: ShardRecord | None, expected: Verdict) -> None:

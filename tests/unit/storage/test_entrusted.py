@@ -13,6 +13,7 @@ from layrfs.ids import NodeId, PieceId, Salt, ShardId
 from layrfs.model.notes import CONTENT, Purpose
 from layrfs.model.redundancy import Redundancy
 from layrfs.model.shards import PieceRecord, ShardRecord
+from layrfs.storage.changes import ChangeLog
 from layrfs.storage.content import Catalog
 from layrfs.storage.database import Database
 from layrfs.storage.delegates import Delegates, all_digests, bucket_body
@@ -119,6 +120,21 @@ def test_what_was_made_is_known_until_the_owner_says_otherwise(pair: Pair) -> No
     assert pair.made() == ([], False)
 
 
+def test_what_was_made_and_the_owner_did_not_take_is_dropped_from_its_host_by_who_made_it(pair: Pair) -> None:
+    number = Catalog(pair.owner).add_shard(shard(1, piece(1, 0), piece(2, 1)))
+    pair.hand_over()
+    theirs = Catalog(pair.delegate).pieces
+    taken, left = piece(3, 1, 1), piece(4, 2, 1)
+    ChangeLog(pair.delegate).retire(theirs.put(1, [taken, left]), version=1)
+    pair.delegate.commit()
+    assert ChangeLog(pair.delegate).retired_count() == 0
+    Catalog(pair.owner).pieces.put(number, [taken])
+    pair.hand_over()
+    pair.delegate.commit()
+    assert ChangeLog(pair.delegate).retired(left.host, 1 << 40, 10) == [left.id]
+    assert ChangeLog(pair.delegate).retired_count() == 1
+
+
 def test_what_was_made_comes_in_pages_of_whole_shards(pair: Pair) -> None:
     catalog = Catalog(pair.owner)
     for number in range(1, 6):
@@ -167,9 +183,9 @@ def test_who_looks_after_the_volume_is_remembered(pair: Pair) -> None:
     delegates.put(node, 60)
     delegates.failed(node, "it is not there")
     delegates.lied(node)
+    assert delegates.find(node) == (node, 60, None, 1, "it is not there")
     delegates.put(node, 90)
-    assert delegates.find(node) == (node, 90, None, 1, "it is not there")
     delegates.heard(node, 1000)
-    assert delegates.all() == [(node, 90, 1000, 1, None)]
+    assert delegates.all() == [(node, 90, 1000, 0, None)]
     delegates.remove(node)
     assert delegates.find(node) is None

@@ -86,7 +86,9 @@ def test_nothing_that_is_handed_over_has_room_for_what_it_must_not_tell() -> Non
         "id", "salt", "sealed_bytes", "needed", "total", "generation", "pieces", "purpose",
     )  # fmt: skip
     assert EntrustedPiece.__struct_fields__ == ("position", "generation", "id", "host")
-    assert delegation.Delegate.__struct_fields__ == ("volume", "mask", "until", "present_seconds", "signature")
+    assert delegation.Delegate.__struct_fields__ == (
+        "volume", "mask", "until", "present_seconds", "patch_after_seconds", "signature",
+    )  # fmt: skip
 
 
 def test_a_request_is_signed_for_one_host_connection_number_and_body() -> None:

@@ -35,7 +35,7 @@ EXAMPLES: list[tuple[Callable[[bytes], object], msgspec.Struct]] = [
     (messages.request_untrusted, messages.Status()),
     (messages.request_untrusted, messages.PutRoot()),
     (messages.request_untrusted, messages.GetRoot(bytes(32))),
-    (messages.request_untrusted, delegation.Delegate(bytes(32), bytes(32), 2**63 - 1, 900, bytes(64))),
+    (messages.request_untrusted, delegation.Delegate(bytes(32), bytes(32), 2**63 - 1, 900, 259200, bytes(64))),
     (messages.request_untrusted, delegation.Entrust(bytes(32), 4095, bytes(64))),
     (messages.request_untrusted, delegation.GetPatches(bytes(32), b"\xff" * 32, bytes(64))),
     (messages.request_untrusted, delegation.Revoke(bytes(32), bytes(64))),
@@ -73,24 +73,18 @@ def test_there_and_back_within_a_frames_header(read: Callable[[bytes], object], 
     assert read(data) == message
 
 
-DELEGATE = {"volume": bytes(32), "mask": bytes(32), "until": 1, "present_seconds": 1, "signature": bytes(64)}
+DELEGATE = {
+    "volume": bytes(32),
+    "mask": bytes(32),
+    "until": 1,
+    "present_seconds": 1,
+    "patch_after_seconds": 1,
+    "signature": bytes(64),
+}
 BAD_REQUESTS = [
-    {
-        "type": "delegate",
-        "volume": bytes(32),
-        "mask": bytes(31),
-        "until": 1,
-        "present_seconds": 1,
-        "signature": bytes(64),
-    },
-    {
-        "type": "delegate",
-        "volume": bytes(32),
-        "mask": bytes(32),
-        "until": -1,
-        "present_seconds": 1,
-        "signature": bytes(64),
-    },
+    {"type": "delegate", **DELEGATE, "mask": bytes(31)},
+    {"type": "delegate", **DELEGATE, "until": -1},
+    {"type": "delegate", **DELEGATE, "patch_after_seconds": 2**32},
     {"type": "entrust", "volume": bytes(32), "bucket": 4096, "signature": bytes(64)},
     {"type": "entrust", "volume": bytes(32), "bucket": 0, "signature": bytes(63)},
     {"type": "get patches", "volume": bytes(32), "after": b"", "signature": bytes(64)},
