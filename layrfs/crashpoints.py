@@ -42,7 +42,7 @@ POINTS: Mapping[str, str] = MappingProxyType(
         "record saved": "The record that names it is on this disk, on no host.",
         "record on hosts": "Hosts keep the record; this disk does not say so.",
         "publication noted": "All is said; files of merged changesets are left over.",
-        "contents moved": "Packing anew: the rows say where the bytes are now, in the open transaction.",
+        "contents moved": "Packing or coding anew: the rows say where the bytes are now, in the open transaction.",
         "shards marked": "Shards that nothing needs are marked, in the open transaction.",
         "shards removed": "They are not in the tables any more, in the open transaction; their pieces are retired.",
         "retired pieces dropped": "Hosts were asked to forget retired pieces, which are still listed.",
