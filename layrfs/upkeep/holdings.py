@@ -1,12 +1,14 @@
 """Which hosts should have which pieces: of files, and of the volume's own metadata.
 
-Must not know which of them are asked for, or why. Plain code on the trio thread, but for the one look into the database
-that grows with the volume, which a thread takes.
+Must not know which of them are asked for, or why. Plain code on the trio thread, but for looks into the database that
+grow with the volume, which a thread takes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Protocol, TypeVar
 
 import trio
 
@@ -14,40 +16,47 @@ from layrfs.crypto.merkle import leaf_count
 from layrfs.ids import NodeId
 from layrfs.model.history import Segment
 from layrfs.model.shards import ShardRecord
-from layrfs.storage.audits import Owed, owed_by
+from layrfs.storage.audits import Owed, counts, owed_by
 from layrfs.storage.content import Catalog
 from layrfs.upkeep.challenging import HeldPiece
 
-Look = Callable[[str, NodeId], Awaitable[list[Owed]]]
+T = TypeVar("T")
 
 
-async def look_in_thread(path: str, host: NodeId) -> list[Owed]:
-    """``storage.audits.owed_by``."""
-    return await trio.to_thread.run_sync(owed_by, path, host)
+class Elsewhere(Protocol):
+    """``trio.to_thread.run_sync``, or something that does it here: virtual time waits for no thread."""
+
+    async def __call__(self, look: Callable[[], T], /) -> T:
+        """What ``look`` answers."""
+        ...
 
 
 class Holdings:
     """One volume's, as of each call."""
 
     def __init__(
-        self, path: str, catalog: Catalog, segments: Callable[[], Iterable[Segment]], look: Look = look_in_thread
+        self,
+        path: str,
+        catalog: Catalog,
+        segments: Callable[[], Iterable[Segment]],
+        elsewhere: Elsewhere = trio.to_thread.run_sync,
     ) -> None:
         """``path``: of the database. ``segments``: of the newest version and of all retained ones."""
         self._path = path
-        self._look = look
+        self._elsewhere = elsewhere
         self._catalog = catalog
         self._segments = segments
 
-    def counts(self) -> dict[NodeId, int]:
-        """How many pieces each host should have; a host without any is not in it."""
-        counts = {host: count for host, count in self._catalog.pieces.per_host().items() if count}
+    async def counts(self) -> dict[NodeId, int]:
+        """How many pieces each host should have; a host without any is not in it. Raises ``LocalError``."""
+        found = await self._elsewhere(partial(counts, self._path))
         for held in self._metadata():
-            counts[held.piece.host] = counts.get(held.piece.host, 0) + 1
-        return counts
+            found[held.piece.host] = found.get(held.piece.host, 0) + 1
+        return found
 
     async def owed_by(self, host: NodeId) -> list[Owed]:
         """All pieces that a host should have, by id."""
-        of_files = await self._look(self._path, host)
+        of_files = await self._elsewhere(partial(owed_by, self._path, host))
         of_metadata = [
             Owed(held.piece.id, leaf_count(held.piece_bytes), None)
             for held in self._metadata()

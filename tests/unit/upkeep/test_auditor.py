@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import trio
@@ -16,7 +17,7 @@ from layrfs.model.redundancy import Redundancy
 from layrfs.model.shards import PieceRecord, ShardRecord
 from layrfs.policy.auditing import DAY_SECONDS, LEAVES_PER_DAY
 from layrfs.policy.trust import NEW_HOST
-from layrfs.storage.audits import Owed, Round, Rounds, owed_by
+from layrfs.storage.audits import Round, Rounds
 from layrfs.storage.content import Catalog
 from layrfs.storage.database import Database
 from layrfs.storage.trust import Trusts
@@ -28,6 +29,7 @@ from tests.fakes.challenging import FakeChallenger
 
 ONE, TWO, THREE = (NodeId(bytes([number]) * 20) for number in (1, 2, 3))
 SHARDS = 12
+T = TypeVar("T")
 
 
 class World:
@@ -45,7 +47,7 @@ class World:
         self.living = {ONE, TWO, THREE}
         self.lost: list[tuple[PieceId, NodeId, str]] = []
         self.trusts = Trusts(self.database, self.now)
-        self.holdings = Holdings(self.database.path, self.catalog, lambda: [self.segment, self.segment], look)
+        self.holdings = Holdings(self.database.path, self.catalog, lambda: [self.segment, self.segment], here)
         self.auditor = Auditor(
             challenger=self.challenger, trusts=self.trusts, holdings=self.holdings, on_lost=self.give_up
         )
@@ -78,10 +80,10 @@ class World:
             await self.rounds.run()
 
 
-async def look(path: str, host: NodeId) -> list[Owed]:
+async def here(look: Callable[[], T], /) -> T:
     """Without a thread: virtual time does not wait for one."""
     await trio.lowlevel.checkpoint()
-    return owed_by(path, host)
+    return look()
 
 
 def record(number: int, *hosts: NodeId) -> ShardRecord:
