@@ -19,7 +19,7 @@ from layrfs.history import segments
 from layrfs.history.leasing import Tenure
 from layrfs.history.publishing import REPEAT_SECONDS, Publisher
 from layrfs.history.restoring import restore_segments
-from layrfs.ids import NodeId
+from layrfs.ids import NodeId, PieceId
 from layrfs.model import history as history_model
 from layrfs.model.history import History
 from layrfs.model.notes import PieceNote
@@ -493,3 +493,25 @@ async def test_a_small_change_after_a_large_one_does_not_pay_for_the_checkpoint(
         assert sum(part.length for parts in transfers.uploads[sent:] for part in parts) < 4096
         assert not publishing.is_behind
         assert await kept_by_hosts(roots, transfers, tmp_path / "other") == rows_of(database)
+
+
+async def test_what_is_retired_while_a_version_is_made_waits_for_the_next_one(tmp_path: Path) -> None:
+    """A piece that was replaced in that moment is what the version under way still names."""
+    transfers, roots, clock = FakeTransfers(), OneRecord(), Clock()
+    piece, node = PieceId(bytes(32)), NodeId(bytes(20))
+    with opened(tmp_path / "metadata.db") as database:
+        publishing, changes = publisher(database, transfers, roots, tmp_path / "history", clock), ChangeLog(database)
+        await publishing.publish()
+        assert publishing.next_version == publishing.version + 1
+        change(database, random.Random(1))
+        transfers.hold()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(publishing.publish)
+            while not transfers.waiting:
+                await trio.lowlevel.checkpoint()
+            change(database, random.Random(2))
+            changes.retire([(piece, node)], publishing.next_version)
+            transfers.release()
+        assert node not in changes.retired_hosts(int(clock.now) + 1), "hosts have no version yet that says so"
+        await publishing.publish()
+        assert node in changes.retired_hosts(int(clock.now) + 1)
