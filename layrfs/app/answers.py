@@ -297,7 +297,10 @@ class Answers:
         inode = self._filesystem.resolve(request.path)
         inodes = await self._all_below(inode)
         whole = inode.number == ROOT_INODE
-        return await self._upkeep.auditing.audit(inodes, request.level, self._contents, progress, whole=whole)
+        return await self._upkeep.auditing.audit(inodes, request.level, self._is_unsent, progress, whole=whole)
+
+    def _is_unsent(self, inode: InodeNumber) -> bool:
+        return self._contents.state(inode) in {"cached", "uploading"}
 
     async def _inodes_below(self, path: bytes) -> list[InodeNumber] | None:
         """None: the whole volume."""

@@ -22,11 +22,13 @@ from layrfs.storage.tree import Tree
 from layrfs.storage.trust import Trusts
 from layrfs.upkeep.auditor import Auditor, PieceResult
 from layrfs.upkeep.holdings import Holdings
-from layrfs.vfs.contents import Contents
 
 YIELD_EVERY = 64
 OF_METADATA = b"(list of files)"
 OF_THE_PAST = b"(kept for snapshots)"
+
+IsUnsent = Callable[[InodeNumber], bool]
+"""Whether something of a file is on no host yet."""
 
 
 class Auditing:
@@ -53,10 +55,10 @@ class Auditing:
         self._root_keepers = root_keepers
 
     async def audit(
-        self, inodes: Sequence[InodeNumber], level: Level, contents: Contents, progress: Progress, *, whole: bool
+        self, inodes: Sequence[InodeNumber], level: Level, is_unsent: IsUnsent, progress: Progress, *, whole: bool
     ) -> AuditReport:
         """Of these files; with ``whole``, of all else that the volume has on hosts as well."""
-        needed_by, files, unsent = await self._look(inodes, contents)
+        needed_by, files, unsent = await self._look(inodes, is_unsent)
         others = [number for number in self._rounds.shard_numbers() if number not in needed_by] if whole else []
         metadata = self._holdings.metadata_shards() if whole else []
         tally = _Tally(len(needed_by) + len(others) + len(metadata), progress)
@@ -74,7 +76,9 @@ class Auditing:
             root_keepers=await self._root_keepers() if whole and tally.needed else None,
         )
 
-    async def _look(self, inodes: Sequence[InodeNumber], contents: Contents) -> tuple[dict[int, InodeNumber], int, int]:
+    async def _look(
+        self, inodes: Sequence[InodeNumber], is_unsent: IsUnsent
+    ) -> tuple[dict[int, InodeNumber], int, int]:
         """Shards, each with a file that needs it; how many files have any, and how many something that is only here."""
         needed_by: dict[int, InodeNumber] = {}
         files = unsent = 0
@@ -83,7 +87,7 @@ class Auditing:
             for shard in shards:
                 needed_by.setdefault(shard, inode)
             files += bool(shards)
-            unsent += contents.state(inode) in {"cached", "uploading"}
+            unsent += is_unsent(inode)
             if count % YIELD_EVERY == 0:
                 await trio.lowlevel.checkpoint()
         return needed_by, files, unsent
@@ -122,7 +126,7 @@ class _Tally:
         self._progress = progress
         self._good: list[PieceResult] = []
         self._bad: list[PieceResult] = []
-        self._passed: Counter[ShardId] = Counter()
+        self._readable: Counter[ShardId] = Counter()
         self.needed: dict[ShardId, int] = {}
         self.outcomes: Counter[str] = Counter()
         self.hosts: defaultdict[NodeId, Counter[str]] = defaultdict(Counter)
@@ -137,7 +141,7 @@ class _Tally:
         """One more answer."""
         self.outcomes[result.outcome] += 1
         self.hosts[result.host][result.outcome] += 1
-        self._passed[result.shard] += result.outcome == "passed"
+        self._readable[result.shard] += result.outcome in {"passed", "unknown"}
         kept = self._good if result.outcome == "passed" else self._bad
         if len(kept) < MOST_LISTED:
             kept.append(result)
@@ -154,8 +158,8 @@ class _Tally:
         return self.outcomes.total() - len(self.listed())
 
     def short_shards(self) -> int:
-        """Of which fewer pieces passed than are needed."""
-        return sum(self._passed[shard] < needed for shard, needed in self.needed.items())
+        """Of which more pieces did not pass than can be done without."""
+        return sum(self._readable[shard] < needed for shard, needed in self.needed.items())
 
 
 def _shown(result: PieceResult, path: bytes) -> AuditedPiece:

@@ -25,7 +25,7 @@ _LEVELS: dict[Level, str] = {
     "answer": "a digest of all or part of it, compared with one prepared when it was at hand; each is used once",
     "deep": "all of it, fetched and verified",
 }
-_ANSWERS = {"passed", "failed", "missing", "refused"}
+_SILENT = {"offline", "timed out"}
 _SHOWN_ID = 12
 
 
@@ -109,10 +109,12 @@ def _summary(report: AuditReport) -> list[str]:
         lines.append(f"{shown_count(report.short_shards, 'shard')} could not be read now: too few pieces passed")
     if report.outcomes.get("failed") or report.outcomes.get("missing"):
         lines.append("what was wrong or missing is made anew as soon as hosts take it; `layrfs status` shows how far")
-    if not set(report.outcomes) & _ANSWERS:
+    if not set(report.outcomes) - _SILENT:
         lines.append("no host answered at all: this machine's own line may be down, so it is not held against them")
     if report.outcomes.get("unknown"):
-        lines.append("unknown: there was nothing to ask with, or this machine failed; it says nothing about the host")
+        lines.append("unknown: this machine had nothing (left) to ask with, which says nothing about the host")
+    if report.outcomes.get("unknown") and report.level == "answer":
+        lines.append("new answers are prepared whenever a piece is fetched, by reading or by `layrfs audit --deep`")
     if report.unsent_files:
         lines.append(f"{shown_count(report.unsent_files, 'file')} not (wholly) on hosts yet: `layrfs sync` sends them")
     if report.root_keepers is not None:

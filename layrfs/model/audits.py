@@ -52,7 +52,7 @@ class AuditReport(msgspec.Struct, frozen=True):
     """With something that is on no host yet, which nobody can audit."""
     shards: int = 0
     short_shards: int = 0
-    """Fewer of their pieces passed than are needed to read them."""
+    """So many of their pieces did not pass that they could not be read."""
     outcomes: dict[str, int] = msgspec.field(default_factory=dict)
     hosts: tuple[AuditedHost, ...] = ()
     pieces: tuple[AuditedPiece, ...] = ()

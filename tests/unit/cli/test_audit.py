@@ -64,6 +64,7 @@ def test_what_a_person_has_to_know_is_said() -> None:
     assert "could not be read now" in said(report("offline", "passed", short_shards=1))
     assert "no host answered at all" in said(report("offline", "timed out"))
     assert "no host answered" not in said(report("offline", "passed"))
+    assert "no host answered" not in said(report("unknown"))
     assert "made anew" in said(report("failed"))
     assert "made anew" not in said(report("offline"))
     assert "says nothing about the host" in said(report("unknown"))
