@@ -15,6 +15,7 @@ import trio
 
 from layrfs.ids import NODE_ID_BYTES, NodeId, PieceId
 from layrfs.model.records import HostAddress, NodeRecord
+from layrfs.model.shards import ShardRecord
 from layrfs.pipeline.finding import HostFinder
 from layrfs.pipeline.jobs import Wish
 from layrfs.policy.backoff import NO_FAILURES, Failures
@@ -27,6 +28,20 @@ CANDIDATES = 20
 
 HIGHEST_PRICE = 0
 """Nothing is paid yet, so hosts that ask for money are left alone."""
+
+
+_NOWHERE = "0.0.0.0"  # noqa: S104 - an address in no network: of a host that is avoided, but not its neighbours
+
+
+def avoided(
+    shard: ShardRecord, replaced: Collection[int], address_of: Callable[[NodeId], HostAddress | None]
+) -> list[HostAddress]:
+    """Who must get no more pieces of a shard: its hosts, and for pieces that stay also their networks.
+
+    Where a piece that is ``replaced`` was, another host may stand in the same network: often the same person's.
+    """
+    known = [(piece.host, None if piece.position in replaced else address_of(piece.host)) for piece in shard.pieces]
+    return [HostAddress(host, _NOWHERE, 0) if address is None else address for host, address in known]
 
 
 class Placer:

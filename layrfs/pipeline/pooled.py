@@ -44,7 +44,7 @@ from layrfs.pipeline.jobs import (
     Upload,
 )
 from layrfs.pipeline.office import JobOffice
-from layrfs.pipeline.placing import Placement, Placer
+from layrfs.pipeline.placing import Placement, Placer, avoided
 from layrfs.pipeline.pool import Lane, WorkerPool
 from layrfs.pipeline.transfers import Examined, FindContent, OnBadPiece, Slot, SourcePart, TargetPart, Uploaded
 from layrfs.policy.backoff import NO_FAILURES
@@ -179,7 +179,7 @@ class PooledTransfers:
         self, shard: ShardRecord, slots: Sequence[Slot], purpose: Purpose = CONTENT
     ) -> tuple[PieceRecord, ...]:
         """See `Transfers.top_up`."""
-        placement = self._placer.begin(self._holders(shard))
+        placement = self._placer.begin(avoided(shard, {slot.position for slot in slots}, self._book.address_of))
         office = self._office(placement, redundancy=shard.redundancy)
         count = self._answers_for(purpose)
         candidates = await self._book.looked_up(shard)
@@ -291,10 +291,6 @@ class PooledTransfers:
         if answer.kind != Unavailable.__name__:
             raise answer.error()
         return None
-
-    def _holders(self, shard: ShardRecord) -> list[HostAddress]:
-        nowhere = "0.0.0.0"  # noqa: S104 - of a host whose address nobody knows; its id is enough to avoid it
-        return [self._book.address_of(piece.host) or HostAddress(piece.host, nowhere, 0) for piece in shard.pieces]
 
     def _plan(self, shard: ShardRecord, candidates: Sequence[Candidate]) -> FetchPlan:
         hosts = list(dict.fromkeys(_host(candidate) for candidate in candidates))

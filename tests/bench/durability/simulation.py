@@ -13,7 +13,6 @@ from collections.abc import Callable
 
 import msgspec
 
-from layrfs.ids import NodeId
 from layrfs.model.records import HostAddress, NodeRecord
 from layrfs.model.redundancy import Redundancy
 from layrfs.policy.auditing import DAY_SECONDS, LEAVES_PER_DAY, SWEEP_DAYS, VISIT_SECONDS
@@ -32,6 +31,7 @@ from tests.bench.durability.world import DAY, HOUR, YEAR, Line, World
 
 SHARD_BYTES = float(4 << 20)
 CANDIDATES = 20
+NOWHERE = "127.0.0.1"
 LOOK_SECONDS = UNOBSERVED_SECONDS - HOUR
 RETRY_SECONDS = HOUR
 PATCHED = frozenset({"soon", "now"})
@@ -312,7 +312,10 @@ class Simulation:
 
     def _place(self, shard: Shard, positions: range | tuple[int, ...]) -> int:
         """New pieces by the placement rules, each replacing what is at its position; how many were placed."""
-        already = [HostAddress(NodeId(host.record.node_id), host.record.host, 4000) for host in shard.holders.values()]
+        already = [
+            HostAddress(host.record.node_id, NOWHERE if position in positions else host.record.host, 4000)
+            for position, host in shard.holders.items()
+        ]
         by_identity: dict[bytes, int] = {}
         wanted = [Wanted(position, int(self._piece_bytes), self._candidates(by_identity)) for position in positions]
         chosen = choose_hosts(wanted, already=already, limits=Limits()).chosen

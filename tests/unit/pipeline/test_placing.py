@@ -3,21 +3,23 @@ from __future__ import annotations
 import trio
 
 from layrfs.crypto.identity import NodeIdentity
-from layrfs.ids import NodeId, PieceId
+from layrfs.ids import NodeId, PieceId, Salt, ShardId
 from layrfs.model.records import HostAddress, NodeRecord
+from layrfs.model.redundancy import Redundancy
+from layrfs.model.shards import PieceRecord, ShardRecord
 from layrfs.pipeline.jobs import Outcome, Wish
-from layrfs.pipeline.placing import Placement, Placer
+from layrfs.pipeline.placing import Placement, Placer, avoided
 from layrfs.pipeline.transfers import Slot
 from layrfs.policy.backoff import FIRST_PAUSE_SECONDS
 from layrfs.policy.hedging import UNKNOWN, HostMemory
 from tests.fakes.hosts import FAR_FUTURE, FakeFinder
 
 
-def record(number: int, *, price: int = 0) -> NodeRecord:
+def record(number: int, *, price: int = 0, host: str = "127.0.0.1") -> NodeRecord:
     identity = NodeIdentity.from_private(bytes([number]) * 32)
     return NodeRecord.sign(
         identity,
-        host="127.0.0.1",
+        host=host,
         udp_port=number,
         tcp_port=number,
         free_bytes=1 << 30,
@@ -122,6 +124,22 @@ async def test_holders_of_other_pieces_and_our_own_node_are_left_out() -> None:
     placer = Placer(FakeFinder(RECORDS), {}, excluded=lambda: [RECORDS[0].node_id])
     places = await three(placer.begin([RECORDS[1].address]))
     assert {place.node_id for place in places} == {record.node_id for record in RECORDS[2:]}
+
+
+async def test_who_stands_where_a_lost_host_was_takes_its_piece() -> None:
+    """A new machine, or the same with a new disk, at the address of one that has gone: in a circle of few friends
+    nobody else may be left."""
+    lost, left, new = record(1, host="8.8.8.1"), record(2, host="8.8.9.1"), record(3, host="8.8.8.2")
+    redundancy = Redundancy(needed=1, total=2)
+    pieces = tuple(
+        PieceRecord(place, 0, PieceId(bytes([place]) * 32), one.node_id) for place, one in enumerate((lost, left))
+    )
+    shard = ShardRecord(ShardId(bytes(32)), Salt(bytes(16)), 1, 1, redundancy, pieces)
+    addresses = {one.node_id: one.address for one in (lost, left)}
+    placer = Placer(FakeFinder([lost, left, new]), {})
+    for position, taker in ((0, new.address), (1, None)):
+        placement = placer.begin(avoided(shard, {position}, addresses.get))
+        assert await placement.find([wish(position)]) == [taker]
 
 
 async def test_nobody_is_paid() -> None:
