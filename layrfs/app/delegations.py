@@ -216,8 +216,15 @@ class Delegations:
         if nursery is None:
             raise LocalError("the host is starting")
         volume = self._volumes[grant.volume] = _Volume(grant, self._grants.database(grant.volume), rest_seconds)
-        nursery.start_soon(volume.run, self._work)
+        nursery.start_soon(self._run_volume, volume)
         return volume
+
+    async def _run_volume(self, volume: _Volume) -> None:
+        try:
+            await volume.run(self._work)
+        except Exception:  # noqa: BLE001 - supervises one volume: its disk may be full, others and the host go on
+            _log.exception("Volume %s is not looked after any more", volume.grant.volume.hex()[:12])
+            self._volumes.pop(volume.grant.volume, None)
 
     async def _forget_expired(self) -> None:
         for volume in [one for one in self._volumes.values() if one.grant.until <= self._now()]:

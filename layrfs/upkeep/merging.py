@@ -18,7 +18,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 import trio
 
-from layrfs.errors import Unavailable
+from layrfs.errors import LayrError, Unavailable
 from layrfs.ids import NodeId, PieceId, ShardId
 from layrfs.model.shards import PieceRecord, ShardRecord
 from layrfs.pipeline.transfers import Slot
@@ -99,12 +99,15 @@ class Merger:
         self._state_of = state_of
 
     async def merge(self, records: Iterable[PatchRecord]) -> Merged:
-        """Of one delegate, by shard; their signatures are good. Raises ``LocalError``, and what publishing does."""
+        """Of one delegate, by shard; their signatures are good. Raises nothing: what fails is not settled."""
         merged, limit = Merged(), trio.CapacityLimiter(SHARDS_AT_ONCE)
 
         async def merge_one(shard: ShardId, claims: list[Claim]) -> None:
             try:
                 await self._merge_shard(shard, claims, merged)
+            except LayrError as error:
+                _log.info("what a delegate made of shard %s is looked at later: %s", shard.hex()[:12], error)
+                merged.unsettled.add(shard)
             finally:
                 limit.release_on_behalf_of(shard)
 
@@ -120,12 +123,7 @@ class Merger:
         record = self._find(shard)
         if record is None or not proven:
             return
-        try:
-            ids = await self._ids(record, proven)
-        except Unavailable as error:
-            _log.info("what a delegate made of shard %s is looked at later: %s", shard.hex()[:12], error)
-            merged.unsettled.add(shard)
-            return
+        ids = await self._ids(record, proven)
         right = [claim for claim, piece in zip(proven, ids, strict=True) if claim.piece.id == piece]
         merged.lies += len(proven) - len(right)
         await self._take(shard, self._judged(shard, right, merged), merged)

@@ -218,6 +218,21 @@ async def test_work_that_fails_ends_nothing_else(tmp_path: Path) -> None:
         assert await place.entrust() == delegation.Entrusted()
 
 
+async def test_a_volume_whose_database_fails_ends_alone_and_can_be_handed_over_anew(tmp_path: Path) -> None:
+    async with running(tmp_path) as place:
+        await place.delegate(volume=bytes([1]) * 32)
+        await place.delegate()
+        volume = place.delegations._volumes[VOLUME]  # type: ignore[index]
+        volume.database.before_commit(fail)
+        await until(lambda: place.delegations.volumes == 1)
+        assert isinstance(await place.delegate(), delegation.Delegated)
+        assert place.delegations.volumes == 2
+
+
+def fail() -> None:
+    raise OSError("the disk is gone")
+
+
 async def test_what_is_damaged_is_begun_anew_and_what_is_unfinished_is_forgotten(tmp_path: Path) -> None:
     async with running(tmp_path) as place:
         await place.delegate()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from layrfs.errors import Unavailable
+from layrfs.errors import Unavailable, WorkerLost
 from layrfs.ids import NodeId, PieceId, Salt, ShardId
 from layrfs.model.audits import Level
 from layrfs.model.redundancy import Redundancy
@@ -55,7 +55,7 @@ class World:
         self.silent: set[NodeId] = set()
         self.gone: set[NodeId] = set()
         self.asked: list[NodeId] = []
-        self.unavailable = False
+        self.unavailable = self.worker_is_lost = False
         self.metadata: dict[ShardId, ShardRecord] = {}
         self.next_version, self.may_write = 7, True
         self.merger = Merger(
@@ -105,6 +105,8 @@ class World:
             and (one.id, one.host) in self.stored
             and one.id == right_id(shard.id, one.position, one.generation)
         ]
+        if self.worker_is_lost:
+            raise WorkerLost("a worker ended")
         if self.unavailable or not readable:
             raise Unavailable("not now")
         return tuple(right_id(shard.id, slot.position, slot.generation) for slot in slots)
@@ -236,7 +238,9 @@ async def test_a_shard_that_cannot_be_read_now_is_looked_at_later(world: World) 
     world.lose(11)
     world.unavailable = True
     assert await merged(world, record(NEW, OLD.id)) == (0, 0, 0, 1)
-    world.unavailable = False
+    world.unavailable, world.worker_is_lost = False, True
+    assert await merged(world, record(NEW, OLD.id)) == (0, 0, 0, 1)
+    world.worker_is_lost = False
     assert await merged(world, record(NEW, OLD.id)) == (1, 0, 0, 0)
 
 
