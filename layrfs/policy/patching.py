@@ -28,11 +28,12 @@ Urgency = Literal["none", "later", "soon", "now", "lost"]
 URGENCIES: tuple[Urgency, ...] = ("none", "later", "soon", "now", "lost")
 
 CRITICAL_SHARE = 4
-"""A shard is patched at once when no more than a quarter of its spare pieces is left. With three or less: none."""
+"""A shard is patched at once when no more than a quarter of its spare pieces is left; of three or less: none. Without
+that rs:4/8 lost twenty times as many shards in the simulation (docs/durability.md)."""
 
 PATIENT_SHARE = 8
 """Of so many spare pieces one may be missing for a while: to make one takes as much reading as to make two. Mirrors and
-rs:4/8 have fewer, so each piece is made anew in its turn. docs/durability.md compares other shares."""
+rs:4/8 have fewer, so each piece is made anew in its turn: waiting saves half of the traffic, and loses more shards."""
 
 _LOST_KEY = 1 << 40
 

@@ -79,7 +79,7 @@ SHORTEST_DOUBT_SECONDS = 300.0
 
 GRACE_SECONDS = 72 * HOUR_SECONDS
 """Silence after which nobody counts on a host: longer than a weekend (62 h). The simulation in docs/durability.md
-compares others: with 24 h home machines fill the line with false alarms, with 168 h five times as many are lost."""
+compares others: with 24 h home machines fill the line with false alarms, with 168 h twice as many shards are lost."""
 
 HABIT_FACTOR = 1.5
 """A host that comes back from its nights is doubted when this one is half as long again as its longest lately. Doubting

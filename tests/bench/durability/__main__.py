@@ -35,7 +35,9 @@ def main() -> None:
         print(f"{time.monotonic() - began:.0f} s: {table.title}", file=sys.stderr)
     if arguments.svg and points:
         Path(arguments.svg).write_text(
-            svg(points, "Lost shards per shard-year (hollow: none seen, at most)", "stored bytes per byte", "loss")
+            svg(
+                points, "Lost shards per shard-year: seen, and by the formula (hollow)", "stored bytes per byte", "loss"
+            )
         )
 
 

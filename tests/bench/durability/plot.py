@@ -5,23 +5,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-WIDTH, HEIGHT, MARGIN = 760, 460, 70
-COLOURS = ("#0b6fa4", "#c4511d", "#3c8d40", "#7b4fa0")
+WIDTH, HEIGHT, MARGIN = 860, 520, 90
+COLOURS = ("#7a7a7a", "#c4511d", "#0b6fa4", "#3c8d40", "#b08a00", "#7b4fa0")
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """`bound`: the value is not more than this, drawn hollow."""
+    """Those whose series is called after a formula are drawn hollow."""
 
     series: str
     x: float
     y: float
-    bound: bool
     label: str
 
 
 def svg(points: Sequence[Point], title: str, across: str, up: str) -> str:
     """The whole picture; `points` must not be empty and their heights positive."""
+    points = list(dict.fromkeys(points))
     right = max(point.x for point in points) * 1.15
     low = math.floor(math.log10(min(point.y for point in points)))
     high = max(low + 1, math.ceil(math.log10(max(point.y for point in points))))
@@ -46,7 +46,7 @@ def svg(points: Sequence[Point], title: str, across: str, up: str) -> str:
         for point in points:
             if point.series == name:
                 x, y = place(point.x, point.y)
-                fill = "none" if point.bound else colour
+                fill = "none" if point.series.startswith("formula") else colour
                 parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{fill}" stroke="{colour}"/>')
                 parts.append(text(x + 8, y + 4 + 10 * (number - 1), point.label, "start", 10, colour))
     body = "\n".join(parts)

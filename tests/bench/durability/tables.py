@@ -14,7 +14,7 @@ from tests.bench.durability.hosts import Result
 from tests.bench.durability.plot import Point
 from tests.bench.durability.rules import rules
 from tests.bench.durability.simulation import SHARD_BYTES, Simulation
-from tests.bench.durability.world import FICKLE, HOME, HOUR, POPULATIONS, YEAR, Kind, Line, World
+from tests.bench.durability.world import DAY, FICKLE, HOME, HOUR, POPULATIONS, YEAR, Kind, Line, World
 
 MIRRORS = (Redundancy(1, 2), Redundancy(1, 3), Redundancy(1, 4))
 CODES = (Redundancy(2, 4), Redundancy(4, 8), Redundancy(4, 12), Redundancy(10, 20))
@@ -72,7 +72,9 @@ def by_redundancy(size: Size) -> Iterator[Table]:
             formula = by_formula(redundancy, life)
             overhead = redundancy.total / redundancy.needed
             table.rows.append((str(redundancy), f"{overhead:g}", f"{formula:.1e}", *described(result)))
-            table.points.append(Point(name, overhead, rate(result), result.losses == 0, str(redundancy)))
+            table.points.append(Point(f"formula: {life / DAY:.0f} days", overhead, formula, str(redundancy)))
+            if result.losses:
+                table.points.append(Point(name, overhead, rate(result), str(redundancy)))
         yield table
 
 
@@ -119,8 +121,8 @@ def by_line(size: Size) -> Iterator[Table]:
 
 def by_outages(size: Size) -> Iterator[Table]:
     """Networks that go down as a whole, and the rule that none gets two pieces of a shard."""
-    table = Table("Whole networks: mirror:3, mixed", ("outages", *RESULT_HEADER))
-    quiet = World(1000, POPULATIONS["mixed"], outages_per_subnet_year=0)
+    table = Table("Whole networks: mirror:3, servers, 100 GiB", ("outages", *RESULT_HEADER))
+    quiet = World(1000, POPULATIONS["servers"], outages_per_subnet_year=0)
     worlds = {
         "none": quiet,
         "subnets of 8, one in 50 final": replace(quiet, outages_per_subnet_year=1),
@@ -132,17 +134,21 @@ def by_outages(size: Size) -> Iterator[Table]:
         ),
     }
     for name, world in worlds.items():
-        table.rows.append((name, *described(played(world, MIRROR3, size))))
+        table.rows.append((name, *described(played(world, MIRROR3, size, gibibytes=100))))
     yield table
 
 
 def by_sweep(size: Size) -> Iterator[Table]:
-    """How often each piece is proven, when one in a hundred rots in a year."""
-    table = Table("The sweep: mirror:3, servers, 1 % of pieces rot in a year", ("each piece once in", *RESULT_HEADER))
-    world = World(1000, POPULATIONS["servers"], rot_per_piece_year=1e-2)
-    for days in (1, 30, 90, 365):
-        with rules(SWEEP_DAYS=days):
-            table.rows.append((f"{days} days", *described(played(world, MIRROR3, size))))
+    """How often each piece is proven, when as many as one in ten rots in a year."""
+    table = Table(
+        "The sweep: servers, 100 GiB, 10 % of pieces rot in a year", ("each piece once in", "", *RESULT_HEADER)
+    )
+    world = World(1000, POPULATIONS["servers"], rot_per_piece_year=0.1)
+    for redundancy in MIRRORS[:2]:
+        for days in (1, 30, 90):
+            with rules(SWEEP_DAYS=days):
+                result = played(world, redundancy, size, gibibytes=100)
+            table.rows.append((f"{days} days", str(redundancy), *described(result)))
     yield table
 
 

@@ -103,10 +103,11 @@ def test_the_table_of_what_auditing_costs() -> None:
 
 def test_the_plot_is_a_picture() -> None:
     points = [
-        Point("a & b", 2.0, 1e-3, bound=True, label="mirror:2"),
-        Point("c", 3.0, 0.5, bound=False, label="<rs>"),
+        Point("formula: a & b", 2.0, 1e-3, "mirror:2"),
+        Point("c", 3.0, 0.5, "<rs>"),
     ]
     picture = svg(points, "title", "across", "up")
     assert picture.startswith("<svg ")
     assert picture.count("<circle") == 2
-    assert {"a &amp; b", "&lt;rs&gt;", "1e-3"} <= set(re.findall(">([^<]+)</text>", picture))
+    assert picture.count('fill="none"') == 1
+    assert {"formula: a &amp; b", "&lt;rs&gt;", "1e-3"} <= set(re.findall(">([^<]+)</text>", picture))
