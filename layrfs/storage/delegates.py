@@ -8,6 +8,7 @@ shards. Invariant: a bucket's bytes depend on its rows alone, so that its digest
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from heapq import merge
 from itertools import groupby
 from operator import itemgetter
 from typing import NamedTuple
@@ -93,9 +94,10 @@ class Delegates:
 
 
 def all_digests(path: str, metadata: Metadata) -> bytes:
-    """Of all buckets in order, as of the last commit. Raises ``LocalError``."""
+    """Of all buckets in order, as of the last commit. Raises ``LocalError``. One bucket is in memory at a time."""
     digests = [bytes(BUCKET_DIGEST_BYTES)] * BUCKETS
-    shards = sorted((*_of_files(path, b"", _ENDS_ALL), *_of_metadata(metadata)), key=lambda shard: shard.id)
+    of_metadata = sorted(_of_metadata(metadata), key=lambda shard: shard.id)
+    shards = merge(_of_files(path, b"", _ENDS_ALL), of_metadata, key=lambda shard: shard.id)
     for bucket, together in groupby(shards, lambda shard: bucket_of(shard.id)):
         digests[bucket] = bucket_digest(shards_body(list(together)))
     return b"".join(digests)

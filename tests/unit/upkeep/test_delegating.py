@@ -20,6 +20,7 @@ from layrfs.model.notes import Purpose
 from layrfs.model.shards import PieceRecord, ShardRecord
 from layrfs.storage.content import Catalog
 from layrfs.storage.database import Database
+from layrfs.storage.delegates import Metadata, all_digests
 from layrfs.storage.entrusted import Entrusted
 from layrfs.storage.grants import Grant
 from layrfs.upkeep import delegating as module
@@ -34,6 +35,7 @@ VOLUME = VolumeId(bytes([3]) * 32)
 MASK = bytes(range(32))
 OLD, OTHER, NEW = piece(1, 0, 11), piece(0, 0, 10), piece(1, 1, 20)
 
+CHANGES = Purpose("changes", 4, 0, 1)
 AnswerT = TypeVar("AnswerT")
 
 
@@ -237,6 +239,33 @@ async def test_a_revoked_delegate_knows_nothing_and_one_that_is_not_there_is_sai
         meeting.is_there = False
         assert not await meeting.delegator.revoke(NODE.node_id)
         assert meeting.delegator.delegates == []
+
+
+async def test_shards_are_looked_through_again_only_when_something_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[Metadata] = []
+
+    def counted(path: str, metadata: Metadata) -> bytes:
+        looked.append(metadata)
+        return all_digests(path, metadata)
+
+    monkeypatch.setattr(module, "all_digests", counted)
+    async with met(tmp_path) as meeting:
+        await meeting.come_back()
+        assert len(looked) == 1
+        meeting.world.changes.forget(1 << 40)  # as if it were published
+        for expected in (2, 2, 2):
+            await meeting.come_back()
+            assert len(looked) == expected
+        meeting.world.catalog.pieces.put(1, [NEW])
+        await meeting.come_back()
+        assert len(looked) == 3
+        meeting.world.changes.forget(1 << 40)
+        other = msgspec.structs.replace(meeting.world.catalog.shard(1), id=type(SHARD)(bytes([9]) * 32))
+        meeting.metadata = [(other, CHANGES)]
+        await meeting.come_back()
+        assert len(looked) == 4
 
 
 async def test_shards_of_metadata_are_told_with_their_purpose(tmp_path: Path) -> None:
