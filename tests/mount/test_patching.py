@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.drive import Drive, HostNetwork, layrfs, wait_for
 
 MIB = 1 << 20
-HEAL_SECONDS = 60.0
+HEAL_SECONDS = 150.0
 
 
 def filled(drive: Drive, names: int = 6) -> dict[str, bytes]:
