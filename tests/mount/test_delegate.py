@@ -19,7 +19,9 @@ TEMPO = {"LAYRFS_TEMPO": "60"}
 PATCH_AFTER = "patch_after=120"
 """Two seconds, in upkeep's time."""
 
-FILES = 4
+FILES = 2
+PIECES = {"copies": 3, "coded": 4}
+"""Of each shard, by folder."""
 
 
 def node_id(hosts: HostNetwork, number: int) -> str:
@@ -29,10 +31,11 @@ def node_id(hosts: HostNetwork, number: int) -> str:
 
 
 def fill(directory: Path) -> None:
-    """What will be on the drive: files of several blocks each."""
-    directory.mkdir()
-    for number in range(FILES):
-        (directory / f"file-{number}").write_bytes(os.urandom(300_000 + number))
+    """What will be on the drive: files in a folder of copies, and in one whose shards are coded."""
+    for folder in PIECES:
+        (directory / folder).mkdir(parents=True)
+        for number in range(FILES):
+            (directory / folder / f"file-{number}").write_bytes(os.urandom(300_000 + number))
 
 
 def held(hosts: HostNetwork, numbers: list[int]) -> int:
@@ -81,8 +84,11 @@ def test_a_delegate_repairs_while_the_owner_is_away(tmp_path: Path) -> None:
     with HostNetwork(str(tmp_path), HOSTS, delegates={DELEGATE}, variables=TEMPO) as hosts:
         drive = Drive(str(tmp_path), seeds=hosts.seeds, options=[PATCH_AFTER])
         with drive:
-            for name in os.listdir(source):
-                (Path(drive.path) / name).write_bytes((source / name).read_bytes())
+            for folder in PIECES:
+                (Path(drive.path) / folder).mkdir()
+            layrfs(drive.home, "set", os.path.join(drive.path, "coded"), "redundancy=rs:2/4")
+            for path in source.rglob("file-*"):
+                (Path(drive.path) / path.relative_to(source)).write_bytes(path.read_bytes())
             drive.sync()
             refused = layrfs(drive.home, "delegate", f"127.0.0.1:{hosts.ports[0]}", check=False)
             assert refused.returncode != 0
@@ -107,10 +113,10 @@ def test_a_delegate_repairs_while_the_owner_is_away(tmp_path: Path) -> None:
             layrfs(drive.home, "delegate", node_id(hosts, DELEGATE))
             (one,) = listed(drive)
             assert (one["lies"], one["problem"]) == (0, "")
-            for name in os.listdir(source):
-                pieces = drive.manifest(os.path.join(drive.path, name))["shards"][0]["pieces"]
-                places = {piece["host"] for piece in pieces}
-                assert len(places) == 3
+            for path in source.rglob("file-*"):
+                manifest = drive.manifest(os.path.join(drive.path, path.relative_to(source)))
+                places = {piece["host"] for piece in manifest["shards"][0]["pieces"]}
+                assert len(places) == PIECES[path.parent.name]
                 assert places.isdisjoint(node_id(hosts, number) for number in lost)
             drive.sync()
             drive.remount(emptied=True)
