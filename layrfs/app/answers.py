@@ -29,12 +29,7 @@ from layrfs.control.commands import Progress
 from layrfs.control.metrics import CONTENT_TYPE, exposition
 from layrfs.control.server import Page
 from layrfs.crypto.keys import VolumeKeys
-from layrfs.errors import (
-    CorruptFile,
-    NotADirectory,
-    NotFound,
-    NotSupported,
-)
+from layrfs.errors import CorruptFile, NotADirectory, NotFound, NotSupported
 from layrfs.history.following import Follower
 from layrfs.history.publishing import Publisher
 from layrfs.ids import ROOT_INODE, InodeNumber

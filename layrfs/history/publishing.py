@@ -44,7 +44,6 @@ _log = logging.getLogger(__name__)
 
 INTERVAL_SECONDS = 10.0
 """How far the network may be behind, while hosts can be reached."""
-
 LONGEST_RETRY_SECONDS = 60.0
 FEW_HOSTS = 3
 REPEAT_SECONDS = 60.0

@@ -23,6 +23,7 @@ from layrfs.model.shards import PieceRecord, ShardRecord
 from layrfs.pipeline import pool as pool_module
 from layrfs.pipeline.pool import Lane
 from layrfs.pipeline.transfers import SourcePart, TargetPart, missing_slots
+from layrfs.policy import backoff
 from tests.fakes.loopback import KEYS, RealTransfers, real_transfers
 
 THREE = Redundancy(1, 3)
@@ -154,7 +155,10 @@ async def what_is_unwanted_has_gone(real: RealTransfers, source: SourcePart, sha
     assert await trio.to_thread.run_sync(host.shelf.wait_until_only, {piece.id for piece in shard.pieces})
 
 
-async def test_hosts_that_were_not_waited_for_are_left_alone_for_a_while(source: SourcePart) -> None:
+async def test_hosts_that_were_not_waited_for_are_left_alone_for_a_while(
+    source: SourcePart, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backoff, "FIRST_PAUSE_SECONDS", 60.0)  # the machine may be busy
     async with real_transfers() as real:
         real.use_hosts(4)
         stuck = real.hosts[1]
