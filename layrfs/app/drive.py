@@ -1,8 +1,8 @@
 """The drive: one volume, its cache, its workers, its place in a network, and, when wanted, its mount.
 
-The composition root: builds every object, owns the top nursery and the order of shutdown. Decides nothing itself. The order
-of the end: no more requests (unmount), bytes then metadata onto the disk, background work cancelled, cache and database
-closed. What is not on hosts by then is uploaded after the next mount.
+The composition root: builds every object, owns the top nursery and the order of shutdown. Decides nothing itself. The
+order of the end: no more requests (unmount), bytes then metadata onto the disk, background work cancelled, cache and
+database closed. What is not on hosts by then is uploaded after the next mount.
 """
 
 from __future__ import annotations
