@@ -17,6 +17,7 @@ from typing import Protocol, TypeVar
 import msgspec
 import trio
 
+from layrfs import tempo
 from layrfs.crypto.challenges import NONCE_BYTES
 from layrfs.errors import BadMessage, LayrError, MissingPiece, Refused, TimedOut, Unreachable, WrongBytes
 from layrfs.ids import NodeId, PieceId
@@ -102,7 +103,7 @@ class HostChallenger:
             return "unknown"
         outcome = await self._try(held, demand)
         if outcome in SILENT:
-            await trio.sleep(AGAIN_SECONDS)
+            await tempo.sleep(AGAIN_SECONDS)
             outcome = await self._try(held, demand)
         return outcome
 

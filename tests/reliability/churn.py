@@ -33,7 +33,6 @@ TEMPO = 100
 PATCH_AFTER_SECONDS = 10
 """What a host has that was silent for so long, by everybody's clock, is made anew."""
 
-WRITTEN_BYTES_PER_SECOND = 1 << 19
 LARGEST_BYTES = 3 << 20
 DROP_SECONDS = 5.0
 HEAL_SECONDS = 120.0
@@ -47,6 +46,7 @@ class Load:
     drive: Drive
     root: str
     dice: random.Random
+    bytes_per_second: float = 1 << 19
     files: dict[str, int] = field(default_factory=dict)
     """What must be there: the seed of each file's content."""
     written_bytes: int = 0
@@ -55,7 +55,7 @@ class Load:
 
     def write(self, over: threading.Event) -> None:
         """At an even pace, until it is over."""
-        while not over.wait(self.step() / WRITTEN_BYTES_PER_SECOND):
+        while not over.wait(self.step() / self.bytes_per_second):
             pass
 
     def step(self) -> int:
@@ -121,7 +121,16 @@ def content(seed: int) -> bytes:
     return dice.randbytes(min(LARGEST_BYTES, int(dice.paretovariate(0.5) * 2000)))
 
 
-def churn(directory: str, *, hosts: int, seconds: float, every_seconds: float, redundancy: str, seed: int) -> bool:
+def churn(
+    directory: str,
+    *,
+    hosts: int,
+    seconds: float,
+    every_seconds: float,
+    redundancy: str,
+    kib_per_second: float,
+    seed: int,
+) -> bool:
     """One run; whether nothing was lost and nothing was wrong."""
     dice = random.Random(seed)
     with (
@@ -131,7 +140,7 @@ def churn(directory: str, *, hosts: int, seconds: float, every_seconds: float, r
         root = os.path.join(drive.path, "load")
         os.mkdir(root)
         os.setxattr(root, "user.layrfs.redundancy", redundancy.encode())
-        load, done = Load(drive, root, dice), Churned()
+        load, done = Load(drive, root, dice, kib_per_second * 1024), Churned()
         with at_work(load):
             kill_and_replace(network, drive, done, dice, seconds=seconds, every_seconds=every_seconds)
         heal(network, drive, load, done)
@@ -208,15 +217,18 @@ def heal(network: HostNetwork, drive: Drive, load: Load, done: Churned) -> None:
 
 def missing_pieces(network: HostNetwork, drive: Drive, load: Load) -> list[str]:
     """Pieces that are in no host's directory, of those that manifests name and of those that they should name."""
+    homes = [HostDirectory(os.path.join(home, "data")) for home in network.homes]
+    living = [home.existing_identity().node_id.hex() for home in homes]
     there = {
-        (HostDirectory(os.path.join(home, "data")).existing_identity().node_id.hex(), os.path.basename(path))
-        for number, home in enumerate(network.homes)
-        for path in network.piece_files(number)
+        (host, os.path.basename(path)) for number, host in enumerate(living) for path in network.piece_files(number)
     }
     shards = shards_of(drive, load)
     named = {(piece["host"], piece["id"]) for shard in shards for piece in shard["pieces"]}
-    short = [shard["id"] for shard in shards if len(shard["pieces"]) < shard["total"]]
-    return [*short, *(f"{piece} at {host}" for host, piece in named - there)]
+    short = [f"a piece of {shard['id']}" for shard in shards if len(shard["pieces"]) < shard["total"]]
+    return [
+        *short,
+        *(f"{piece} at {host}, which {'lives' if host in living else 'is gone'}" for host, piece in named - there),
+    ]
 
 
 def shards_of(drive: Drive, load: Load) -> list[dict[str, Any]]:
@@ -256,6 +268,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--every", type=float, default=10.0, metavar="SECONDS")
     parser.add_argument("--redundancy", default="mirror:3")
+    parser.add_argument("--rate", type=float, default=512.0, metavar="KIB", help="written in a second")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--directory")
     asked = parser.parse_args()
@@ -266,6 +279,7 @@ def main() -> int:
             seconds=asked.minutes * 60,
             every_seconds=asked.every,
             redundancy=asked.redundancy,
+            kib_per_second=asked.rate,
             seed=asked.seed,
         )
     return 0 if well else 1
