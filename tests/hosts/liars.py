@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,14 +20,12 @@ from pathlib import Path
 
 import msgspec
 
-import layrfs.app.host
-from layrfs.app.serving import HostPlan, ServingHost
+import layrfs.app.serving
 from layrfs.cli.main import dispatch
 from layrfs.cli.outcome import run_command
 from layrfs.crypto import merkle
 from layrfs.crypto.digests import Buffer
 from layrfs.crypto.identity import NodeIdentity
-from layrfs.host.directory import HostDirectory
 from layrfs.host.service import HostService
 from layrfs.ids import NodeId, PieceId
 from layrfs.model.records import HostAddress
@@ -340,22 +337,9 @@ def lying_host(directory: Path, lie: str, *, store: PieceStore | None = None) ->
         yield host
 
 
-class LyingHost(ServingHost):
-    """As a process, with everything a host has."""
-
-    def __init__(self, lie: Lie, directory: HostDirectory, plan: HostPlan) -> None:
-        super().__init__(directory, plan)
-        self._lie = lie
-        self._store = lie.store(directory.path, space_bytes=plan.space_bytes, lease_now=self._leases.now)
-
-    def _server(self, listener: socket.socket) -> PieceServer:
-        plan, identity, dropped = self._plan, self._identity, self._dropped
-        service = self._lie.service(
-            identity, plan.network_id, self._store, self._roots, limits=plan.limits, dropped=dropped
-        )
-        return self._lie.server(identity, plan.network_id, listener, service, limits=plan.limits, dropped=dropped)
-
-
 if __name__ == "__main__":
-    layrfs.app.host.ServingHost = partial(LyingHost, LIES[sys.argv[1]])  # type: ignore[misc]
+    LIE = LIES[sys.argv[1]]
+    layrfs.app.serving.PieceStore = LIE.store  # type: ignore[misc]  # the parts that a host is put together from
+    layrfs.app.serving.HostService = LIE.service  # type: ignore[misc]
+    layrfs.app.serving.PieceServer = LIE.server  # type: ignore[misc]
     sys.exit(run_command("layrfs", lambda: dispatch(sys.argv[2:])))
