@@ -24,7 +24,7 @@ from layrfs.storage.content import Catalog
 from layrfs.storage.copies import Copies, Shard
 from layrfs.storage.database import Database
 
-SEARCH_SECONDS = 5.0
+SEARCH_SECONDS = 15.0
 """How long hosts that should hold something are looked for."""
 
 ANSWER_SECONDS = 60.0
