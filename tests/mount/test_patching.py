@@ -109,25 +109,28 @@ def test_a_host_that_stays_away_is_replaced_and_cleans_up_when_it_comes_back(
     drive.variables = {"LAYRFS_TEMPO": "200"}  # of upkeep's time: a silence of 400 s lasts two
     with drive:
         contents = filled(drive, names=3)
-        left = {piece for pieces in on_record(drive, contents).values() for piece in pieces} & set(pieces_of(hosts, 4))
-        assert left, "the host had something"
-        hosts.kill(4)
+        ours = {piece for pieces in on_record(drive, contents).values() for piece in pieces}
+        away = max(range(1, 5), key=lambda number: len(ours & set(pieces_of(hosts, number))))
+        left = ours & set(pieces_of(hosts, away))
+        hosts.kill(away)
 
         def is_replaced() -> bool:
             needed = {piece for pieces in on_record(drive, contents).values() for piece in pieces}
-            return not needed & left and needed <= set().union(*(pieces_of(hosts, number) for number in range(4)))
+            return not needed & left and needed <= set().union(
+                *(pieces_of(hosts, number) for number in range(5) if number != away)
+            )
 
         wait_for(is_replaced, "what the host had is on the four others", HEAL_SECONDS)
         drive.drop_cache()
         for name, data in contents.items():
             assert Path(drive.path, name).read_bytes() == data
-        assert left <= set(pieces_of(hosts, 4)), "it still has what it had"
+        assert left <= set(pieces_of(hosts, away)), "it still has what it had"
         drive.sync()
-        hosts.start(4)
+        hosts.start(away)
 
         def has_dropped() -> bool:
             layrfs(drive.home, "gc", "--retention", "0")
-            return not left & set(pieces_of(hosts, 4))
+            return not left & set(pieces_of(hosts, away))
 
         wait_for(has_dropped, "the host that came back dropped what has successors", HEAL_SECONDS)
 
