@@ -126,6 +126,7 @@ def test_a_host_that_stops_answering_is_too_slow_and_then_away(host: Audited) ->
     piece = store(host.links, host.address, 30)
     host.prove(piece)
     host.process.process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, host.process.process.pid, os.WSTOPPED | os.WNOWAIT)
     with pytest.raises(TimedOut):
         host.prove_quickly(piece)
     with pytest.raises(Unreachable) as away:
