@@ -36,6 +36,7 @@ class Shelf:
         self.tenants: set[bytes] = set()
         self.fault = ""
         self.asked = 0
+        self.offered = 0
         self.arrived = threading.Event()
         self._changed = threading.Condition()
         self.given_up = threading.Event()
@@ -191,6 +192,7 @@ class TlsHost:
     @contextlib.contextmanager
     def hold(self, _visit: Visit, request: Request, _body_bytes: int) -> Iterator[Reason | None]:
         self.shelf.asked += 1
+        self.shelf.offered += isinstance(request, messages.Store)
         self.shelf.arrived.set()
         if self.shelf.fault == "hang" or (self.shelf.fault == "hang stores" and isinstance(request, messages.Store)):
             self._mended.wait()
