@@ -80,3 +80,8 @@ def _stderr_handler() -> logging.Handler:
 
 def _file_handler(path: str) -> logging.Handler:
     return _PrivateFileHandler(path, maxBytes=_MAX_BYTES, backupCount=_OLD_FILES, encoding="utf-8")
+
+
+def log_failure(logger: logging.Logger, what: str, error: Exception) -> None:
+    """What has failed, and the error's own sentence, which says it all: where it was raised helps nobody."""
+    logger.error("%s: %s", what, error)

@@ -33,6 +33,7 @@ import trio
 from layrfs.crashpoints import reached
 from layrfs.durable import sync_directory
 from layrfs.errors import CorruptFile, LayrError, LocalError, NewerFormat, NoSpace
+from layrfs.logs import log_failure
 from layrfs.storage import soundness, write_ahead
 from layrfs.storage.cache_files import failed
 from layrfs.storage.schema import APPLICATION_ID, INDEXES, SCHEMA_VERSION, TABLES, VOLUME_TABLES
@@ -244,7 +245,7 @@ class Database:
                     self.commit()
                     await self.checkpoint()
                 except LayrError as error:
-                    logger.error("metadata could not be written: %s", error)  # noqa: TRY400 - the sentence says it all
+                    log_failure(logger, "metadata could not be written", error)
 
     async def _check_rest(self) -> None:
         """Of a large database that was not closed in order, while it is in use."""

@@ -121,9 +121,12 @@ class Entrusted:
 
     def _remove(self, bucket: int) -> None:
         bounds = _bounds(bucket)
-        of_bucket = "SELECT number FROM shard WHERE id >= ? AND id < ?"
-        for table, column in (("local_entrusted", "shard"), ("piece", "shard"), ("shard", "number")):
-            self._database.write(f"DELETE FROM {table} WHERE {column} IN ({of_bucket})", bounds)  # noqa: S608 - constants
+        for statement in (
+            "DELETE FROM local_entrusted WHERE shard IN (SELECT number FROM shard WHERE id >= ? AND id < ?)",
+            "DELETE FROM piece WHERE shard IN (SELECT number FROM shard WHERE id >= ? AND id < ?)",
+            "DELETE FROM shard WHERE id >= ? AND id < ?",
+        ):
+            self._database.write(statement, bounds)
 
     def _add(self, catalog: Catalog, shard: EntrustedShard) -> None:
         pieces = tuple(PieceRecord(*msgspec.structs.astuple(piece)) for piece in shard.pieces)

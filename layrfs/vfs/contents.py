@@ -20,6 +20,7 @@ import trio
 
 from layrfs.errors import LayrError
 from layrfs.ids import InodeNumber
+from layrfs.logs import log_failure
 from layrfs.model.redundancy import DEFAULT_REDUNDANCY, Redundancy
 from layrfs.model.sharding import MAX_BLOCK_BYTES
 from layrfs.model.status import BlockRun
@@ -321,7 +322,7 @@ class Contents:
             try:
                 await self._recovery.remove_strays()
             except LayrError as error:
-                logger.error("what is left of deleted files stays for now: %s", error)  # noqa: TRY400 - it says it all
+                log_failure(logger, "what is left of deleted files stays for now", error)
 
     def close(self, *, in_order: bool = True) -> None:
         """After ``run`` has ended: close cache files, wait for the disk, record a proper stop. Close the database next.
@@ -354,7 +355,7 @@ class Contents:
                 await self._evictor.keep_limit()
                 self._close_lingering()
             except LayrError as error:
-                logger.error("cache: %s", error)  # noqa: TRY400 - the sentence says it all
+                log_failure(logger, "cache", error)
 
     async def _remove(self) -> None:
         """The end of deleted and replaced files, twice a second."""
@@ -364,7 +365,7 @@ class Contents:
                 await self._flushes.sync_renamed()
                 await self._removals.finish()
             except LayrError as error:
-                logger.error("cache: %s", error)  # noqa: TRY400 - the sentence says it all
+                log_failure(logger, "cache", error)
 
     def _close_lingering(self) -> None:
         for content in list(self._lingering):

@@ -20,6 +20,7 @@ import trio
 
 from layrfs.errors import LayrError
 from layrfs.ids import BlockNumber, InodeNumber
+from layrfs.logs import log_failure
 from layrfs.storage.cache_files import CacheFiles
 from layrfs.storage.journal import BlockKey, Journal
 
@@ -115,7 +116,7 @@ class Flushes:
                 self._files.sync(inode)
                 return True
         except LayrError as error:
-            logger.error("cache: %s", error)  # noqa: TRY400 - the sentence says it all
+            log_failure(logger, "cache", error)
         return False
 
     def _note_failure(self) -> None:
@@ -144,7 +145,7 @@ class Flushes:
             try:
                 await self.sync(inode)
             except LayrError as error:
-                logger.error("cache: %s", error)  # noqa: TRY400 - the sentence says it all
+                log_failure(logger, "cache", error)
 
     async def run(self) -> None:
         """Have overwritten blocks on the disk soon, whoever asks for it, until cancelled."""
@@ -154,7 +155,7 @@ class Flushes:
                 if self._replaced:
                     await self.sync(None)
             except LayrError as error:
-                logger.error("cache: %s", error)  # noqa: TRY400 - the sentence says it all
+                log_failure(logger, "cache", error)
 
     def _seen(self, inodes: Iterable[InodeNumber]) -> list[Seen]:
         return [((inode, block), number) for inode in inodes for block, number in self._replaced.get(inode, {}).items()]

@@ -25,6 +25,7 @@ import trio
 from layrfs.crashpoints import reached
 from layrfs.errors import LayrError
 from layrfs.ids import BlockNumber, InodeNumber
+from layrfs.logs import log_failure
 from layrfs.policy.recovery import CLOCK_SLACK_SECONDS, doubtful_since, look
 from layrfs.storage.cache_files import INODES_PER_DIRECTORY, FileFacts
 from layrfs.storage.journal import BlockKey, Use
@@ -252,7 +253,7 @@ class Recovery:
                     dirty.append((inode, block))
             journal.mark_all_dirty(dirty)
         except LayrError as error:
-            logger.error("cache file of inode %d could not be examined: %s", inode, error)  # noqa: TRY400 - it says it all
+            log_failure(logger, f"cache file of inode {inode} could not be examined", error)
 
     def _drop_replaced(self) -> None:
         """Who knows how much of them is on the disk; hosts' bytes count instead."""

@@ -63,7 +63,7 @@ class Hoard(PieceStore):
     """Acknowledges every piece and keeps of it, in memory, what `keep` says; asked about it, it has everything."""
 
     def __init__(self, *arguments: object, **settings: object) -> None:
-        super().__init__(*arguments, **settings)  # type: ignore[arg-type]  # passed on as they came
+        super().__init__(*arguments, **settings)
         self._kept: dict[PieceId, Kept] = {}
 
     def keep(self, given: Kept) -> Kept | None:
@@ -217,8 +217,8 @@ class Spoils(HostService):
     """Keeps everything and gives it back; `spoil` says what becomes of proofs."""
 
     def spoil(self, shown: Shown) -> Answer:
-        """What is sent instead."""
-        raise NotImplementedError
+        """What is sent; the truth, unless somebody thinks of something else."""
+        return Answer(shown.proven, shown.leaves)
 
     def answer(self, visit: Visit, request: Request, body: memoryview) -> Answer:
         truth = super().answer(visit, request, body)
@@ -339,7 +339,7 @@ def lying_host(directory: Path, lie: str, *, store: PieceStore | None = None) ->
 
 if __name__ == "__main__":
     LIE = LIES[sys.argv[1]]
-    layrfs.app.serving.PieceStore = LIE.store  # type: ignore[misc]  # the parts that a host is put together from
-    layrfs.app.serving.HostService = LIE.service  # type: ignore[misc]
-    layrfs.app.serving.PieceServer = LIE.server  # type: ignore[misc]
+    layrfs.app.serving.PieceStore = LIE.store
+    layrfs.app.serving.HostService = LIE.service
+    layrfs.app.serving.PieceServer = LIE.server
     sys.exit(run_command("layrfs", lambda: dispatch(sys.argv[2:])))

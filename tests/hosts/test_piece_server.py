@@ -155,7 +155,7 @@ AFTER_HELLO = {
     "a challenge for too many leaves": frame(messages.Prove(PIECE, bytes(32), 33)),
     "a challenge of a short nonce": frame(messages.Prove(PIECE, bytes(31))),
     "a challenge with a body": frame(messages.Prove(PIECE, bytes(32)), b"body"),
-    "a question of another kind": frame(messages.Answer(PIECE, bytes(32), "half")),  # type: ignore[arg-type] - meant
+    "a question of another kind": frame(messages.Answer(PIECE, bytes(32), "half")),
     "a question with a body": frame(messages.Answer(PIECE, bytes(32)), b"body"),
     "proof instead of a challenge": struct.pack("<II", len(PROVEN), 0) + PROVEN,
     "a header of 4 GiB": struct.pack("<II", 0xFFFFFFFF, 0),

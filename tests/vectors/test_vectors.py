@@ -126,7 +126,7 @@ def test_challenges() -> None:
         leaf_count = max(1, -(-len(data) // 16384))
         selected = reference.chosen_leaves(secret, piece, leaf_count, max(4, -(-leaf_count // 16)))
         for kind, leaves in (("whole", None), ("leaves", selected)):
-            ours = challenges.answer_digest(secret, piece, data, kind)  # type: ignore[arg-type] - one of the two kinds
+            ours = challenges.answer_digest(secret, piece, data, kind)
             assert ours.hex() == reference.answer(secret, data, leaves).hex() == case[kind]
 
 

@@ -222,7 +222,7 @@ async def test_a_volume_whose_database_fails_ends_alone_and_can_be_handed_over_a
     async with running(tmp_path) as place:
         await place.delegate(volume=bytes([1]) * 32)
         await place.delegate()
-        volume = place.delegations._volumes[VOLUME]  # type: ignore[index]
+        volume = place.delegations._volumes[VOLUME]
         volume.database.before_commit(fail)
         await until(lambda: place.delegations.volumes == 1)
         assert isinstance(await place.delegate(), delegation.Delegated)
@@ -247,7 +247,7 @@ async def test_what_is_damaged_is_begun_anew_and_what_is_unfinished_is_forgotten
 
 
 def test_a_grant_shows_no_key() -> None:
-    grant = Grant(msgspec.convert(VOLUME, bytes), MASK, 5, 6)  # type: ignore[arg-type]
+    grant = Grant(msgspec.convert(VOLUME, bytes), MASK, 5, 6)
     assert MASK.hex() not in repr(grant)
     assert repr(MASK)[2:-1] not in repr(grant)
 

@@ -15,7 +15,7 @@ NODE = "ab" * 20
 
 def shown(**changed: object) -> str:
     fields = {"node": NODE, "place": "192.0.2.7:4747", "seconds": 86400, "heard": 940, "lies": 0, "problem": ""}
-    return page(DelegateList((DelegateStatus(**(fields | changed)),)), 1000.0)[0]  # type: ignore[arg-type]
+    return page(DelegateList((DelegateStatus(**(fields | changed)),)), 1000.0)[0]
 
 
 def test_the_list_says_how_it_went() -> None:

@@ -40,7 +40,7 @@ class Transfers(FakeTransfers):
         self,
         shard: ShardRecord,
         slots: list[Slot],
-        purpose: Purpose = CONTENT,  # type: ignore[override]
+        purpose: Purpose = CONTENT,
     ) -> tuple[PieceRecord, ...]:
         self.tried.append(shard.id)
         if shard.id in self.dark:

@@ -17,6 +17,7 @@ from layrfs.ids import Salt
 from layrfs.model.redundancy import MAX_CODED_PIECES, Redundancy
 from layrfs.pipeline.coding import disagreeing, make_pieces, sealed_of, unmask
 from layrfs.pipeline.transfers import Slot
+from tests.vectors.reference import inverse, product
 
 MASK = b"m" * 32
 SALT = Salt(b"s" * 16)
@@ -91,9 +92,9 @@ def test_a_fragment_is_what_the_format_says() -> None:
     parts = [padded[at : at + 48] for at in range(0, 144, 48)]
     assert [bytes(fragments[position]) for position in range(3)] == parts
     for position in range(3, 7):
-        coefficients = [_inverse(position ^ column) for column in range(3)]
+        coefficients = [inverse(position ^ column) for column in range(3)]
         sums = [
-            functools.reduce(int.__xor__, map(_product, coefficients, column)) for column in zip(*parts, strict=True)
+            functools.reduce(int.__xor__, map(product, coefficients, column)) for column in zip(*parts, strict=True)
         ]
         assert bytes(fragments[position]) == bytes(sums)
 
@@ -132,16 +133,3 @@ def test_several_threads_code_at_once() -> None:
 
     with ThreadPoolExecutor(4) as hands:
         assert all(hands.map(there_and_back, range(40)))
-
-
-def _product(one: int, other: int) -> int:
-    result = 0
-    while other:
-        result ^= one if other & 1 else 0
-        one = one << 1 ^ (0x11D if one & 0x80 else 0)
-        other >>= 1
-    return result
-
-
-def _inverse(value: int) -> int:
-    return next(other for other in range(256) if _product(value, other) == 1)
