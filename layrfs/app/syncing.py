@@ -139,7 +139,7 @@ class Syncer:
         """Wait for missing copies while there is progress; without enough hosts only a moment: some may be starting."""
         left, since = self._contents.stats().degraded_shards, trio.current_time()
         while self._is_degraded(inodes):
-            report(ProgressReport(text=f"{left} shards wait for more copies"))
+            report(ProgressReport(text=f"{left} shards wait for more pieces"))
             enough = len(self._membership.known_hosts()) >= DEFAULT_REDUNDANCY.total
             with trio.move_on_at(since + (COMPLETE_SECONDS if enough else SEARCH_SECONDS)) as patience:
                 await self._membership.explore()

@@ -188,12 +188,16 @@ def _health(status: VolumeStatus) -> str:
     if status.deleted_bytes:
         parts[0] += f" ({shown_bytes(status.deleted_bytes)} deleted, kept for snapshots or about to go)"
     if degraded := max(health.degraded, status.degraded_shards - health.at_risk - health.lost):
-        parts.append(f"{degraded:,} with too few copies")
+        parts.append(f"{degraded:,} with too few pieces")
     if health.at_risk:
         parts.append(f"{health.at_risk:,} AT RISK")
     if lost := max(health.lost, status.lost_shards):
         parts.append(f"{lost:,} LOST")
-    return ", ".join(parts) if len(parts) > 1 else f"{parts[0]}, all with every copy"
+    if len(parts) == 1:
+        parts.append("all with every piece")
+    if away := sum(host.state == "silent" and host.pieces > 0 for host in status.hosts):
+        parts.append(f"but {shown_count(away, 'host')} of theirs not seen now")
+    return ", ".join(parts)
 
 
 def _patching(health: HealthReport) -> str:
@@ -214,5 +218,5 @@ def _run_row(run: BlockRun) -> tuple[str, str, str]:
         "clean": "here and on hosts",
         "dirty": "only here",
     }
-    copies = "" if run.local in {"hole", "dirty"} else f"{run.copies} of {run.wanted} copies"
-    return numbers, words.get(run.local, run.local), copies
+    pieces = "" if run.local in {"hole", "dirty"} else f"{run.pieces} of {run.wanted} pieces"
+    return numbers, words.get(run.local, run.local), pieces

@@ -87,13 +87,13 @@ class VolumeStatus(msgspec.Struct, frozen=True):
 class BlockRun(msgspec.Struct, frozen=True):
     """`count` neighbouring blocks from `first` that are alike.
 
-    `local`: `hole`, `absent`, `clean` or `dirty`. `copies` of the `wanted` pieces of their shards are placed on hosts.
+    `local`: `hole`, `absent`, `clean` or `dirty`. `pieces` of the `wanted` ones of their shards are placed on hosts.
     """
 
     first: int
     count: int
     local: str
-    copies: int = 0
+    pieces: int = 0
     wanted: int = 0
 
 

@@ -2,7 +2,8 @@
 
 Owns the call, its second try, and the meaning of every error. Must not know why it asks, which piece is next, or what
 follows from the answer. Invariant: the word speaks of the host only when the host had its chance: silence is asked a
-second time, for the same piece, where the host is then; what went wrong on this machine is ``unknown``.
+second time, for the same piece, where the host is then; what went wrong on this machine is ``unknown``; and a proof
+that does not fit is only held against a host that has not the piece either, because it could be our own mistake.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ class HostChallenger:
         self._limiter = trio.CapacityLimiter(CALLS_AT_ONCE)
 
     async def ask(self, held: HeldPiece, level: Level) -> Outcome:
-        """See ``Challenger``. ``unknown`` also when no answer is left to compare with."""
+        """See ``Challenger``. ``unknown`` also when no answer is left, or a wrong proof was our mistake."""
         demand = self._demand_of(held, level)
         if demand is None:
             return "unknown"
@@ -105,6 +106,9 @@ class HostChallenger:
         if outcome in SILENT:
             await tempo.sleep(AGAIN_SECONDS)
             outcome = await self._try(held, demand)
+        if outcome == "failed" and level != "deep" and await self._try(held, self._demand_of_all(held)) == "passed":
+            _log.warning("host %s has a piece that it does not prove", held.piece.host.hex()[:12])
+            return "unknown"
         return outcome
 
     async def reaches_another(self, host: NodeId) -> bool:
@@ -141,9 +145,12 @@ class HostChallenger:
             case "prove":
                 return partial(self._prove, held, secrets.token_bytes(NONCE_BYTES))
             case "deep":
-                return partial(self._fetch, held)
+                return self._demand_of_all(held)
         question = self._answers.take(held.piece.id)
         return None if question is None else partial(self._compare, question)
+
+    def _demand_of_all(self, held: HeldPiece) -> Demand:
+        return partial(self._fetch, held)
 
     async def _prove(self, held: HeldPiece, nonce: bytes, address: HostAddress) -> None:
         asked = held.piece.id, held.piece_bytes, nonce, LEAVES_OF_ONE

@@ -21,7 +21,7 @@ from layrfs.errors import LayrError
 from layrfs.ids import NodeId, PieceId
 from layrfs.model.audits import Level
 from layrfs.policy.auditing import DAY_SECONDS, VISIT_SECONDS, Plan, drawn, due, next_visit_seconds, plan, swept
-from layrfs.policy.trust import SHORTEST_DOUBT_SECONDS
+from layrfs.policy.trust import SHORTEST_DOUBT_SECONDS, Outcome
 from layrfs.storage.audits import Owed, Round, Rounds
 from layrfs.storage.trust import Trusts
 from layrfs.upkeep.auditor import LOST, Auditor
@@ -48,6 +48,9 @@ BACK_SECONDS = 30.0
 
 VANISHED_SECONDS = SHORTEST_DOUBT_SECONDS
 """One that the network does not see any more as well; it is merely a hint where there are many hosts."""
+
+ENDING: frozenset[Outcome] = SILENT | {"refused", "unknown"}
+"""Outcomes after which a host is left alone until its next visit: more questions would tell nothing new."""
 
 _log = logging.getLogger(__name__)
 _dice = secrets.SystemRandom().random
@@ -146,10 +149,9 @@ class AuditRounds:
             if held is None or (is_old and not ask.of_sweep):
                 continue
             result = await self._auditor.ask(held, ask.level)
-            outcome = "unknown" if result is None else result.outcome
-            if outcome in LOST and not is_old:
+            if result is not None and result.outcome in LOST and not is_old:
                 self._note_caught(host)
-            if outcome in SILENT or outcome == "refused":
+            if result is not None and result.outcome in ENDING:
                 return
             if ask.of_sweep:
                 cursor = ask.owed.piece

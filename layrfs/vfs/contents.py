@@ -274,7 +274,7 @@ class Contents:
             here = "absent" if block not in local else "dirty" if local[block] else "clean"
             run = BlockRun(block, 1, here, *stored.get(block, (0, 0)))
             last = runs[-1] if runs else None
-            if last is not None and (last.local, last.copies, last.wanted) == (run.local, run.copies, run.wanted):
+            if last is not None and (last.local, last.pieces, last.wanted) == (run.local, run.pieces, run.wanted):
                 runs[-1] = msgspec.structs.replace(last, count=last.count + 1)
             else:
                 runs.append(run)

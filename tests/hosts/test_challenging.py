@@ -19,7 +19,7 @@ from layrfs.model.records import NodeRecord
 from layrfs.model.redundancy import Redundancy
 from layrfs.model.shards import PieceRecord, ShardRecord
 from layrfs.network.links import HostLinks
-from layrfs.network.piece_server import Answer, Counts
+from layrfs.network.piece_server import Answer, Counts, Visit
 from layrfs.pipeline.answering import new_answers
 from layrfs.storage.answers import KeptAnswers
 from layrfs.storage.content import Catalog
@@ -132,6 +132,30 @@ async def test_what_a_host_says_instead(place: Place, answer: Answer, outcome: s
 async def test_other_bytes_and_another_digest_are_failures(place: Place) -> None:
     place.replace(Fixed(Answer(messages.Answered(bytes(32)))))
     assert await place.challenger.ask(place.held, "answer") == "failed"
+
+
+@pytest.mark.parametrize(
+    ("retrieved", "body", "outcomes"),
+    [
+        (messages.Retrieved(len(DATA)), DATA, ["unknown", "unknown", "passed"]),
+        (messages.Refused("busy"), b"", ["failed", "failed", "refused"]),
+    ],
+)
+async def test_a_wrong_proof_is_held_against_a_host_that_has_not_the_piece_either(
+    place: Place, retrieved: messages.Response, body: bytes, outcomes: list[str]
+) -> None:
+    place.replace(WrongProof(Answer(retrieved, body)))
+    assert await place.outcomes() == outcomes
+
+
+class WrongProof(Fixed):
+    """Answers what it is asked to retrieve, and proves nothing."""
+
+    def answer(self, visit: Visit, request: messages.Request, body: memoryview) -> Answer:
+        """Nonsense, but for the piece."""
+        if isinstance(request, messages.Retrieve):
+            return super().answer(visit, request, body)
+        return Answer(messages.Answered(bytes(32)))
 
 
 async def test_a_host_that_is_gone_is_offline_and_one_that_says_nothing_timed_out(place: Place) -> None:

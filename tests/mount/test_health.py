@@ -30,6 +30,8 @@ def test_danger_is_shown_everywhere_and_passes_when_hosts_come(tmp_path: Path) -
         assert os.getxattr(path, "user.layrfs.health") == b"good"
         for number in (1, 2):
             hosts.kill(number)
+        away = "all with every piece, but 2 hosts of theirs not seen now"
+        wait_for(lambda: away in layrfs(drive.home, "status").stdout, "who is away is said before it counts", SECONDS)
         wait_for(lambda: os.getxattr(path, "user.layrfs.health") == b"at risk", "the file is at risk", SECONDS)
         page = layrfs(drive.home, "status").stdout
         assert "1 AT RISK" in page
@@ -41,4 +43,4 @@ def test_danger_is_shown_everywhere_and_passes_when_hosts_come(tmp_path: Path) -
         for number in (1, 2):
             hosts.replace(number)
         wait_for(lambda: os.getxattr(path, "user.layrfs.health") == b"good", "the file is well again", SECONDS)
-        assert "all with every copy" in layrfs(drive.home, "status").stdout
+        assert "all with every piece" in layrfs(drive.home, "status").stdout

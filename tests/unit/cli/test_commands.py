@@ -203,7 +203,7 @@ def test_status(drive: Shell) -> None:
         "3 files",
         "3.0 MiB of 20 GiB",
         "5 s left",
-        "2 with too few copies",
+        "2 with too few pieces",
         "! one host is silent",
     ):
         assert words in page

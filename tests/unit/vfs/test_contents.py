@@ -347,7 +347,7 @@ async def test_states_tell_the_worst_of_a_file(directory: str, autojump_clock: t
         cache.patcher.hosts_appeared()
         await trio.sleep(1)
         assert cache.contents.state(FILE) == "safe"
-        assert [(run.count, run.copies, run.wanted) for run in cache.contents.runs(FILE, 3)] == [(3, 3, 3)]
+        assert [(run.count, run.pieces, run.wanted) for run in cache.contents.runs(FILE, 3)] == [(3, 3, 3)]
 
 
 async def test_sync_puts_a_file_and_its_name_on_the_disk(

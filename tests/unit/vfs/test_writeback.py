@@ -469,10 +469,10 @@ async def test_degraded_shard_is_completed_when_hosts_appear(
         assert cache.contents.stats().degraded_shards == 1
         cache.transfers.hosts = 2
         await trio.sleep(70)
-        assert cache.contents.runs(FILE, 1)[0].copies == 2
+        assert cache.contents.runs(FILE, 1)[0].pieces == 2
         cache.transfers.hosts = 5
         await trio.sleep(70)
-        assert cache.contents.runs(FILE, 1)[0].copies == 3
+        assert cache.contents.runs(FILE, 1)[0].pieces == 3
         assert cache.contents.stats().degraded_shards == 0
 
 
@@ -554,7 +554,7 @@ async def test_a_shard_is_topped_up_once_at_a_time_whoever_gives_up(
         with trio.move_on_after(5):
             await cache.patcher.finish()
         await cache.patcher.finish()
-        assert cache.contents.runs(FILE, 1)[0].copies == 3
+        assert cache.contents.runs(FILE, 1)[0].pieces == 3
         assert cache.transfers.most_running == 1
 
 
