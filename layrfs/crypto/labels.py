@@ -49,6 +49,7 @@ SIGN_ROOT_RECORD: Final = b"LayrFS v1 root record signature"
 SIGN_RENEW: Final = b"LayrFS v1 renew signature"
 SIGN_DELEGATION: Final = b"LayrFS v1 delegation signature"
 SIGN_PATCH: Final = b"LayrFS v1 patch record signature"
+SIGN_CONTRACT: Final = b"LayrFS v1 contract signature"
 
 
 def signed_bytes(label: bytes, message: bytes) -> bytes:

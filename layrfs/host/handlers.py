@@ -20,6 +20,19 @@ from layrfs.ids import NodeId, PieceId
 from layrfs.network.piece_server import Answer, Visit
 from layrfs.storage.piece_ranges import LeafReads, RangeRead
 from layrfs.wire import messages
+from layrfs.wire.contracts import (
+    ContractRequest,
+    ContractResponse,
+    Cover,
+    Disclose,
+    Opened,
+    Propose,
+    Quote,
+    Quoted,
+    Settle,
+    Standing,
+    contract_statement,
+)
 from layrfs.wire.delegation import (
     Delegate,
     DelegationRequest,
@@ -62,6 +75,16 @@ class Delegations(Protocol):
         ...
 
 
+class Contracts(Protocol):
+    """What handlers need of `layrfs.app.earning.Earning`; all of it is asked for by the tenant itself."""
+
+    def quote(self) -> Quoted: ...
+
+    def answer(self, request: ContractRequest, body: memoryview) -> ContractResponse | messages.Refused:
+        """Raises BadMessage, LocalError."""
+        ...
+
+
 class Host(Struct, frozen=True):
     """What handlers work with."""
 
@@ -72,6 +95,8 @@ class Host(Struct, frozen=True):
     report: Callable[[], messages.StatusReport]
     delegations: Delegations | None = None
     """None: this host repairs nothing for others."""
+    contracts: Contracts | None = None
+    """None: this host is free."""
 
 
 class Call(Struct, Generic[RequestT], frozen=True):
@@ -208,6 +233,27 @@ def handle_delegation(call: Call[DelegationRequest]) -> Answer:
         return _refuse("bad delegation")
 
 
+def handle_quote(call: Call[Quote]) -> Answer:
+    """For everybody, but only where there is a price."""
+    contracts = call.host.contracts
+    return _refuse("not allowed") if contracts is None else Answer(contracts.quote())
+
+
+def handle_contract(call: Call[ContractRequest]) -> Answer:
+    """Only for whoever holds the tenant's private key now, on this connection."""
+    host, visit, request = call.host, call.visit, call.request
+    number = visit.next_number()
+    if host.contracts is None:
+        return _refuse("not allowed")
+    statement = contract_statement(host.network_id, host.node_id, visit.challenge, number, request, call.body)
+    if not verify_signature(request.tenant, statement, request.signature):
+        return _refuse("not the owner")
+    try:
+        return Answer(host.contracts.answer(request, call.body))
+    except BadMessage:
+        return _refuse("bad terms")
+
+
 def handle_status(call: Call[messages.Status]) -> Answer:
     """For ourselves: whoever proves this very node's key."""
     if call.visit.node_id != call.host.node_id:
@@ -233,6 +279,8 @@ HANDLERS: dict[type[Struct], Handler] = dict(
         _entry(messages.PutRoot, handle_put_root),
         _entry(messages.GetRoot, handle_get_root),
         *((kind, cast("Handler", handle_delegation)) for kind in (Delegate, Entrust, GetPatches, Revoke)),
+        _entry(Quote, handle_quote),
+        *((kind, cast("Handler", handle_contract)) for kind in (Propose, Opened, Cover, Disclose, Settle, Standing)),
     )
 )
 

@@ -21,12 +21,13 @@ from layrfs.network.piece_server import Answer, Counts, Limits, Visit
 from layrfs.storage.piece_store import PieceStore
 from layrfs.storage.root_store import RootStore
 from layrfs.wire import messages
+from layrfs.wire.contracts import Cover
 from layrfs.wire.delegation import Delegate, Entrust
 from layrfs.wire.messages import Reason, Request
 
 _log = logging.getLogger(__name__)
 
-_TAKES_MEMORY = messages.Store | messages.Retrieve | messages.Prove | messages.Answer | Delegate | Entrust
+_TAKES_MEMORY = messages.Store | messages.Retrieve | messages.Prove | messages.Answer | Delegate | Entrust | Cover
 """Requests for which a whole piece, or as much as one, may have to be in memory."""
 
 

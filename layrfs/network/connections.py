@@ -22,6 +22,7 @@ from layrfs.network.frame_stream import FrameStream, abort_socket, tune
 from layrfs.network.tls import client_context, peer_node_id
 from layrfs.wire import messages
 from layrfs.wire.codec import encode
+from layrfs.wire.contracts import ContractRequest, contract_statement
 from layrfs.wire.delegation import DelegationRequest, delegation_statement
 from layrfs.wire.messages import Reason, Request, Response
 
@@ -121,6 +122,15 @@ class Connection:
         statement = delegation_statement(self._network_id, self._host, challenge, self._signed, request, body)
         self._signed += 1
         return msgspec.structs.replace(request, signature=volume.sign(statement))
+
+    def sign_contract(
+        self, request: ContractRequest, body: Buffer, tenant: NodeIdentity, deadline: float
+    ) -> ContractRequest:
+        """A request about a contract, good once like the above."""
+        challenge = self._read_challenge(deadline)
+        statement = contract_statement(self._network_id, self._host, challenge, self._signed, request, body)
+        self._signed += 1
+        return msgspec.structs.replace(request, signature=tenant.sign(statement))
 
     def _read_challenge(self, deadline: float) -> bytes:
         if self._challenge is None:

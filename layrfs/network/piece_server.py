@@ -28,12 +28,14 @@ from layrfs.network.frame_stream import ConnectionEnded, FrameStream, IdleTooLon
 from layrfs.network.tls import peer_node_id, server_context
 from layrfs.wire import messages
 from layrfs.wire.codec import encode
+from layrfs.wire.contracts import COVERED_PIECES_LIMIT, PIECE_ID_BYTES, Cover
 from layrfs.wire.delegation import DIGESTS_BYTES, Delegate, Entrust
 from layrfs.wire.messages import CHALLENGE_BYTES, PROTOCOL_VERSION, Reason, Request, Response
 
 _log = logging.getLogger(__name__)
 
 _BACKLOG = 128
+_HAS_BODY = messages.Store | messages.PutRoot | Delegate | Entrust | Cover
 _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
@@ -290,10 +292,12 @@ class PieceServer:
 
 
 def _check_body(request: Request, body_bytes: int) -> None:
-    """Only some requests have one, and a root record is small."""
+    """Only some requests have one, and most of those a small one."""
     if isinstance(request, messages.PutRoot) and body_bytes > messages.ROOT_LIMIT_BYTES:
         raise BadMessage("a root record that is too long")
     if isinstance(request, Delegate) and body_bytes != DIGESTS_BYTES:
         raise BadMessage("a delegation without its digests")
-    if body_bytes > 0 and not isinstance(request, messages.Store | messages.PutRoot | Delegate | Entrust):
+    if isinstance(request, Cover) and body_bytes > COVERED_PIECES_LIMIT * PIECE_ID_BYTES:
+        raise BadMessage("a cover of too many pieces")
+    if body_bytes > 0 and not isinstance(request, _HAS_BODY):
         raise BadMessage("a body where none belongs")

@@ -2,8 +2,8 @@
 
 Owns the shapes only; `layrfs.wire.frames` carries them, `layrfs.host` decides what to answer. A connection starts with
 `Hello` (the client names its network) and `Welcome` (the server's challenge for this connection); then requests are
-answered one by one, in order. Only `Store`, `Retrieved`, `Proven`, `PutRoot` and `RootFound` have a body, and two of
-those in `layrfs.wire.delegation`.
+answered one by one, in order. Only `Store`, `Retrieved`, `Proven`, `PutRoot` and `RootFound` have a body, two of
+those in `layrfs.wire.delegation`, and `Cover` in `layrfs.wire.contracts`.
 Invariant: every field that a stranger fills in has its size bounded here, so a decoded message needs no more checks of
 shape.
 """
@@ -20,6 +20,22 @@ from layrfs.crypto import labels
 from layrfs.crypto.challenges import AnswerKind
 from layrfs.ids import NodeId, PieceId
 from layrfs.wire.codec import Uint16, Uint63, decode_untrusted
+from layrfs.wire.contracts import (
+    Agreed,
+    Cover,
+    Covered,
+    Disclose,
+    Disclosed,
+    Opened,
+    Propose,
+    Quote,
+    Quoted,
+    Ready,
+    Settle,
+    Settled,
+    Standing,
+    Stands,
+)
 from layrfs.wire.delegation import (
     Delegate,
     Delegated,
@@ -72,6 +88,17 @@ Reason = Literal[
     "stale",
     "bad root",
     "bad delegation",
+    "no contract",
+    "no credit",
+    "leaving",
+    "wrong ledger",
+    "wrong price",
+    "bad terms",
+    "not on the ledger",
+    "bad escrow",
+    "bad lock",
+    "lock does not fit",
+    "wrong window",
 ]
 """Why a host says no. A word of ours, never a stranger's sentence, so it can be shown and matched."""
 
@@ -271,6 +298,13 @@ Request = (
     | Entrust
     | GetPatches
     | Revoke
+    | Quote
+    | Propose
+    | Opened
+    | Cover
+    | Disclose
+    | Settle
+    | Standing
 )
 Response = (
     Welcome
@@ -289,6 +323,13 @@ Response = (
     | Entrusted
     | Patches
     | Revoked
+    | Quoted
+    | Agreed
+    | Ready
+    | Covered
+    | Disclosed
+    | Settled
+    | Stands
     | Refused
 )
 

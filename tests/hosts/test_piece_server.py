@@ -22,6 +22,7 @@ from layrfs.network.links import HostLinks
 from layrfs.network.piece_server import Answer, Counts, Limits, Visit
 from layrfs.wire import messages
 from layrfs.wire.codec import encode
+from layrfs.wire.contracts import COVERED_PIECES_LIMIT, Cover, SignedLock
 from layrfs.wire.frames import pack_prefix
 from tests.hosts.local_host import (
     NETWORK,
@@ -142,11 +143,13 @@ def test_no_proper_hello(host: LocalHost, name: str) -> None:
     wait_for(lambda: host.dropped("bad message") == 1)
 
 
+COVER = encode(Cover(bytes(32), bytes(32), 0, 0, 1, 2, (SignedLock(1, bytes(32), bytes(64)),), bytes(64)))
 PROVEN = encode(messages.Proven(1, ((),)))
 
 AFTER_HELLO = {
     "a second hello": HELLO,
     "a body where none belongs": frame(messages.Has((PIECE,)), b"body"),
+    "a cover of too many pieces": struct.pack("<II", len(COVER), 32 * COVERED_PIECES_LIMIT + 32) + COVER,
     "a body where a root record is asked for": frame(messages.GetRoot(ROOT.volume), b"body"),
     "a root record just too large": struct.pack("<II", len(PUT_ROOT), messages.ROOT_LIMIT_BYTES + 1) + PUT_ROOT,
     "a root record as large as a piece": struct.pack("<II", len(PUT_ROOT), 5 << 20) + PUT_ROOT,

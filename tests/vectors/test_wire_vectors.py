@@ -15,7 +15,7 @@ from blake3 import blake3
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from layrfs.crypto.identity import NodeIdentity
-from layrfs.wire import datagrams, delegation, messages
+from layrfs.wire import contracts, datagrams, delegation, messages
 from layrfs.wire.codec import encode
 
 HERE = Path(__file__).parent
@@ -167,3 +167,30 @@ def test_patch_records_are_signed_by_their_delegate_for_one_network() -> None:
         unsigned = msgspec.msgpack.encode([*record[:-1], bytes(64)])
         signed = b"LayrFS v1 patch record signature\0" + bytes.fromhex(vector["network"]) + unsigned
         Ed25519PublicKey.from_public_bytes(found["public_key"]).verify(record[-1], signed)
+
+
+@pytest.mark.parametrize("case", load("contract_messages.json")["messages"], ids=lambda case: case["kind"])
+def test_messages_about_contracts(case: dict[str, Any]) -> None:
+    data = bytes.fromhex(case["bytes"])
+    kind = getattr(contracts, case["kind"])
+    is_request = kind in messages.Request.__args__
+    message = messages.request_untrusted(data) if is_request else messages.response_untrusted(data)
+    assert type(message) is kind
+    assert encode(message) == data
+    assert msgspec.msgpack.decode(data)["type"] == case["kind"].lower()
+
+
+def test_requests_about_contracts_are_signed_by_the_tenant_for_one_connection_and_their_body() -> None:
+    vector = load("contract_messages.json")
+    found = [msgspec.msgpack.decode(bytes.fromhex(case["bytes"])) for case in vector["messages"]]
+    signed = [message for message in found if "tenant" in message]
+    assert len(signed) == 6
+    for number, message in enumerate(signed):
+        unsigned = msgspec.msgpack.encode(message | {"signature": bytes(64)})
+        node_id = hashlib.sha256(message["tenant"]).digest()[:20]  # one key is host and tenant here
+        statement = bytes.fromhex(vector["network"]) + node_id + bytes.fromhex(vector["challenge"])
+        statement += struct.pack("<I", number) + unsigned
+        statement += bytes.fromhex(vector["coverBody"]) if message["type"] == "cover" else b""
+        Ed25519PublicKey.from_public_bytes(message["tenant"]).verify(
+            message["signature"], b"LayrFS v1 contract signature\0" + statement
+        )
