@@ -67,6 +67,14 @@ class BadMountpoint(OwnerError):
     """Nothing can be mounted there."""
 
 
+class WrongLedger(OwnerError):
+    """The ledger that answers is another network than the one that was chosen."""
+
+
+class Unfunded(OwnerError):
+    """The wallet has no account on the ledger, or less than is needed."""
+
+
 class LocalError(LayrError):
     """This machine's disk, kernel or processes failed us."""
 
@@ -123,6 +131,20 @@ class MissingPiece(RemoteError):
 
 class Unavailable(RemoteError):
     """Too few good pieces, or too few eligible hosts, can be reached right now."""
+
+
+class LedgerUnavailable(RemoteError):
+    """The ledger cannot be asked now, or its answer made no sense."""
+
+
+class Rejected(RemoteError):
+    """The ledger does not take a transaction; ``codes`` are its reasons, the transaction's first."""
+
+    retry: ClassVar[bool] = False
+
+    def __init__(self, message: str, codes: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.codes = codes
 
 
 class FileError(LayrError):

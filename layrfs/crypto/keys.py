@@ -1,6 +1,7 @@
 """From 24 words to every key of a volume (BIP-39, then HKDF-SHA256 with labels), and the keys derived per shard.
 
-The tree: phrase -> seed -> content (reads), mask (finds, checks and repairs pieces, cannot read), root (signs).
+The tree: phrase -> seed -> content (reads), mask (finds, checks and repairs pieces, cannot read), root (signs),
+wallet (pays; SLIP-0010, so that every Stellar wallet finds the same account: `layrfs.crypto.wallet_keys`).
 Nothing here is stored; `layrfs.storage.keyring` does that.
 """
 
@@ -16,7 +17,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from mnemonic import Mnemonic
 
-from layrfs.crypto import labels
+from layrfs.crypto import labels, wallet_keys
 from layrfs.errors import WrongPhrase
 from layrfs.ids import NodeId, PieceId, Salt, VolumeId
 
@@ -80,11 +81,12 @@ def answer_salt(mask: bytes, piece: PieceId, number: int) -> bytes:
 
 
 class VolumeKeys(msgspec.Struct, frozen=True, dict=True):
-    """The three keys of a volume, 32 bytes each. Printing it shows the volume's id, never a key."""
+    """The keys of a volume, 32 bytes each. Printing it shows the volume's id, never a key."""
 
     content: bytes
     mask: bytes
     root_private: bytes
+    wallet_private: bytes
 
     @classmethod
     def from_phrase(cls, phrase: str) -> VolumeKeys:
@@ -94,6 +96,7 @@ class VolumeKeys(msgspec.Struct, frozen=True, dict=True):
             content=derive(seed, labels.CONTENT_KEY),
             mask=derive(seed, labels.MASK_KEY),
             root_private=derive(seed, labels.ROOT_KEY),
+            wallet_private=wallet_keys.wallet_private(seed),
         )
 
     @cached_property

@@ -24,6 +24,14 @@ TENANT_KEY: Final = b"LayrFS v1 tenant key"
 PIECE_NOTE: Final = b"LayrFS v1 piece note"
 ANSWER_SALT: Final = b"LayrFS v1 answer salt"
 
+# HKDF-SHA256 `info`, from the wallet's key (the first two followed by the numbers that docs/payments.md names).
+ESCROW_KEY: Final = b"LayrFS v1 escrow key"
+SETUP_MEMO: Final = b"LayrFS v1 memo of a contract's setup"
+INSTALMENT_SALTS: Final = b"LayrFS v1 salts of instalments"
+
+# HKDF-SHA256 `info`, from the key of the salts.
+INSTALMENT_SALT: Final = b"LayrFS v1 salt of one instalment"
+
 # BLAKE3 derive-key contexts.
 MERKLE_LEAF: Final = "LayrFS v1 merkle leaf"
 MERKLE_INNER: Final = "LayrFS v1 merkle inner"

@@ -20,7 +20,7 @@ from layrfs.pipeline.transfers import FindContent
 from tests.fakes.hosts import NETWORK_ID, FakeFinder, TlsHost
 from tests.fakes.transfers import nothing_stored
 
-KEYS = VolumeKeys(content=b"c" * 32, mask=b"m" * 32, root_private=b"r" * 32)
+KEYS = VolumeKeys(content=b"c" * 32, mask=b"m" * 32, root_private=b"r" * 32, wallet_private=b"w" * 32)
 
 
 def worker_keys() -> WorkerKeys:

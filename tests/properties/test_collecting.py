@@ -43,7 +43,7 @@ from tests.fakes.asking import FakeAsker
 from tests.fakes.one_record import OneRecord
 from tests.fakes.transfers import FakeTransfers
 
-KEYS = VolumeKeys(bytes([1]) * 32, bytes([2]) * 32, bytes([3]) * 32)
+KEYS = VolumeKeys(bytes([1]) * 32, bytes([2]) * 32, bytes([3]) * 32, bytes([4]) * 32)
 Files = dict[int, bytes]
 STEPS = {
     "write": 10, "write many": 1, "delete one": 10, "delete many": 2, "publish": 6, "retain": 1, "drop": 3, "wait": 3,

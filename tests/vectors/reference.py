@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import zstandard
@@ -160,3 +161,16 @@ def parts(plaintext: bytes) -> list[tuple[int, int, int, bytes]]:
         at += length
     assert at == len(plaintext)
     return found
+
+
+def slip10(seed: bytes, path: Sequence[int]) -> bytes:
+    node = hmac.digest(b"ed25519 seed", seed, "sha512")
+    for step in path:
+        node = hmac.digest(node[32:], b"\0" + node[:32] + (0x80000000 + step).to_bytes(4, "big"), "sha512")
+    return node[:32]
+
+
+def setup_memo(wallet: bytes, sequence: int, memo: bytes) -> tuple[int, bytes, int, int, int, int]:
+    pad = hkdf(wallet, b"LayrFS v1 memo of a contract's setup" + struct.pack("<Q", sequence))
+    plain = (int.from_bytes(memo, "big") ^ int.from_bytes(pad, "big")).to_bytes(32, "big")
+    return struct.unpack("<B20sHIIB", plain)

@@ -22,7 +22,7 @@ from layrfs.storage.nameless import Owner
 from tests.caches import BLOCK, Cache, running
 from tests.fakes.transfers import FakeTransfers
 
-KEYS = VolumeKeys(bytes([1]) * 32, bytes([2]) * 32, bytes([3]) * 32)
+KEYS = VolumeKeys(bytes([1]) * 32, bytes([2]) * 32, bytes([3]) * 32, bytes([4]) * 32)
 HERE, ELSEWHERE = NodeId(b"h" * 20), NodeId(b"e" * 20)
 ONE, TWO, NEW = InodeNumber(10), InodeNumber(11), InodeNumber(12)
 

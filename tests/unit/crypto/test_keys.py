@@ -91,6 +91,7 @@ def test_keys_of_a_volume_are_all_different_and_always_the_same() -> None:
     again = keys.VolumeKeys.from_phrase(ABANDON)
     assert volume == again
     found = [volume.content, volume.mask, volume.root_private, volume.volume_id, volume.digest_key]
+    found += [volume.wallet_private]
     found += [volume.shard_key(SALT), keys.mask_key(volume.mask, SALT, 0, 0), keys.mask_key(volume.mask, SALT, 1, 0)]
     found += [keys.mask_key(volume.mask, SALT, 0, 1), keys.mask_key(volume.mask, Salt(bytes(16)), 0, 0)]
     found += [volume.shard_key(Salt(bytes(16))), keys.tenant_private(volume.mask, NodeId(bytes(20)))]
@@ -103,6 +104,6 @@ def test_printing_keys_shows_none() -> None:
     volume = keys.VolumeKeys.from_phrase(ABANDON)
     for text in (repr(volume), str(volume), f"{volume}"):
         assert volume.volume_id.hex() in text
-        for secret in (volume.content, volume.mask, volume.root_private):
+        for secret in (volume.content, volume.mask, volume.root_private, volume.wallet_private):
             assert secret.hex() not in text
             assert repr(secret)[2:-1] not in text

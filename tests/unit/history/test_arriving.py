@@ -37,7 +37,7 @@ from tests.fakes.roots import FakeRoots
 from tests.fakes.transfers import FakeTransfers
 from tests.volumes import rows_of
 
-KEYS = VolumeKeys(bytes([1]) * 32, bytes([2]) * 32, bytes([3]) * 32)
+KEYS = VolumeKeys(bytes([1]) * 32, bytes([2]) * 32, bytes([3]) * 32, bytes([4]) * 32)
 OWNER = Owner(1000, 1000)
 BLOCK = 4 << 20
 

@@ -21,7 +21,7 @@ from layrfs.storage.versions import Versions
 from tests.fakes.roots import FakeRoots
 from tests.fakes.transfers import FakeTransfers
 
-KEYS = VolumeKeys(bytes([1]) * 32, bytes([2]) * 32, bytes([3]) * 32)
+KEYS = VolumeKeys(bytes([1]) * 32, bytes([2]) * 32, bytes([3]) * 32, bytes([4]) * 32)
 EPOCH = 1_700_000_000
 
 

@@ -38,7 +38,7 @@ from tests.fakes.one_record import OneRecord
 from tests.fakes.transfers import FakeTransfers
 from tests.volumes import Rows, rows_of
 
-KEYS = VolumeKeys(bytes([1]) * 32, bytes([2]) * 32, bytes([3]) * 32)
+KEYS = VolumeKeys(bytes([1]) * 32, bytes([2]) * 32, bytes([3]) * 32, bytes([4]) * 32)
 
 
 class Clock:

@@ -19,7 +19,7 @@ from layrfs.pipeline.transfers import SourcePart
 from layrfs.policy.hedging import Hedge
 from tests.fakes.hosts import FakeLinks, Shelf
 
-VOLUME_KEYS = VolumeKeys(content=b"c" * 32, mask=b"m" * 32, root_private=b"r" * 32)
+VOLUME_KEYS = VolumeKeys(content=b"c" * 32, mask=b"m" * 32, root_private=b"r" * 32, wallet_private=b"w" * 32)
 
 
 def host(number: int) -> HostAddress:

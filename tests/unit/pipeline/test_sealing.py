@@ -29,7 +29,7 @@ from layrfs.model.shard_format import (
 from layrfs.pipeline.sealing import Gathered, SealingKeys, local_error, seal, unseal, write_targets
 from layrfs.pipeline.transfers import Duplicate, SourcePart, Stored, StoredPart, TargetPart, Zero
 
-VOLUME_KEYS = VolumeKeys(content=b"c" * 32, mask=b"m" * 32, root_private=b"r" * 32)
+VOLUME_KEYS = VolumeKeys(content=b"c" * 32, mask=b"m" * 32, root_private=b"r" * 32, wallet_private=b"w" * 32)
 KEYS = SealingKeys.of(VOLUME_KEYS)
 SALT = Salt(b"s" * 16)
 
