@@ -22,7 +22,6 @@ from queue import SimpleQueue
 from layrfs import logs
 from layrfs.crypto.identity import NodeIdentity
 from layrfs.errors import BadMessage, LayrError
-from layrfs.model.records import HostAddress
 from layrfs.network.links import HostLinks
 from layrfs.pipeline.fetching import download, examine
 from layrfs.pipeline.jobs import (
@@ -40,6 +39,7 @@ from layrfs.pipeline.jobs import (
     Identify,
     Job,
     Moving,
+    Place,
     PlacesAnswer,
     PlacesQuestion,
     Question,
@@ -95,7 +95,7 @@ class Line:
             raise BadMessage("an answer does not fit the question")
         return {digest: (content, length) for digest, content, length in answer.found}
 
-    def find_places(self, wishes: Sequence[Wish]) -> Sequence[HostAddress | None]:
+    def find_places(self, wishes: Sequence[Wish]) -> Sequence[Place | None]:
         """A host for each piece, or None."""
         answer = self._ask(lambda question: PlacesQuestion(self._job, question, tuple(wishes)))
         if not isinstance(answer, PlacesAnswer) or len(answer.places) != len(wishes):

@@ -24,6 +24,7 @@ from layrfs.crypto.digests import Buffer, shard_id
 from layrfs.errors import MissingPiece, Refused, RemoteError, Unavailable, WrongBytes
 from layrfs.ids import PieceId
 from layrfs.model.answers import PieceAnswer
+from layrfs.model.payables import PieceDigests, digests_of
 from layrfs.model.shard_format import Part
 from layrfs.network.connections import Cancellation
 from layrfs.pipeline.answering import new_answers
@@ -127,6 +128,7 @@ class _Race(Generic[T]):
         self._waiting = list(plan.candidates)
         self._running: dict[int, _Runner] = {}
         self._answers: dict[PieceId, list[PieceAnswer]] = {}
+        self._digests: dict[PieceId, PieceDigests] = {}
         self._finished: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._redundancy = plan.shard.redundancy
         self._held: dict[int, _Held] = {}
@@ -210,6 +212,8 @@ class _Race(Generic[T]):
                 cancellation=runner.call,
             )
         self._answers[piece.id] = new_answers(self._tools.mask, piece.id, data, candidate.answers)
+        if candidate.salts is not None:
+            self._digests[piece.id] = digests_of(candidate.salts, piece.id, data)
         unmask(self._tools.mask, self._plan.shard.salt, Slot(piece.position, piece.generation), data)
         return data
 
@@ -278,5 +282,7 @@ class _Race(Generic[T]):
 
     def _note(self, index: int, outcome: Outcome, seconds: float) -> None:
         candidate = self._plan.candidates[index]
-        answers = tuple(self._answers.pop(candidate.piece.id, ())) if outcome == "good" else ()
-        self._attempts.append(Attempt(candidate.piece.id, candidate.address.node_id, outcome, seconds, answers))
+        piece, host = candidate.piece.id, candidate.address.node_id
+        answers = tuple(self._answers.pop(piece, ())) if outcome == "good" else ()
+        digests = self._digests.pop(piece, None) if outcome == "good" else None
+        self._attempts.append(Attempt(piece, host, outcome, seconds, answers, digests))

@@ -26,6 +26,7 @@ from layrfs.errors import (
 from layrfs.ids import NodeId, PieceId, VolumeId
 from layrfs.model.answers import PieceAnswer
 from layrfs.model.notes import CONTENT, Purpose
+from layrfs.model.payables import PieceDigests, Salts
 from layrfs.model.records import HostAddress
 from layrfs.model.redundancy import Redundancy
 from layrfs.model.shards import PieceRecord, ShardRecord
@@ -79,6 +80,8 @@ class Candidate(msgspec.Struct, frozen=True):
     address: HostAddress
     answers: int = 0
     """So many are to be made of the piece when it comes."""
+    salts: Salts | None = None
+    """What it is to be digested under when it comes."""
 
 
 class FetchPlan(msgspec.Struct, frozen=True):
@@ -192,12 +195,19 @@ class PlacesQuestion(msgspec.Struct, frozen=True, tag="find places"):
     wishes: tuple[Wish, ...]
 
 
+class Place(msgspec.Struct, frozen=True):
+    """Where a piece can go, and what it is to be digested under if that host is paid."""
+
+    host: HostAddress
+    salts: Salts | None = None
+
+
 class PlacesAnswer(msgspec.Struct, frozen=True, tag="found places"):
     """One answer per wish; None when no host is left for it."""
 
     job: int
     question: int
-    places: tuple[HostAddress | None, ...]
+    places: tuple[Place | None, ...]
 
 
 class Moving(msgspec.Struct, frozen=True, tag="moving"):
@@ -224,6 +234,8 @@ class Attempt(msgspec.Struct, frozen=True):
     seconds: float
     answers: tuple[PieceAnswer, ...] = ()
     """Made of the piece, when it was good."""
+    digests: PieceDigests | None = None
+    """Likewise."""
 
 
 class Done(msgspec.Struct, frozen=True, tag="done"):
@@ -238,6 +250,8 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
     attempts: tuple[Attempt, ...] = ()
     answers: tuple[PieceAnswer, ...] = ()
     """Of pieces that hosts have now."""
+    digests: tuple[PieceDigests, ...] = ()
+    """Likewise."""
     ids: tuple[PieceId, ...] = ()
 
 

@@ -13,11 +13,13 @@ from collections.abc import Set as AbstractSet
 
 import trio
 
+from layrfs.errors import Unavailable
 from layrfs.ids import NODE_ID_BYTES, NodeId, PieceId
 from layrfs.model.records import HostAddress, NodeRecord
 from layrfs.model.shards import ShardRecord
 from layrfs.pipeline.finding import HostFinder
-from layrfs.pipeline.jobs import Wish
+from layrfs.pipeline.jobs import Place, Wish
+from layrfs.pipeline.paying import Market, OnlyFree
 from layrfs.policy.backoff import NO_FAILURES, Failures
 from layrfs.policy.hedging import UNKNOWN, HostMemory
 from layrfs.policy.placement import Limits, Wanted, choose_hosts
@@ -25,9 +27,6 @@ from layrfs.policy.placement import Placement as Places
 
 CANDIDATES = 20
 """Hosts nearest to a piece's key that are considered: Kademlia's k."""
-
-HIGHEST_PRICE = 0
-"""Nothing is paid yet, so hosts that ask for money are left alone."""
 
 
 _NOWHERE = "0.0.0.0"  # noqa: S104 - an address in no network: of a host that is avoided, but not its neighbours
@@ -53,12 +52,17 @@ class Placer:
         memories: Mapping[NodeId, HostMemory],
         excluded: Callable[[], Collection[NodeId]] = tuple,
         suspended: Callable[[], Collection[NodeId]] = tuple,
+        market: Market | None = None,
     ) -> None:
-        """``excluded``: who must not be used, ``suspended``: only if nobody else takes a new shard; as of each call."""
+        """``excluded``: who must not be used, ``suspended``: only if nobody else takes a new shard; as of each call.
+
+        ``market``: who may be paid, and how; without it nobody.
+        """
         self._finder = finder
         self._memories = memories
         self.excluded = excluded
         self.suspended = suspended
+        self.market = market or OnlyFree()
         self._failures: dict[NodeId, Failures] = {}
 
     def begin(self, already: Iterable[HostAddress] = ()) -> Placement:
@@ -98,14 +102,43 @@ class Placement:
         self._failed: set[NodeId] = set()
         self._given: set[tuple[HostAddress, PieceId]] = set()
 
-    async def find(self, wishes: Sequence[Wish]) -> list[HostAddress | None]:
-        """A host for each wish, None where no eligible one is left."""
+    async def find(self, wishes: Sequence[Wish]) -> list[Place | None]:
+        """A host for each wish, None where no eligible one is left. Waits for agreements with hosts that are paid."""
         for wish in wishes:
             self._note_failure(wish)
-        wanted = [
-            Wanted(wish.slot.position, wish.piece_bytes, await self._placer.candidates(wish.piece)) for wish in wishes
-        ]
-        return self._choose(wishes, wanted)
+        wanted = {
+            wish.slot.position: Wanted(wish.slot.position, wish.piece_bytes, await self._placer.candidates(wish.piece))
+            for wish in wishes
+        }
+        places: dict[int, Place | None] = {}
+        while waiting := [wish for wish in wishes if wish.slot.position not in places]:
+            records = self._choose(waiting, [wanted[wish.slot.position] for wish in waiting])
+            priced = [(wish, record) for wish, record in zip(waiting, records, strict=True) if record and record.price]
+            for wish, record in zip(waiting, records, strict=True):
+                if record is None or not record.price:
+                    places[wish.slot.position] = None if record is None else Place(record.address)
+            if priced:
+                places |= await self._agreed(priced)
+        return [places[wish.slot.position] for wish in wishes]
+
+    async def _agreed(self, priced: Sequence[tuple[Wish, NodeRecord]]) -> dict[int, Place | None]:
+        """By position, those that agree; the others have failed for this shard."""
+        agreed: dict[int, Place | None] = {}
+
+        async def agree(wish: Wish, record: NodeRecord) -> None:
+            try:
+                salts = await self._placer.market.agree(record, wish.piece, wish.piece_bytes)
+            except Unavailable:
+                self._failed.add(record.node_id)
+                self._holding.pop(wish.slot.position, None)
+                self._given.discard((record.address, wish.piece))
+            else:
+                agreed[wish.slot.position] = Place(record.address, salts)
+
+        async with trio.open_nursery() as nursery:
+            for wish, record in priced:
+                nursery.start_soon(agree, wish, record)
+        return agreed
 
     def restart(self) -> None:
         """The transfer begins again: pieces made so far are nobody's."""
@@ -128,24 +161,21 @@ class Placement:
             self._placer.failed(wish.failed)
             self._holding.pop(wish.slot.position, None)
 
-    def _choose(self, wishes: Sequence[Wish], wanted: Sequence[Wanted]) -> list[HostAddress | None]:
+    def _choose(self, wishes: Sequence[Wish], wanted: Sequence[Wanted]) -> list[NodeRecord | None]:
         hosts = {record.node_id for piece in wanted for record in piece.candidates}
         plan = self._plan(wanted, self._placer.resting(hosts))
         if not plan.chosen and not self._holding:  # nobody else takes any of it
             plan = self._plan(wanted, self._last_resort())
-        places: list[HostAddress | None] = []
         for wish in wishes:
-            record = plan.chosen.get(wish.slot.position)
-            places.append(None if record is None else record.address)
-            if record is not None:
+            if (record := plan.chosen.get(wish.slot.position)) is not None:
                 self._holding[wish.slot.position] = record.address
                 self._given.add((record.address, wish.piece))
-        return places
+        return [plan.chosen.get(wish.slot.position) for wish in wishes]
 
     def _last_resort(self) -> AbstractSet[NodeId]:
         """Who is left alone even then. A shard that has pieces waits for better hosts: it would be made anew again."""
         return frozenset((*self._placer.excluded(), *(self._placer.suspended() if self._already else ())))
 
     def _plan(self, wanted: Sequence[Wanted], left_alone: AbstractSet[NodeId]) -> Places:
-        limits = Limits(highest_price=HIGHEST_PRICE, excluded=self._failed | left_alone)
+        limits = Limits(highest_price=self._placer.market.highest_price(), excluded=self._failed | left_alone)
         return choose_hosts(wanted, already=(*self._already, *self._holding.values()), limits=limits)

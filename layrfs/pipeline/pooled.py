@@ -44,6 +44,7 @@ from layrfs.pipeline.jobs import (
     Upload,
 )
 from layrfs.pipeline.office import JobOffice
+from layrfs.pipeline.paying import Market, OnlyFree
 from layrfs.pipeline.placing import Placement, Placer, avoided
 from layrfs.pipeline.pool import Lane, WorkerPool
 from layrfs.pipeline.transfers import Examined, FindContent, OnBadPiece, Slot, SourcePart, TargetPart, Uploaded
@@ -79,6 +80,7 @@ class PooledTransfers:
         find_content: FindContent,
         on_bad_piece: OnBadPiece,
         answers: AnswerBook | None = None,
+        market: Market | None = None,
         excluded: Callable[[], Collection[NodeId]] = tuple,
         suspended: Callable[[], Collection[NodeId]] = tuple,
         on_attempt: Callable[[NodeId, Outcome], None] = lambda _host, _outcome: None,
@@ -86,7 +88,8 @@ class PooledTransfers:
     ) -> None:
         """`excluded` hosts get no pieces, `suspended` ones none that others take; both are asked after all others.
 
-        `answers` gets what can be asked of hosts later, made wherever a piece is at hand anyway.
+        `answers` gets what can be asked of hosts later, made wherever a piece is at hand anyway; `market` says who is
+        paid, and gets what that takes.
         `on_attempt` is told how each host did that was asked for a piece which it should have.
         """
         self._pool = pool
@@ -94,12 +97,13 @@ class PooledTransfers:
         self._on_bad_piece = on_bad_piece
         self._on_attempt = on_attempt
         self._answers = answers or NoAnswers()
+        self._market = market or OnlyFree()
         self._patience_seconds = patience_seconds
         self._memories: dict[NodeId, HostMemory] = {}
         self._finder = finder
         self._book = AddressBook(finder)
         self._excluded, self._suspended = excluded, suspended
-        self._placer = Placer(finder, self._memories, excluded, suspended)
+        self._placer = Placer(finder, self._memories, excluded, suspended, self._market)
         self._turns = itertools.count()
         self._pace = Pace()
         self._shards = trio.CapacityLimiter(self._pace.shards_at_once)
@@ -151,6 +155,7 @@ class PooledTransfers:
             if answer.uploaded.shard is not None:
                 kept = answer.uploaded.shard.pieces
             self._answers.keep(answer.answers)
+            self._market.keep(answer.digests)
             return answer.uploaded
         finally:
             self._end(placement, kept)
@@ -196,6 +201,7 @@ class PooledTransfers:
         # Nothing is discarded: made again it is the same piece, and another top-up may just have recorded it.
         placement.end({(piece.host, piece.id) for piece in done.pieces})
         self._keep(shard, done.answers)
+        self._market.keep(done.digests)
         return done.pieces
 
     async def identify(self, shard: ShardRecord, slots: Sequence[Slot]) -> tuple[PieceId, ...]:
@@ -297,9 +303,7 @@ class PooledTransfers:
         hosts = order(hosts, self._memories, trio.current_time(), next(self._turns))
         hosts.sort(key=frozenset((*self._excluded(), *self._suspended())).__contains__)
         first = [self._memories.get(host, UNKNOWN) for host in hosts[: shard.redundancy.needed]]
-        candidates = [
-            msgspec.structs.replace(each, answers=self._answers.lacking(shard.id, each.piece.id)) for each in candidates
-        ]
+        candidates = [self._to_digest(shard, each) for each in candidates]
         return FetchPlan(
             shard,
             tuple(sorted(candidates, key=lambda candidate: (_is_stray(candidate), hosts.index(_host(candidate))))),
@@ -307,11 +311,17 @@ class PooledTransfers:
             FETCH_DEADLINE_SECONDS,
         )
 
+    def _to_digest(self, shard: ShardRecord, candidate: Candidate) -> Candidate:
+        """With what is to be made of the piece when it comes."""
+        answers, salts = self._answers.lacking(shard.id, candidate.piece.id), self._market.lacking(candidate.piece)
+        return msgspec.structs.replace(candidate, answers=answers, salts=salts)
+
     def _remember(self, shard: ShardRecord, attempts: Iterable[Attempt]) -> None:
         now, recorded = trio.current_time(), {(piece.id, piece.host) for piece in shard.pieces}
         piece_bytes = _piece_bytes(shard)
         for attempt in attempts:
             self._keep(shard, attempt.answers)
+            self._market.keep([attempt.digests] if attempt.digests else ())
             if (attempt.piece, attempt.host) in recorded:
                 self._on_attempt(attempt.host, attempt.outcome)
             memory = self._memories.get(attempt.host, UNKNOWN)

@@ -18,7 +18,7 @@ from layrfs.crypto.digests import Buffer
 from layrfs.ids import PieceId
 from layrfs.model.records import HostAddress
 from layrfs.network.connections import Cancellation
-from layrfs.pipeline.jobs import Wish
+from layrfs.pipeline.jobs import Place, Wish
 from layrfs.pipeline.sealing import SealingKeys
 
 
@@ -115,7 +115,7 @@ class Foreman(Protocol):
         """Which blocks the volume stores already."""
         ...
 
-    def find_places(self, wishes: Sequence[Wish]) -> Sequence[HostAddress | None]:
+    def find_places(self, wishes: Sequence[Wish]) -> Sequence[Place | None]:
         """A host for each piece, or None."""
         ...
 

@@ -21,13 +21,14 @@ from layrfs.errors import RemoteError, Unavailable, WrongBytes
 from layrfs.ids import PieceId
 from layrfs.model.answers import PieceAnswer
 from layrfs.model.notes import PieceNote, Purpose
+from layrfs.model.payables import PieceDigests, Salts, digests_of
 from layrfs.model.records import HostAddress
 from layrfs.model.redundancy import Redundancy
 from layrfs.model.shards import PieceRecord, ShardRecord
 from layrfs.pipeline.answering import new_answers
 from layrfs.pipeline.coding import Piece, make_pieces
 from layrfs.pipeline.fetching import fetch, outcome_of
-from layrfs.pipeline.jobs import Attempt, Discard, Done, FetchPlan, Identify, TopUp, Upload, Wish
+from layrfs.pipeline.jobs import Attempt, Discard, Done, FetchPlan, Identify, Place, TopUp, Upload, Wish
 from layrfs.pipeline.ports import Calls, Cancelled, Foreman, Tools
 from layrfs.pipeline.sealing import Gathered, Sealed, seal
 from layrfs.pipeline.transfers import PartOutcome, Slot, SourcePart, Uploaded
@@ -57,9 +58,9 @@ def upload(tools: Tools, foreman: Foreman, job: Upload) -> Done:
     if len(placed) < job.redundancy.needed:
         raise Unavailable(_too_few(len(placed), job.redundancy))
     reached("pieces placed")
-    answers = _answers(tools, pieces, placed, job.answers)
-    uploaded = Uploaded(tuple(outcomes), _with_pieces(record, placed))
-    return Done(job.job, uploaded, attempts=tuple(late.attempts), answers=answers)
+    answers, digests = _answers(tools, pieces, placed, job.answers), _digests(pieces, placed)
+    uploaded = Uploaded(tuple(outcomes), _with_pieces(record, [each.record for each in placed]))
+    return Done(job.job, uploaded, attempts=tuple(late.attempts), answers=answers, digests=digests)
 
 
 def top_up(tools: Tools, foreman: Foreman, job: TopUp, attempts: list[Attempt]) -> Done:
@@ -69,8 +70,9 @@ def top_up(tools: Tools, foreman: Foreman, job: TopUp, attempts: list[Attempt]) 
     pieces = make_pieces(tools.mask, shard.salt, shard.redundancy, job.slots, sealed)
     pieces = _noted(tools, shard, job.purpose, pieces)
     placed = _place(tools, foreman, pieces, _Late(), together=job.together)
-    answers = _answers(tools, pieces, placed, job.answers)
-    return Done(job.job, pieces=tuple(placed), attempts=tuple(attempts), answers=answers)
+    answers, digests = _answers(tools, pieces, placed, job.answers), _digests(pieces, placed)
+    records = tuple(each.record for each in placed)
+    return Done(job.job, pieces=records, attempts=tuple(attempts), answers=answers, digests=digests)
 
 
 def identify(tools: Tools, foreman: Foreman, job: Identify, attempts: list[Attempt]) -> Done:
@@ -117,11 +119,22 @@ def _noted(tools: Tools, shard: ShardRecord, purpose: Purpose, pieces: Sequence[
     return [msgspec.structs.replace(piece, note=note(piece).sealed(tools.mask, piece.id)) for piece in pieces]
 
 
-def _answers(
-    tools: Tools, pieces: Sequence[Piece], placed: Sequence[PieceRecord], count: int
-) -> tuple[PieceAnswer, ...]:
+class _Placed(msgspec.Struct, frozen=True):
+    """A piece that a host has now, and what it is to be digested under."""
+
+    record: PieceRecord
+    salts: Salts | None
+
+
+def _digests(pieces: Sequence[Piece], placed: Sequence[_Placed]) -> tuple[PieceDigests, ...]:
+    """What hosts that are paid will have to know of the pieces they took."""
+    data = {piece.id: piece.data for piece in pieces}
+    return tuple(digests_of(each.salts, each.record.id, data[each.record.id]) for each in placed if each.salts)
+
+
+def _answers(tools: Tools, pieces: Sequence[Piece], placed: Sequence[_Placed], count: int) -> tuple[PieceAnswer, ...]:
     """What the hosts that took pieces will have to answer."""
-    taken = {record.id for record in placed}
+    taken = {each.record.id for each in placed}
     made = (new_answers(tools.mask, piece.id, piece.data, count) for piece in pieces if piece.id in taken)
     return tuple(itertools.chain.from_iterable(made))
 
@@ -142,7 +155,7 @@ def _place(
     *,
     together: bool,
     redundancy: Redundancy | None = None,
-) -> list[PieceRecord]:
+) -> list[_Placed]:
     """Send every piece to a host, all at the same time or one after the other; those that found one, in order.
 
     With the ``redundancy`` of a whole shard, nothing is sent that would be in vain (raises Unavailable), and hosts that
@@ -153,7 +166,7 @@ def _place(
     if redundancy is not None and (found := sum(place is not None for place in places)) < redundancy.needed:
         raise Unavailable(_too_few(found, redundancy))
     together = together or all(len(piece.data) <= SMALL_BYTES for piece in pieces)
-    sending: list[Future[PieceRecord | None]] = []
+    sending: list[Future[_Placed | None]] = []
     for piece, place in zip(pieces, places, strict=True):
         sending.append(tools.hands.submit(_place_one, tools, foreman, piece, place, late))
         wait(sending if not together else ())
@@ -161,10 +174,10 @@ def _place(
         _await_enough(sending, redundancy)
         late.cancel()
     wait(sending)
-    return [record for sent in sending if (record := sent.result()) is not None]
+    return [placed for sent in sending if (placed := sent.result()) is not None]
 
 
-def _await_enough(sending: Sequence[Future[PieceRecord | None]], redundancy: Redundancy) -> None:
+def _await_enough(sending: Sequence[Future[_Placed | None]], redundancy: Redundancy) -> None:
     """Return when all have ended, or so many well that the others are not worth waiting for."""
     started, arrived = time.monotonic(), list[float]()
     unfinished = set(sending)
@@ -176,25 +189,23 @@ def _await_enough(sending: Sequence[Future[PieceRecord | None]], redundancy: Red
         arrived += [time.monotonic() - started for sent in done if not sent.exception() and sent.result() is not None]
 
 
-def _place_one(
-    tools: Tools, foreman: Foreman, piece: Piece, place: HostAddress | None, late: _Late
-) -> PieceRecord | None:
+def _place_one(tools: Tools, foreman: Foreman, piece: Piece, place: Place | None, late: _Late) -> _Placed | None:
     """Offer the piece to one host after the other until one keeps it, none is left, or it is too late."""
     while place is not None:
-        started = time.monotonic()
+        started, host = time.monotonic(), place.host.node_id
         try:
-            _store(tools, foreman, piece, place, late)
+            _store(tools, foreman, piece, place.host, late)
         except (RemoteError, Cancelled) as error:
             foreman.calls.check()
             if isinstance(error, Cancelled) or late.cancelled:
-                late.attempts.append(Attempt(piece.id, place.node_id, "late", time.monotonic() - started))
+                late.attempts.append(Attempt(piece.id, host, "late", time.monotonic() - started))
                 return None
             foreman.tried(len(piece.data), time.monotonic() - started, well=False)
-            wish = Wish(piece.slot, piece.id, len(piece.data), failed=place.node_id, outcome=outcome_of(error))
+            wish = Wish(piece.slot, piece.id, len(piece.data), failed=host, outcome=outcome_of(error))
             (place,) = foreman.find_places([wish])
         else:
             foreman.tried(len(piece.data), time.monotonic() - started, well=True)
-            return PieceRecord(piece.slot.position, piece.slot.generation, piece.id, place.node_id)
+            return _Placed(PieceRecord(piece.slot.position, piece.slot.generation, piece.id, host), place.salts)
     return None
 
 

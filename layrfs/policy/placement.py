@@ -1,8 +1,10 @@
 """Which hosts get the pieces of a shard: the rules of docs/design.md, section 5.
 
 Pure: candidates in, a plan out. Each piece has its own candidates, nearest to its key first; the first eligible one
-wins. Not eligible is who is excluded (owner's own node, bad record, just failed), full, dearer than the limit, and who
-would put two pieces of the shard on one host or into one network.
+wins, cheaper ones before dearer ones: prices within the same eighth of the owner's limit are alike, so that nearness
+spreads pieces among them, and nobody is chosen for being a thousandth cheaper. Not eligible is who is excluded (owner's
+own node, bad record, just failed), full, dearer than the limit, and who would put two pieces of the shard on one host
+or into one network.
 
 Invariant: as many pieces are placed as the rules allow at all. Where taking the first eligible host each time would
 leave a piece without one, an earlier piece of the same plan moves to its next candidate (Kuhn's augmenting paths).
@@ -21,6 +23,9 @@ from layrfs.model.records import HostAddress, NodeRecord
 
 _IPV4_NETWORK_BITS = 24
 _IPV6_NETWORK_BITS = 64
+
+PRICE_STEPS = 8
+"""Prices up to the limit are told apart so far and no further; what is free is a step of its own."""
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -90,7 +95,13 @@ def _slot(record: NodeRecord) -> str:
 
 
 def _eligible(piece: Wanted, taken: Collection[str], limits: Limits) -> list[NodeRecord]:
-    return [record for record in piece.candidates if _is_eligible(record, piece, taken, limits)]
+    eligible = [record for record in piece.candidates if _is_eligible(record, piece, taken, limits)]
+    return sorted(eligible, key=lambda record: price_step(record.price, limits.highest_price))
+
+
+def price_step(price: int, highest: int | None) -> int:
+    """How dear a price is to an owner who pays up to ``highest``: 0 is free, ``PRICE_STEPS`` the limit."""
+    return -(-price * PRICE_STEPS // highest) if highest else 0
 
 
 def _is_eligible(record: NodeRecord, piece: Wanted, taken: Collection[str], limits: Limits) -> bool:

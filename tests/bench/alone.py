@@ -25,7 +25,7 @@ from layrfs.model.records import HostAddress
 from layrfs.model.redundancy import Redundancy
 from layrfs.network.links import HostLinks
 from layrfs.pipeline.coding import make_pieces
-from layrfs.pipeline.jobs import Upload, Wish
+from layrfs.pipeline.jobs import Place, Upload, Wish
 from layrfs.pipeline.pool import KEEP_MEMORY
 from layrfs.pipeline.ports import Calls, Tools
 from layrfs.pipeline.sealing import Gathered, SealingKeys, seal
@@ -111,9 +111,9 @@ class NextHosts:
         """Every block is new."""
         return {}
 
-    def find_places(self, wishes: Sequence[Wish]) -> Sequence[HostAddress | None]:
+    def find_places(self, wishes: Sequence[Wish]) -> Sequence[Place | None]:
         """The next ones."""
-        return [next(self.turn) for _ in wishes]
+        return [Place(next(self.turn)) for _ in wishes]
 
     def moving(self) -> None:
         """Nobody waits."""

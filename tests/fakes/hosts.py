@@ -179,7 +179,7 @@ class TlsHost:
             self._server.close()
         self._server = None
 
-    def record(self) -> NodeRecord:
+    def record(self, price: int = 0) -> NodeRecord:
         return NodeRecord.sign(
             self.identity,
             host="127.0.0.1",
@@ -187,6 +187,7 @@ class TlsHost:
             tcp_port=self.port,
             free_bytes=1 << 40,
             expires=FAR_FUTURE,
+            price=price,
         )
 
     @contextlib.contextmanager

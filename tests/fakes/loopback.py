@@ -18,6 +18,7 @@ from layrfs.pipeline.pool import WorkerPool
 from layrfs.pipeline.pooled import PooledTransfers
 from layrfs.pipeline.transfers import FindContent
 from tests.fakes.hosts import NETWORK_ID, FakeFinder, TlsHost
+from tests.fakes.market import FakeMarket
 from tests.fakes.transfers import nothing_stored
 
 KEYS = VolumeKeys(content=b"c" * 32, mask=b"m" * 32, root_private=b"r" * 32, wallet_private=b"w" * 32)
@@ -57,6 +58,7 @@ class RealTransfers:
     suspended: set[NodeId] = field(default_factory=set)
     attempts: list[tuple[NodeId, Outcome]] = field(default_factory=list)
     answers: MemoryAnswers = field(default_factory=MemoryAnswers)
+    market: FakeMarket = field(default_factory=FakeMarket)
 
     def use_hosts(self, count: int) -> None:
         """The network consists of the first `count` hosts, as they are now."""
@@ -88,7 +90,7 @@ async def real_transfers(
     bad: list[tuple[ShardId, PieceId, NodeId, str]] = []
     suspended: set[NodeId] = set()
     attempts: list[tuple[NodeId, Outcome]] = []
-    answers = MemoryAnswers()
+    answers, market = MemoryAnswers(), FakeMarket(seconds=0)
     transfers = PooledTransfers(
         pool,
         finder,
@@ -97,12 +99,13 @@ async def real_transfers(
         on_attempt=lambda *attempt: attempts.append(attempt),
         suspended=lambda: suspended,
         answers=answers,
+        market=market,
         patience_seconds=patience_seconds,
     )
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(transfers.run)
-            yield RealTransfers(transfers, pool, hosts, finder, asked, bad, suspended, attempts, answers)
+            yield RealTransfers(transfers, pool, hosts, finder, asked, bad, suspended, attempts, answers, market)
             nursery.cancel_scope.cancel()
     finally:
         for host in hosts:

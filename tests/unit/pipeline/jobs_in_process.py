@@ -8,10 +8,11 @@ from contextlib import contextmanager
 
 from layrfs.crypto.keys import VolumeKeys
 from layrfs.ids import NodeId
+from layrfs.model.payables import Salts
 from layrfs.model.records import HostAddress
 from layrfs.model.redundancy import Redundancy
 from layrfs.model.shards import ShardRecord
-from layrfs.pipeline.jobs import Candidate, FetchPlan, Upload, Wish
+from layrfs.pipeline.jobs import Candidate, FetchPlan, Place, Upload, Wish
 from layrfs.pipeline.ports import Calls, Tools
 from layrfs.pipeline.sealing import SealingKeys
 from layrfs.pipeline.storing import upload
@@ -33,15 +34,16 @@ class FakeForeman:
         self.calls = Calls()
         self.free = [host(number) for number in range(1, hosts + 1)]
         self.wishes: list[Wish] = []
+        self.salts: Salts | None = None
         self.moves = 0
         self.tries: list[tuple[int, float, bool]] = []
 
     def find_content(self, _digests: Sequence[bytes]) -> Mapping[bytes, tuple[int, int]]:
         return {}
 
-    def find_places(self, wishes: Sequence[Wish]) -> Sequence[HostAddress | None]:
+    def find_places(self, wishes: Sequence[Wish]) -> Sequence[Place | None]:
         self.wishes += wishes
-        return [self.free.pop(0) if self.free else None for _ in wishes]
+        return [Place(self.free.pop(0), self.salts) if self.free else None for _ in wishes]
 
     def moving(self) -> None:
         self.moves += 1

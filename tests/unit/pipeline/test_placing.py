@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import pytest
 import trio
 
 from layrfs.crypto.identity import NodeIdentity
@@ -13,6 +16,7 @@ from layrfs.pipeline.transfers import Slot
 from layrfs.policy.backoff import FIRST_PAUSE_SECONDS
 from layrfs.policy.hedging import UNKNOWN, HostMemory
 from tests.fakes.hosts import FAR_FUTURE, FakeFinder
+from tests.fakes.market import FakeMarket, salts_for
 
 
 def record(number: int, *, price: int = 0, host: str = "127.0.0.1") -> NodeRecord:
@@ -36,8 +40,12 @@ def wish(position: int, failed: HostAddress | None = None, outcome: Outcome = "u
     return Wish(Slot(position, 0), piece, 1000, None if failed is None else failed.node_id, outcome)
 
 
+async def found(placement: Placement, wishes: Sequence[Wish]) -> list[HostAddress | None]:
+    return [None if place is None else place.host for place in await placement.find(wishes)]
+
+
 async def three(placement: Placement) -> list[HostAddress]:
-    places = await placement.find([wish(position) for position in range(3)])
+    places = await found(placement, [wish(position) for position in range(3)])
     return [place for place in places if place is not None]
 
 
@@ -49,21 +57,21 @@ async def test_pieces_go_to_different_hosts() -> None:
 async def test_a_failed_host_is_replaced_by_one_that_holds_no_other_piece() -> None:
     placement = Placer(FakeFinder(RECORDS), {}).begin()
     places = await three(placement)
-    (second,) = await placement.find([wish(1, failed=places[1])])
+    (second,) = await found(placement, [wish(1, failed=places[1])])
     assert second is not None
     assert second.node_id not in {place.node_id for place in places}
-    (third,) = await placement.find([wish(1, failed=second)])
+    (third,) = await found(placement, [wish(1, failed=second)])
     assert third is not None
-    assert await placement.find([wish(1, failed=third)]) == [None]
+    assert await found(placement, [wish(1, failed=third)]) == [None]
 
 
 async def test_a_failed_host_is_not_tried_twice_for_one_shard(autojump_clock: object) -> None:
     placement = Placer(FakeFinder(RECORDS[:1]), {}).begin()
-    (place,) = await placement.find([wish(0)])
+    (place,) = await found(placement, [wish(0)])
     assert place is not None
-    assert await placement.find([wish(0, failed=place)]) == [None]
+    assert await found(placement, [wish(0, failed=place)]) == [None]
     await trio.sleep(FIRST_PAUSE_SECONDS)
-    assert await placement.find([wish(0)]) == [None]
+    assert await found(placement, [wish(0)]) == [None]
 
 
 async def test_starting_again_frees_the_hosts_of_the_first_time() -> None:
@@ -76,7 +84,7 @@ async def test_starting_again_frees_the_hosts_of_the_first_time() -> None:
 async def test_two_pieces_that_fail_together_never_meet_on_one_host() -> None:
     placement = Placer(FakeFinder(RECORDS), {}).begin()
     places = await three(placement)
-    again = [(await placement.find([wish(position, failed=places[position])]))[0] for position in range(3)]
+    again = [(await found(placement, [wish(position, failed=places[position])]))[0] for position in range(3)]
     given = [place.node_id for place in again if place is not None]
     assert len(given) == len(set(given)) == 2
 
@@ -85,7 +93,7 @@ async def test_a_host_that_failed_rests_for_other_shards_too(autojump_clock: obj
     placer = Placer(FakeFinder(RECORDS[:3]), {})
     placement = placer.begin()
     places = await three(placement)
-    await placement.find([wish(0, failed=places[0])])
+    await found(placement, [wish(0, failed=places[0])])
     assert {place.node_id for place in await three(placer.begin())} == {place.node_id for place in places[1:]}
     await trio.sleep(FIRST_PAUSE_SECONDS)
     assert len(await three(placer.begin())) == 3
@@ -98,19 +106,19 @@ async def test_when_all_hosts_rest_they_are_asked_all_the_same() -> None:
     placement = placer.begin()
     first, second = await three(placement)
     assert {first.node_id, second.node_id} == {record.node_id for record in RECORDS[:2]}
-    assert await placement.find([wish(0, failed=first)]) == [None], "but none twice for one shard"
+    assert await found(placement, [wish(0, failed=first)]) == [None], "but none twice for one shard"
 
 
 async def test_a_host_that_failed_is_suspected_and_forgiven_when_it_takes_a_piece() -> None:
     finder = FakeFinder(RECORDS[:1])
     placer = Placer(finder, {})
     placement = placer.begin()
-    (place,) = await placement.find([wish(0)])
+    (place,) = await found(placement, [wish(0)])
     assert place is not None
-    await placement.find([wish(0, failed=place)])
+    await found(placement, [wish(0, failed=place)])
     assert finder.suspected == [place.node_id]
     placer.succeeded(place.node_id)
-    assert await placer.begin().find([wish(0)]) == [place]
+    assert await found(placer.begin(), [wish(0)]) == [place]
 
 
 async def test_a_host_that_failed_to_deliver_gets_no_pieces() -> None:
@@ -139,19 +147,44 @@ async def test_who_stands_where_a_lost_host_was_takes_its_piece() -> None:
     placer = Placer(FakeFinder([lost, left, new]), {})
     for position, taker in ((0, new.address), (1, None)):
         placement = placer.begin(avoided(shard, {position}, addresses.get))
-        assert await placement.find([wish(position)]) == [taker]
+        assert await found(placement, [wish(position)]) == [taker]
 
 
-async def test_nobody_is_paid() -> None:
+async def test_nobody_is_paid_without_a_market() -> None:
     places = await three(Placer(FakeFinder([record(1), record(2, price=1)]), {}).begin())
     assert [place.node_id for place in places] == [RECORDS[0].node_id]
+
+
+async def test_hosts_that_are_paid_are_agreed_with_together_and_say_what_to_digest(autojump_clock: object) -> None:
+    records = [record(1, price=5), record(2, price=10), record(3), record(4, price=11)]
+    market = FakeMarket()
+    places = await Placer(FakeFinder(records), {}, market=market).begin().find([wish(at) for at in range(4)])
+    given = {place.host.node_id: place.salts for place in places if place is not None}
+    paid = {each.node_id: salts_for(each.node_id) for each in records[:2]}
+    assert given == {**paid, records[2].node_id: None}
+    assert sorted((host, length) for host, _piece, length in market.asked) == sorted((host, 1000) for host in paid)
+    assert trio.current_time() == pytest.approx(1), "both at the same time"
+
+
+async def test_where_a_host_does_not_agree_another_takes_its_piece(autojump_clock: object) -> None:
+    dear, cheap, free = record(1, price=10), record(2, price=1), record(3)
+    placement = Placer(FakeFinder([dear, cheap, free]), {}, market=FakeMarket(unwilling=[cheap])).begin()
+    places = await found(placement, [wish(0), wish(1)])
+    assert places == [free.address, dear.address]
+    assert {address for address, _ in placement.end(set())} == set(places), "nothing was sent to the other"
+
+
+async def test_when_nobody_agrees_the_piece_has_no_place(autojump_clock: object) -> None:
+    priced = record(1, price=1)
+    placer = Placer(FakeFinder([priced]), {}, market=FakeMarket(unwilling=[priced]))
+    assert await found(placer.begin(), [wish(0)]) == [None]
 
 
 async def test_what_no_record_names_is_an_orphan() -> None:
     placement = Placer(FakeFinder(RECORDS), {}).begin()
     lost = await three(placement)
     placement.restart()
-    kept = await placement.find([Wish(Slot(0, 0), PieceId(b"k" * 32), 10)])
+    kept = await found(placement, [Wish(Slot(0, 0), PieceId(b"k" * 32), 10)])
     assert kept[0] is not None
     orphans = placement.end({(kept[0].node_id, PieceId(b"k" * 32))})
     assert set(orphans) == {(place, PieceId(bytes([position]) * 32)) for position, place in enumerate(lost)}
@@ -159,9 +192,9 @@ async def test_what_no_record_names_is_an_orphan() -> None:
 
 async def test_a_host_that_just_failed_is_not_bothered_with_orphans() -> None:
     placement = Placer(FakeFinder(RECORDS), {}).begin()
-    (place,) = await placement.find([wish(0)])
+    (place,) = await found(placement, [wish(0)])
     assert place is not None
-    await placement.find([wish(0, failed=place)])
+    await found(placement, [wish(0, failed=place)])
     assert place not in {address for address, _ in placement.end(set())}
 
 

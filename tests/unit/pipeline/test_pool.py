@@ -16,8 +16,10 @@ import trio
 
 from layrfs.crypto.challenges import answer_digest
 from layrfs.errors import LocalError, Unavailable, WorkerLost
+from layrfs.ids import PieceId
 from layrfs.model.answers import question
 from layrfs.model.notes import Purpose
+from layrfs.model.payables import digests_of
 from layrfs.model.redundancy import Redundancy
 from layrfs.model.shards import PieceRecord, ShardRecord
 from layrfs.pipeline import pool as pool_module
@@ -25,6 +27,7 @@ from layrfs.pipeline.pool import Lane
 from layrfs.pipeline.transfers import SourcePart, TargetPart, missing_slots
 from layrfs.policy import backoff
 from tests.fakes.loopback import KEYS, RealTransfers, real_transfers
+from tests.fakes.market import salts_for
 
 THREE = Redundancy(1, 3)
 DATA = os.urandom(100_000)
@@ -262,6 +265,7 @@ async def test_keys_are_in_no_workers_arguments_or_environment(source: SourcePar
 PARENT = """
 import sys, trio
 from layrfs.pipeline.pool import WorkerPool
+from tests.fakes.market import salts_for
 from tests.fakes.loopback import worker_keys
 
 async def main():
@@ -383,6 +387,35 @@ async def test_answers_are_made_of_what_is_stored_topped_up_and_fetched(source: 
         real.answers.kept.clear()
         await real.transfers.download(shard, targets, urgent=True)
         assert sorted(tell_right_answers(real, shard.pieces)) == [0, 2], "of the piece that came"
+
+
+def tell_right_digests(real: RealTransfers) -> list[PieceId]:
+    """The pieces of which digests were kept, each being what its host will make of it under the same salts."""
+    for kept in real.market.kept:
+        host = next(host for host in real.hosts if kept.piece in host.shelf.pieces)
+        assert kept == digests_of(salts_for(host.node_id), kept.piece, host.shelf.pieces[kept.piece])
+    pieces = [kept.piece for kept in real.market.kept]
+    real.market.kept.clear()
+    return sorted(pieces)
+
+
+async def test_pieces_of_paid_hosts_are_digested_when_stored_topped_up_and_fetched(
+    source: SourcePart, tmp_path: Path
+) -> None:
+    targets = [TargetPart(str(tmp_path / "target"), 0, 0, len(DATA))]
+    async with real_transfers() as real:
+        paid = {host.node_id for host in real.hosts[1:3]}
+        real.finder.records = [host.record(price=5 if host.node_id in paid else 0) for host in real.hosts[:2]]
+        shard = await stored(real, source)
+        assert tell_right_digests(real) == [piece.id for piece in shard.pieces if piece.host in paid] != []
+        real.finder.records = [host.record(price=5 if host.node_id in paid else 0) for host in real.hosts[:3]]
+        more = await real.transfers.top_up(shard, missing_slots(shard, 1))
+        assert tell_right_digests(real) == [piece.id for piece in more] != []
+        await real.transfers.download(shard, targets, urgent=True)
+        assert tell_right_digests(real) == [], "nothing was lacking"
+        real.market.wanted = {piece.id: salts_for(piece.host) for piece in shard.pieces}
+        await real.transfers.download(shard, targets, urgent=True)
+        assert len(tell_right_digests(real)) == 1, "of the piece that came"
 
 
 async def test_no_answers_are_made_of_the_volumes_history_or_where_none_are_wanted(source: SourcePart) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from layrfs.ids import NodeId
 from layrfs.model.records import HostAddress, NodeRecord
-from layrfs.policy.placement import Limits, Placement, Wanted, choose_hosts, network_of
+from layrfs.policy.placement import PRICE_STEPS, Limits, Placement, Wanted, choose_hosts, network_of, price_step
 
 
 def record(
@@ -118,3 +118,32 @@ def most_possible(candidates: list[list[NodeRecord]]) -> int:
         if len(set(networks)) == len(networks):
             best = max(best, len(networks))
     return best
+
+
+PRICED = [record(number, price=price) for number, price in enumerate([0, 1, 7, 8, 9, 40, 64, 65])]
+
+
+@given(st.permutations(PRICED), st.integers(1, 5), st.integers(0, 80))
+def test_nobody_is_passed_over_for_somebody_dearer(candidates: list[NodeRecord], pieces: int, highest: int) -> None:
+    placement = choose_hosts(wanted(candidates, pieces), limits=Limits(highest_price=highest))
+    chosen = list(placement.chosen.values())
+    passed = [each for each in candidates if each.price <= highest and each not in chosen]
+    assert all(each.price <= highest for each in chosen)
+    assert len(chosen) == min(pieces, sum(each.price <= highest for each in candidates))
+    for one in chosen:
+        assert all(price_step(one.price, highest) <= price_step(other.price, highest) for other in passed)
+
+
+@given(st.permutations([record(number, price=57 + number) for number in range(8)]))
+def test_among_prices_that_are_alike_the_nearest_counts(candidates: list[NodeRecord]) -> None:
+    limits = Limits(highest_price=64)
+    assert hosts_of(choose_hosts(wanted(candidates), limits=limits)) == [each.node_id for each in candidates[:3]]
+
+
+@given(st.permutations(PRICED))
+def test_without_a_limit_prices_do_not_count(candidates: list[NodeRecord]) -> None:
+    assert hosts_of(choose_hosts(wanted(candidates))) == [each.node_id for each in candidates[:3]]
+
+
+def test_steps_of_prices() -> None:
+    assert [price_step(price, 16) for price in (0, 1, 2, 3, 15, 16)] == [0, 1, 1, 2, PRICE_STEPS, PRICE_STEPS]

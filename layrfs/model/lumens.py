@@ -1,0 +1,32 @@
+"""Amounts of money: whole stroops inside, XLM with up to seven decimals for people.
+
+Owns the two spellings. Must not know what is paid for. Invariant: no amount is ever a float.
+"""
+
+from __future__ import annotations
+
+import re
+
+from layrfs.errors import UsageError
+
+STROOPS_PER_LUMEN = 10**7
+MOST_STROOPS = 2**63 - 1
+"""Of any amount: the ledger's integers end there."""
+
+_AMOUNT = re.compile(r"(\d{1,12})(?:\.(\d{1,7}))?", re.ASCII)
+
+
+def parse_lumens(text: str) -> int:
+    """``2`` or ``0.25`` XLM as stroops. UsageError."""
+    match = _AMOUNT.fullmatch(text.strip())
+    stroops = 0 if match is None else int(match[1]) * STROOPS_PER_LUMEN + int((match[2] or "").ljust(7, "0"))
+    if match is None or stroops > MOST_STROOPS:
+        raise UsageError(f"{text!r} is no amount of XLM; write it like 2 or 0.25, with at most seven decimals")
+    return stroops
+
+
+def shown_lumens(stroops: int) -> str:
+    """As `parse_lumens` reads it, without zeros at the end; a minus sign before what is owed."""
+    whole, rest = divmod(abs(stroops), STROOPS_PER_LUMEN)
+    decimals = f".{rest:07d}".rstrip("0").rstrip(".")
+    return f"{'-' if stroops < 0 else ''}{whole}{decimals}"

@@ -1,0 +1,39 @@
+"""What ties a piece to the contract with its host: salts to digest it under, and the digests.
+
+Owns the shapes that pass between who agrees with hosts and who has a piece's bytes. Must not know money, or where
+digests are kept. Instalment 0 of a contract is about all bytes of a piece, later ones about leaves that salts select.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from layrfs.crypto.challenges import answer_digest
+from layrfs.crypto.digests import Buffer
+from layrfs.ids import PieceId
+
+
+class Salts(msgspec.Struct, frozen=True):
+    """Of one contract (by its number in the volume's table): those of instalment ``first`` and of all after it."""
+
+    contract: int
+    first: int
+    salts: tuple[bytes, ...]
+
+
+class PieceDigests(msgspec.Struct, frozen=True):
+    """Of one piece under such salts, 32 bytes each: what its host has to know to be paid."""
+
+    piece: PieceId
+    contract: int
+    first: int
+    digests: tuple[bytes, ...]
+
+
+def digests_of(salts: Salts, piece: PieceId, data: Buffer) -> PieceDigests:
+    """Of a piece whose (masked) bytes are ``data``."""
+    digests = (
+        answer_digest(salt, piece, data, "whole" if instalment == 0 else "leaves")
+        for instalment, salt in enumerate(salts.salts, salts.first)
+    )
+    return PieceDigests(piece, salts.contract, salts.first, tuple(digests))
