@@ -115,18 +115,20 @@ class ChangeLog:
         )
         return [PieceId(row[0]) for row in rows]
 
-    def is_retired(self, piece: PieceId) -> bool:
-        """Whether a host is to drop this piece, or perhaps does just now."""
-        return self._database.value("SELECT 1 FROM local_retired WHERE piece = ?", (piece,)) is not None
+    def is_retired(self, piece: PieceId, host: NodeId) -> bool:
+        """Whether the host is to drop this piece, or perhaps does just now."""
+        query = "SELECT 1 FROM local_retired WHERE piece = ? AND host = ?"
+        return self._database.value(query, (piece, host)) is not None
 
     def retired_count(self) -> int:
         """How many pieces are on hosts for nothing."""
         count: int = self._database.value("SELECT count(*) FROM local_retired")
         return count
 
-    def forget_retired(self, pieces: Iterable[PieceId]) -> None:
-        """Their hosts have dropped them."""
-        self._database.write_many("DELETE FROM local_retired WHERE piece = ?", ((piece,) for piece in pieces))
+    def forget_retired(self, host: NodeId, pieces: Iterable[PieceId]) -> None:
+        """The host has dropped them."""
+        rows = ((piece, host) for piece in pieces)
+        self._database.write_many("DELETE FROM local_retired WHERE piece = ? AND host = ?", rows)
 
     def forget_long_retired(self, until: int) -> None:
         """Of hosts that could not be told for so long: they find out by themselves."""

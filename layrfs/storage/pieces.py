@@ -3,7 +3,7 @@
 Owns those rows, and the set of shards that lack pieces. Must not know what is in a shard, how pieces are made, or why a
 host is trusted. Invariants: no host has two pieces of one shard on record; the last pieces of a shard stay on record,
 whatever a host says of them; a piece that is made anew has a generation that no recorded piece of its shard ever had,
-so that an order to drop the old one can never mean the new one.
+so that an order to drop the old one can never mean the new one; what is put on record is not to be dropped by anybody.
 """
 
 from __future__ import annotations
@@ -90,6 +90,8 @@ class Pieces:
             "INSERT OR REPLACE INTO piece(shard, position, generation, id, host) VALUES(?, ?, ?, ?, ?)",
             (shard, piece.position, piece.generation, piece.id, self._host(piece.host)),
         )
+        # An order to drop just this piece may be left of a time when a delegate's owner did not know it.
+        self._database.write("DELETE FROM local_retired WHERE piece = ? AND host = ?", (piece.id, piece.host))
         self.note_generation(shard, piece.generation)
 
     def highest_generation(self, shard: int) -> int:

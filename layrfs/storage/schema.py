@@ -8,7 +8,7 @@ those exist. Tables named ``local…`` describe this machine and never leave it.
 
 from __future__ import annotations
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """Kept in ``PRAGMA user_version``; a higher one is a newer LayrFS's file."""
 
 APPLICATION_ID = 0x4C595246
@@ -167,10 +167,11 @@ CREATE TABLE local_change(           -- changesets of VOLUME_TABLES that are in 
 ) STRICT;
 
 CREATE TABLE local_retired(          -- pieces that nothing needs any more, to be dropped by their hosts
-    piece BLOB NOT NULL PRIMARY KEY,
+    piece BLOB NOT NULL,
     host BLOB NOT NULL,
     version INTEGER NOT NULL,        -- the first version that does not know them
-    since INTEGER                    -- when hosts had that, in seconds; NULL: they have not yet
+    since INTEGER,                   -- when hosts had that, in seconds; NULL: they have not yet
+    PRIMARY KEY(piece, host)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE local_renewed(          -- when all pieces of a host were last renewed, in seconds

@@ -50,7 +50,7 @@ class Dropper:
                 while batch := self._changes.retired(host, until, TOGETHER):
                     await self._asker.delete(host, batch)
                     reached("retired pieces dropped")
-                    self._changes.forget_retired(batch)
+                    self._changes.forget_retired(host, batch)
                     pieces += len(batch)
                     progress(pieces)
             except RemoteError as error:

@@ -134,7 +134,7 @@ class Merger:
         wanted = []
         for claim in claims:
             highest = _highest(record) if number is None else self._catalog.pieces.highest_generation(number)
-            retired = self._changes.is_retired(claim.piece.id)
+            retired = self._changes.is_retired(claim.piece.id, claim.piece.host)
             word = verdict(claim.piece, claim.replaced, record, highest=highest, is_retired=retired)
             if number is not None and word != "lie":
                 self._catalog.pieces.note_generation(number, claim.piece.generation)

@@ -135,6 +135,20 @@ def test_what_was_made_and_the_owner_did_not_take_is_dropped_from_its_host_by_wh
     assert ChangeLog(pair.delegate).retired_count() == 1
 
 
+def test_what_the_owner_has_on_record_is_not_dropped_though_it_was_not_needed_before(pair: Pair) -> None:
+    catalog = Catalog(pair.owner)
+    number = catalog.add_shard(shard(1, piece(1, 0), piece(2, 1)))
+    pair.hand_over()
+    made, orders = piece(3, 1, 1), ChangeLog(pair.delegate)
+    Catalog(pair.delegate).pieces.put(1, [made])
+    pair.owner.write("UPDATE shard SET generation = 1 WHERE number = ?", (number,))
+    pair.hand_over()
+    assert orders.retired(made.host, 1 << 40, 10) == [made.id]
+    catalog.pieces.put(number, [made])
+    pair.hand_over()
+    assert orders.retired_count() == 0
+
+
 def test_what_was_made_comes_in_pages_of_whole_shards(pair: Pair) -> None:
     catalog = Catalog(pair.owner)
     for number in range(1, 6):

@@ -11,6 +11,7 @@ from layrfs.errors import CorruptFile
 from layrfs.ids import NodeId, PieceId, Salt, ShardId
 from layrfs.model.redundancy import Redundancy
 from layrfs.model.shards import PieceRecord, ShardRecord
+from layrfs.storage.changes import ChangeLog
 from layrfs.storage.content import Catalog
 from layrfs.storage.database import Database
 from layrfs.storage.pieces import Pieces
@@ -187,3 +188,15 @@ def test_whatever_is_made_and_dropped_no_host_has_two_pieces_and_no_name_comes_b
             assert len({one.host for one in now}) == len(now) >= 1
             gone |= before - {one.id for one in now}
             assert (number in pieces.degraded) == (len(now) < 3)
+
+
+def test_one_piece_is_to_be_dropped_by_two_hosts_until_each_has_and_not_where_it_is_needed_again(
+    database: Database, catalog: Catalog, pieces: Pieces
+) -> None:
+    number, orders = catalog.add_shard(record(1)), ChangeLog(database)
+    made = piece(1, 1, 1, on=7)
+    orders.retire([(made.id, host(at)) for at in (7, 8, 9)], 1)
+    pieces.put(number, [made])
+    assert [orders.is_retired(made.id, host(at)) for at in (7, 8, 9)] == [False, True, True]
+    orders.forget_retired(host(8), [made.id])
+    assert [orders.is_retired(made.id, host(at)) for at in (7, 8, 9)] == [False, False, True]

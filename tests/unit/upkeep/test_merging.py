@@ -316,7 +316,7 @@ class History:
         for one, node in self.world.retired():
             if node not in self.world.silent:
                 self.world.stored.discard((PieceId(one), NodeId(node)))
-                self.world.changes.forget_retired([PieceId(one)])
+                self.world.changes.forget_retired(NodeId(node), [PieceId(one)])
 
 
 _counter = iter(range(10, 1 << 30))

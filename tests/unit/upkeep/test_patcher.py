@@ -431,7 +431,8 @@ async def _happens(cache: Cache, event: str, number: int, shard: int) -> None:
         named = {(piece.id, piece.host) for piece in record.pieces}
         assert not named & set(orders.items()), "an order to drop what is needed"
         cache.transfers.drop(piece for piece, holder in orders.items() if cache.transfers.pieces.get(piece) == holder)
-        ChangeLog(cache.database).forget_retired(orders)
+        for piece, holder in orders.items():
+            ChangeLog(cache.database).forget_retired(holder, [piece])
     else:
         before = _readable(cache)
         if event == "patched":
