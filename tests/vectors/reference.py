@@ -174,3 +174,12 @@ def setup_memo(wallet: bytes, sequence: int, memo: bytes) -> tuple[int, bytes, i
     pad = hkdf(wallet, b"LayrFS v1 memo of a contract's setup" + struct.pack("<Q", sequence))
     plain = (int.from_bytes(memo, "big") ^ int.from_bytes(pad, "big")).to_bytes(32, "big")
     return struct.unpack("<B20sHIIB", plain)
+
+
+def instalment_answer(salt: bytes, contract: bytes, instalment: int, batches: list[list[bytes]]) -> bytes:
+    digests = [
+        context("LayrFS v1 instalment batch", salt + struct.pack("<Q", len(pieces)) + b"".join(pieces))
+        for pieces in batches
+    ]
+    bound = salt + contract + struct.pack("<HI", instalment, len(digests))
+    return context("LayrFS v1 instalment answer", bound + b"".join(digests))
