@@ -217,11 +217,8 @@ def heal(network: HostNetwork, drive: Drive, load: Load, done: Churned) -> None:
 
 def missing_pieces(network: HostNetwork, drive: Drive, load: Load) -> list[str]:
     """Pieces that are in no host's directory, of those that manifests name and of those that they should name."""
-    homes = [HostDirectory(os.path.join(home, "data")) for home in network.homes]
-    living = [home.existing_identity().node_id.hex() for home in homes]
-    there = {
-        (host, os.path.basename(path)) for number, host in enumerate(living) for path in network.piece_files(number)
-    }
+    there = pieces_there(network)
+    living = {host for host, _ in there}
     shards = shards_of(drive, load)
     named = {(piece["host"], piece["id"]) for shard in shards for piece in shard["pieces"]}
     short = [f"a piece of {shard['id']}" for shard in shards if len(shard["pieces"]) < shard["total"]]
@@ -229,6 +226,15 @@ def missing_pieces(network: HostNetwork, drive: Drive, load: Load) -> list[str]:
         *short,
         *(f"{piece} at {host}, which {'lives' if host in living else 'is gone'}" for host, piece in named - there),
     ]
+
+
+def pieces_there(network: HostNetwork) -> set[tuple[str, str]]:
+    """Host and piece, both in hex, of every piece file of the hosts that live now."""
+    homes = [HostDirectory(os.path.join(home, "data")) for home in network.homes]
+    living = [home.existing_identity().node_id.hex() for home in homes]
+    return {
+        (host, os.path.basename(path)) for number, host in enumerate(living) for path in network.piece_files(number)
+    }
 
 
 def shards_of(drive: Drive, load: Load) -> list[dict[str, Any]]:
