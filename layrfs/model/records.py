@@ -49,7 +49,7 @@ class NodeRecord(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fi
     tcp_port: Uint16
     free_bytes: Uint63
     price: Uint63
-    """Stroops for one GiB and 30 days; 0 is free."""
+    """Stroops for one TiB and 30 days; 0 is free."""
     version: Uint16
     """Of the protocol the node speaks."""
     expires: Uint63

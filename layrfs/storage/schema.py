@@ -212,6 +212,53 @@ CREATE TABLE local_bucket(           -- only at a delegate: what it has been ent
     bytes INTEGER NOT NULL
 ) STRICT;
 
+CREATE TABLE local_hosted(           -- only at a host with a price: its contracts with owners
+    number INTEGER PRIMARY KEY,
+    id BLOB NOT NULL,
+    tenant BLOB NOT NULL,
+    terms BLOB NOT NULL,             -- as they were agreed to, see model/contracts.py
+    state TEXT NOT NULL,             -- see policy/contracts.py
+    since INTEGER NOT NULL,          -- when it became so, by the ledger's clock
+    released INTEGER NOT NULL DEFAULT 0 -- 1: its pieces are not kept for it any more
+) STRICT;
+
+CREATE TABLE local_hosted_batch(     -- what an owner has covered
+    contract INTEGER NOT NULL,
+    batch INTEGER NOT NULL,
+    first INTEGER NOT NULL,          -- the first instalment it has to do with
+    at INTEGER NOT NULL,             -- since when it is paid for, in seconds
+    bytes INTEGER NOT NULL,
+    PRIMARY KEY(contract, batch)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE local_hosted_piece(
+    contract INTEGER NOT NULL,
+    batch INTEGER NOT NULL,
+    position INTEGER NOT NULL,       -- the order in which they are hashed
+    piece BLOB NOT NULL,
+    PRIMARY KEY(contract, batch, position)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE local_hosted_instalment(-- what it takes to claim one, as it was last covered
+    contract INTEGER NOT NULL,
+    instalment INTEGER NOT NULL,
+    amount INTEGER NOT NULL,         -- stroops; 0: nothing is covered yet
+    hash BLOB NOT NULL,
+    signature BLOB NOT NULL,
+    salt BLOB,                       -- the owner has disclosed it
+    salts INTEGER NOT NULL DEFAULT 0, -- how many different ones it has tried
+    problem TEXT,                    -- why it comes to nothing with this salt
+    state TEXT NOT NULL DEFAULT 'waiting', -- see policy/contracts.py
+    PRIMARY KEY(contract, instalment)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE local_uncovered(        -- pieces that were stored on credit
+    piece BLOB NOT NULL PRIMARY KEY,
+    tenant BLOB NOT NULL,
+    bytes INTEGER NOT NULL,
+    stored INTEGER NOT NULL          -- in seconds
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE local_audit(            -- how far the audits of a host are
     host BLOB NOT NULL PRIMARY KEY,
     visited INTEGER NOT NULL,        -- when it was last asked for all that was due, in seconds
@@ -232,6 +279,10 @@ CREATE UNIQUE INDEX shard_id ON shard(id);
 CREATE INDEX piece_host ON piece(host);
 CREATE UNIQUE INDEX host_node ON host(node_id);
 CREATE UNIQUE INDEX version_name ON version(name);
+CREATE UNIQUE INDEX local_hosted_id ON local_hosted(id);
+CREATE INDEX local_hosted_tenant ON local_hosted(tenant);
+CREATE INDEX local_hosted_of_piece ON local_hosted_piece(piece);
+CREATE INDEX local_uncovered_tenant ON local_uncovered(tenant);
 CREATE INDEX local_dirty ON local(inode, block) WHERE dirty = 1;
 CREATE INDEX local_retired_due ON local_retired(host, since);
 CREATE INDEX local_use_order ON local_use(used, inode) WHERE bytes > 0 AND pinned = 0;

@@ -96,6 +96,7 @@ Reason = Literal[
     "bad terms",
     "not on the ledger",
     "bad escrow",
+    "no funds",
     "bad lock",
     "lock does not fit",
     "wrong window",

@@ -1,0 +1,148 @@
+"""A host's decisions about its contracts: what a cover has to pay, what falls due when, who is served how long. Pure.
+
+All times are the ledger's. Must not know how anything is sent or kept.
+Invariant: what a host gives before it can claim for it is at most the credit of the contract, and then what an owner
+who falls silent is kept for: `layrfs.policy.contracts.SILENT_WINDOWS` windows, and `KEPT_WINDOWS` of notice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from layrfs.model.contracts import Terms
+from layrfs.model.hosted import Batch, Earnings, Hosted, Owed, Uncovered
+from layrfs.policy.contracts import SILENT_WINDOWS, HostEvent, silent_windows
+from layrfs.policy.pricing import (
+    PRICED_BYTES,
+    PRICED_SECONDS,
+    amounts_with,
+    collateral_shares,
+    credit_bytes,
+    due_stroops,
+    increment,
+)
+
+KEPT_WINDOWS = 1
+"""After a notice, or an end: so long an owner may come back and find everything there."""
+
+CLOCKS_APART_SECONDS = 300
+SETTLE_SECONDS = 600
+"""How far ahead an end by consent may be dated: until then the host does not know whether it will come."""
+
+MOST_SALTS = 3
+"""Different ones for one instalment: each costs a reading of all pieces."""
+
+CoverFault = Literal["wrong window", "bad lock"]
+
+
+def amounts_due(terms: Terms, batches: Sequence[Batch]) -> tuple[int, ...]:
+    """What each instalment has to pay at least, the collateral's share included."""
+    amounts = collateral_shares(terms)
+    for batch in batches:
+        amounts = amounts_with(amounts, batch.first, increment(terms, batch.bytes, batch.at, batch.first))
+    return amounts
+
+
+def cover_fault(
+    terms: Terms, batches: Sequence[Batch], owed: Sequence[Owed], new: Batch, amounts: Sequence[int], now: int
+) -> CoverFault | None:
+    """Why one more batch is not covered by these amounts of the instalments from its first on; None: it is.
+
+    The first is the one whose window is open at the batch's time, or the next: an owner cannot put off paying.
+    """
+    if not terms.start <= now + CLOCKS_APART_SECONDS or now >= terms.end or new.at > now + CLOCKS_APART_SECONDS:
+        return "wrong window"
+    open_then = terms.instalment_at(max(terms.start, new.at))
+    if open_then is None or new.first > min(open_then + 1, terms.instalments - 1):
+        return "wrong window"
+    if any(one.state != "waiting" for one in owed[new.first :]):
+        return "wrong window"
+    due = amounts_due(terms, [*batches, new])[new.first :]
+    if len(amounts) != len(due) or any(paid < least for paid, least in zip(amounts, due, strict=True)):
+        return "bad lock"
+    return None
+
+
+def batches_of(batches: Sequence[Batch], instalment: int) -> tuple[int, ...]:
+    """The numbers of the batches that an instalment is about, in order."""
+    return tuple(number for number, batch in enumerate(batches) if batch.first <= instalment)
+
+
+def unclaimed_stroops(terms: Terms, amounts: Sequence[int], owed: Sequence[Owed], now: int) -> list[int]:
+    """Of the instalments that can still be claimed: what the escrow has to hold for them."""
+    return [
+        amount
+        for one, amount in zip(owed, amounts, strict=True)
+        if amount and one.state in {"waiting", "disclosed"} and terms.window(one.instalment)[1] >= now
+    ]
+
+
+def last_claimed(owed: Sequence[Owed]) -> int:
+    """How many instalments there are up to the last one that was claimed."""
+    return max((one.instalment + 1 for one in owed if one.state == "claimed"), default=0)
+
+
+def has_credit(terms: Terms, uncovered_bytes: int, piece_bytes: int) -> bool:
+    """Whether one more piece is taken before a cover comes."""
+    return uncovered_bytes + piece_bytes <= credit_bytes(terms)
+
+
+def is_window_open(terms: Terms, instalment: int, now: int) -> bool:
+    """Whether an instalment can be claimed."""
+    first, last = terms.window(instalment)
+    return first <= now <= last
+
+
+def missed(terms: Terms, owed: Sequence[Owed], now: int) -> list[Owed]:
+    """Instalments that can be claimed no more, and are not called so yet."""
+    return [one for one in owed if one.state in {"waiting", "disclosed"} and terms.window(one.instalment)[1] < now]
+
+
+def event(hosted: Hosted, owed: Sequence[Owed], *, in_use: bool, ledger: int, now: int) -> HostEvent | None:
+    """What time alone has brought about. ``in_use``: pieces are here because of it; ``ledger``: the last one closed.
+
+    "too late" is to be believed only when the escrow is not on the ledger.
+    """
+    terms = hosted.terms
+    if hosted.state == "agreed" and ledger > terms.last_setup_ledger:
+        return "too late"
+    if now >= terms.end:
+        return None if hosted.state == "ended" else "period over"
+    heard = [one.instalment for one in owed if one.salt is not None and one.problem is None]
+    if hosted.state == "open" and in_use and silent_windows(terms, heard, now) >= SILENT_WINDOWS:
+        return "silent"
+    if hosted.state == "notice" and now >= hosted.since + KEPT_WINDOWS * terms.window_seconds:
+        return "released"
+    return None
+
+
+def is_to_be_released(hosted: Hosted, now: int) -> bool:
+    """Whether its pieces are not kept any more. Who was given notice has had the time already."""
+    terms = hosted.terms
+    kept_until = hosted.since + KEPT_WINDOWS * terms.window_seconds if hosted.since >= terms.end else hosted.since
+    return hosted.state == "ended" and now >= kept_until
+
+
+def least_settlement(terms: Terms, batches: Sequence[Batch], owed: Sequence[Owed], now: int) -> int:
+    """What a host has to get when a contract ends now: for what it kept so far, and its collateral back."""
+    return max(0, _kept_stroops(terms, batches, now) + terms.collateral_stroops - _paid(owed, "claimed"))
+
+
+def earnings(terms: Terms, batches: Sequence[Batch], owed: Sequence[Owed], uncovered: Uncovered, now: int) -> Earnings:
+    """Of one contract, up to now; collateral that comes back is no earning."""
+    shares = collateral_shares(terms)
+    earned = sum(one.amount_stroops - shares[one.instalment] for one in owed if one.state == "claimed")
+    pending = sum(one.amount_stroops - shares[one.instalment] for one in owed if one.state == "disclosed")
+    on_credit = -(-terms.price * uncovered.byte_seconds // (PRICED_BYTES * PRICED_SECONDS))
+    kept = _kept_stroops(terms, batches, now) + on_credit
+    return Earnings(earned, pending, max(0, kept - earned - pending))
+
+
+def _kept_stroops(terms: Terms, batches: Sequence[Batch], now: int) -> int:
+    until = min(now, terms.end)
+    return sum(due_stroops(terms.price, batch.bytes, until - max(terms.start, batch.at)) for batch in batches)
+
+
+def _paid(owed: Sequence[Owed], state: str) -> int:
+    return sum(one.amount_stroops for one in owed if one.state == state)

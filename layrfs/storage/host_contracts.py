@@ -1,0 +1,184 @@
+"""A host's durable record of its contracts: terms, covers, locks, salts, and what was stored on credit.
+
+Owns the tables ``local_hosted…`` and ``local_uncovered`` of the host's own database. Must not know the ledger, or what
+becomes of a contract: states are decided by `layrfs.policy.contracts`. Plain code on the trio thread, in the open
+transaction. Invariant: what is here takes no owner's word to claim with; only salts that are not disclosed are lacking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from layrfs.ids import PieceId
+from layrfs.model.contracts import Terms, terms_untrusted
+from layrfs.model.hosted import Batch, Hosted, Owed, Uncovered
+from layrfs.policy.contracts import HostState, InstalmentState
+from layrfs.storage.database import Database, Row
+
+_HOSTED = "SELECT number, terms, state, since, released FROM local_hosted"
+_NAMED = (
+    "SELECT 1 FROM local_hosted_piece p JOIN local_hosted c ON c.number = p.contract"
+    " WHERE p.piece = ? AND c.released = 0"
+)
+_INSTALMENTS = (
+    "SELECT instalment, amount, hash, signature, salt, salts, problem, state FROM local_hosted_instalment"
+    " WHERE contract = ? ORDER BY instalment"
+)
+
+
+class HostContracts:
+    """One host's."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, terms: Terms, now: int) -> Hosted:
+        """Agreed. Terms that are here already stay as they are."""
+        row = (terms.contract_id, terms.tenant, terms.to_bytes(), now)
+        self._database.write(
+            "INSERT INTO local_hosted(id, tenant, terms, state, since) VALUES(?, ?, ?, 'agreed', ?)"
+            " ON CONFLICT(id) DO NOTHING",
+            row,
+        )
+        found = self.find(terms.contract_id)
+        assert found is not None, "it was just written"  # noqa: S101 - says so to the type checker
+        empty = ((found.number, instalment, 0, b"", b"") for instalment in range(terms.instalments))
+        self._database.write_many(
+            "INSERT OR IGNORE INTO local_hosted_instalment(contract, instalment, amount, hash, signature)"
+            " VALUES(?, ?, ?, ?, ?)",
+            empty,
+        )
+        return found
+
+    def find(self, contract_id: bytes) -> Hosted | None:
+        """By the id of its terms."""
+        row = self._database.row(f"{_HOSTED} WHERE id = ?", (contract_id,))
+        return None if row is None else _hosted(row)
+
+    def of_tenant(self, tenant: bytes) -> list[Hosted]:
+        """All of an owner's, oldest first."""
+        return [_hosted(row) for row in self._database.rows(f"{_HOSTED} WHERE tenant = ? ORDER BY number", (tenant,))]
+
+    def all(self) -> list[Hosted]:
+        """Oldest first, those that ended long ago included."""
+        return [_hosted(row) for row in self._database.rows(f"{_HOSTED} ORDER BY number")]
+
+    def kept(self) -> list[Hosted]:
+        """Those that have something to do: not released yet."""
+        return [_hosted(row) for row in self._database.rows(f"{_HOSTED} WHERE released = 0 ORDER BY number")]
+
+    def set_state(self, number: int, state: HostState, since: int) -> None:
+        """Since when, in Unix seconds."""
+        self._database.write("UPDATE local_hosted SET state = ?, since = ? WHERE number = ?", (state, since, number))
+
+    def batches(self, number: int) -> list[Batch]:
+        """Of a contract, in order."""
+        rows = self._database.rows(
+            "SELECT first, at, bytes, (SELECT count(*) FROM local_hosted_piece p WHERE p.contract = b.contract"
+            " AND p.batch = b.batch) FROM local_hosted_batch b WHERE contract = ? ORDER BY batch",
+            (number,),
+        )
+        return [Batch(*row) for row in rows]
+
+    def pieces(self, number: int, batch: int) -> tuple[PieceId, ...]:
+        """Of one cover, in the order in which they are hashed."""
+        query = "SELECT piece FROM local_hosted_piece WHERE contract = ? AND batch = ? ORDER BY position"
+        return tuple(PieceId(piece) for (piece,) in self._database.rows(query, (number, batch)))
+
+    def instalments(self, number: int) -> list[Owed]:
+        """All of a contract's."""
+        return [Owed(*row) for row in self._database.rows(_INSTALMENTS, (number,))]
+
+    def cover(
+        self, number: int, first: int, at: int, stored_bytes: int, pieces: Sequence[PieceId], locks: Iterable[Row]
+    ) -> None:
+        """One more batch; ``locks`` are (amount, hash, signature) of the instalments from ``first`` on."""
+        batch = self._database.value("SELECT count(*) FROM local_hosted_batch WHERE contract = ?", (number,))
+        self._database.write(
+            "INSERT INTO local_hosted_batch VALUES(?, ?, ?, ?, ?)", (number, batch, first, at, stored_bytes)
+        )
+        rows = ((number, batch, position, piece) for position, piece in enumerate(pieces))
+        self._database.write_many("INSERT INTO local_hosted_piece VALUES(?, ?, ?, ?)", rows)
+        self._database.write_many(
+            "UPDATE local_hosted_instalment SET amount = ?, hash = ?, signature = ?"
+            " WHERE contract = ? AND instalment = ?",
+            ((*lock, number, instalment) for instalment, lock in enumerate(locks, first)),
+        )
+        self._database.write_many("DELETE FROM local_uncovered WHERE piece = ?", ((piece,) for piece in pieces))
+
+    def disclose(self, number: int, instalment: int, salt: bytes) -> None:
+        """The owner has said a salt, instead of one that came to nothing."""
+        self._database.write(
+            "UPDATE local_hosted_instalment SET salt = ?, salts = salts + 1, problem = NULL, state = 'disclosed'"
+            " WHERE contract = ? AND instalment = ?",
+            (salt, number, instalment),
+        )
+
+    def set_problem(self, number: int, instalment: int, problem: str) -> None:
+        """The salt that was disclosed comes to nothing: it counts as none."""
+        self._database.write(
+            "UPDATE local_hosted_instalment SET problem = ?, state = 'waiting' WHERE contract = ? AND instalment = ?",
+            (problem, number, instalment),
+        )
+
+    def set_instalment(self, number: int, instalment: int, state: InstalmentState) -> None:
+        """What became of it."""
+        self._database.write(
+            "UPDATE local_hosted_instalment SET state = ? WHERE contract = ? AND instalment = ?",
+            (state, number, instalment),
+        )
+
+    def stored(self, piece: PieceId, tenant: bytes, piece_bytes: int, now: int) -> None:
+        """A piece has come. One that is covered already has come back, and costs no credit."""
+        if not self.is_owed(piece):
+            row = (piece, tenant, piece_bytes, now)
+            self._database.write("INSERT OR IGNORE INTO local_uncovered VALUES(?, ?, ?, ?)", row)
+
+    def forget_uncovered(self, pieces: Iterable[PieceId]) -> None:
+        """They are gone."""
+        self._database.write_many("DELETE FROM local_uncovered WHERE piece = ?", ((piece,) for piece in pieces))
+
+    def uncovered(self, tenant: bytes, now: int) -> Uncovered:
+        """What a tenant has stored on credit, up to now."""
+        row = self._database.row(
+            "SELECT coalesce(sum(bytes), 0), coalesce(sum(bytes * max(0, ? - stored)), 0) FROM local_uncovered"
+            " WHERE tenant = ?",
+            (now, tenant),
+        )
+        return Uncovered() if row is None else Uncovered(*row)
+
+    def uncovered_pieces(self, tenant: bytes) -> list[PieceId]:
+        """Which those are."""
+        query = "SELECT piece FROM local_uncovered WHERE tenant = ?"
+        return [PieceId(piece) for (piece,) in self._database.rows(query, (tenant,))]
+
+    def is_owed(self, piece: PieceId) -> bool:
+        """Whether a contract that has not ended needs it: without it the host cannot answer."""
+        return self._database.value(f"{_NAMED} AND c.state <> 'ended' LIMIT 1", (piece,)) is not None
+
+    def is_kept(self, piece: PieceId) -> bool:
+        """Whether a contract that is not released names it."""
+        return self._database.value(f"{_NAMED} LIMIT 1", (piece,)) is not None
+
+    def release(self, number: int) -> list[PieceId]:
+        """The contract keeps nothing any more; the pieces that no other contract keeps."""
+        self._database.write("UPDATE local_hosted SET released = 1 WHERE number = ?", (number,))
+        query = "SELECT DISTINCT piece FROM local_hosted_piece WHERE contract = ?"
+        pieces = [PieceId(piece) for (piece,) in self._database.rows(query, (number,))]
+        free = [piece for piece in pieces if not self.is_kept(piece)]
+        self._database.write("DELETE FROM local_hosted_piece WHERE contract = ?", (number,))
+        return free
+
+    @property
+    def leaving(self) -> bool:
+        """Whether the host takes nothing new."""
+        return bool(self._database.value("SELECT value FROM local_mark WHERE name = 'leaving'"))
+
+    def set_leaving(self, *, leaving: bool) -> None:
+        """From now on."""
+        self._database.write("INSERT OR REPLACE INTO local_mark VALUES('leaving', ?)", (int(leaving),))
+
+
+def _hosted(row: Row) -> Hosted:
+    number, terms, state, since, released = row
+    return Hosted(number, terms_untrusted(terms), state, since, bool(released))

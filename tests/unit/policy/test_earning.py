@@ -1,0 +1,160 @@
+"""What a host decides about its contracts."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from layrfs.model.hosted import Batch, Earnings, Hosted, Owed, Uncovered
+from layrfs.policy import earning
+from layrfs.policy.contracts import HostEvent, HostState
+from layrfs.policy.pricing import credit_bytes, due_stroops
+from layrfs.wire.contracts import InstalmentState
+from tests.contract_terms import TERMS
+
+WINDOW = TERMS.window_seconds
+START, END = TERMS.start, TERMS.end
+GIB = 1 << 30
+
+
+def owed(*states: InstalmentState, amount: int = 0) -> list[Owed]:
+    states += ("waiting",) * (TERMS.instalments - len(states))
+    return [
+        Owed(at, amount, salt=None if state in {"waiting", "missed"} else bytes(32), state=state)
+        for at, state in enumerate(states)
+    ]
+
+
+def covered(new: Batch, *, amounts: tuple[int, ...] | None = None, now: int, known: list[Owed] | None = None) -> object:
+    amounts = earning.amounts_due(TERMS, [new])[new.first :] if amounts is None else amounts
+    return earning.cover_fault(TERMS, [], known or owed(), new, amounts, now)
+
+
+def test_a_cover_pays_for_its_bytes_to_the_end() -> None:
+    amounts = earning.amounts_due(TERMS, [Batch(0, START, GIB, 9), Batch(2, START + WINDOW, GIB, 9)])
+    assert sum(amounts) >= due_stroops(TERMS.price, GIB, END - START) + due_stroops(TERMS.price, GIB, 3 * WINDOW)
+    assert amounts[0] == amounts[1] < amounts[2] == amounts[3]
+
+
+def test_what_pays_enough_from_the_window_that_is_open_or_the_next_is_covered() -> None:
+    assert covered(Batch(0, START, GIB, 9), now=START + 5) is None
+    assert covered(Batch(1, START + 5, GIB, 9), now=START + 5) is None
+    assert covered(Batch(0, START + 5, GIB, 9), now=START + 5) is None
+    assert covered(Batch(3, END - 5, GIB, 9), now=END - 5) is None
+
+
+@pytest.mark.parametrize(
+    ("first", "at", "now"),
+    [
+        (2, START, START + 5),
+        (3, START + WINDOW, START + WINDOW),
+        (0, START, END),
+        (0, START + 1000, START + 5),
+        (0, START, START - 1000),
+    ],
+)
+def test_payment_cannot_be_put_off_nor_dated_ahead(first: int, at: int, now: int) -> None:
+    assert covered(Batch(first, at, GIB, 9), now=now) == "wrong window"
+
+
+def test_an_instalment_whose_salt_is_known_cannot_change() -> None:
+    assert covered(Batch(0, START, GIB, 9), now=START + 5, known=owed("disclosed")) == "wrong window"
+    assert covered(Batch(1, START, GIB, 9), now=START + 5, known=owed("claimed")) is None
+
+
+@given(st.integers(0, 3), st.integers(1, 10**6))
+def test_a_stroop_less_in_any_instalment_is_too_little(which: int, less: int) -> None:
+    amounts = earning.amounts_due(TERMS, [Batch(0, START, GIB, 9)])
+    short = tuple(max(0, amount - less) if at == which else amount for at, amount in enumerate(amounts))
+    assert covered(Batch(0, START, GIB, 9), amounts=short, now=START) == "bad lock"
+    assert covered(Batch(0, START, GIB, 9), amounts=amounts[1:], now=START) == "bad lock"
+
+
+def test_an_instalment_is_about_the_batches_that_began_with_it_or_before() -> None:
+    batches = [Batch(0, START, 1, 1), Batch(2, START, 1, 1), Batch(1, START, 1, 1)]
+    assert [earning.batches_of(batches, instalment) for instalment in range(4)] == [(0,), (0, 2), (0, 1, 2), (0, 1, 2)]
+
+
+def test_the_escrow_has_to_hold_what_can_still_be_claimed() -> None:
+    known = owed("claimed", "disclosed")
+    assert earning.unclaimed_stroops(TERMS, (1, 2, 3, 4), known, START + WINDOW) == [2, 3, 4]
+    assert earning.unclaimed_stroops(TERMS, (1, 2, 3, 4), known, START + 2 * WINDOW) == [3, 4]
+    assert earning.unclaimed_stroops(TERMS, (0, 0, 0, 0), owed(), START) == []
+    assert [earning.last_claimed(owed(*states)) for states in ((), ("claimed",), ("missed", "claimed"))] == [0, 1, 2]
+
+
+def test_credit_ends_where_one_instalment_would() -> None:
+    credit = credit_bytes(TERMS)
+    assert earning.has_credit(TERMS, 0, credit)
+    assert not earning.has_credit(TERMS, 1, credit)
+
+
+def test_a_window_is_open_to_its_last_second() -> None:
+    first, last = TERMS.window(1)
+    open_at = [earning.is_window_open(TERMS, 1, now) for now in (first - 1, first, last, last + 1)]
+    assert open_at == [False, True, True, False]
+    states: list[InstalmentState] = ["waiting", "disclosed", "claimed"]
+    assert [one.instalment for one in earning.missed(TERMS, owed(*states), last)] == [0]
+    assert [one.instalment for one in earning.missed(TERMS, owed(*states), last + 1)] == [0, 1]
+
+
+EVENTS: list[tuple[HostState, int, list[Owed], int, int, HostEvent | None]] = [
+    ("agreed", START, owed(), TERMS.last_setup_ledger, START + 5, None),
+    ("agreed", START, owed(), TERMS.last_setup_ledger + 1, START + 5, "too late"),
+    ("open", START, owed(), 9, START + 3 * WINDOW - 1, None),
+    ("open", START, owed(), 9, START + 3 * WINDOW, "silent"),
+    ("open", START, owed("claimed"), 9, START + 3 * WINDOW, None),
+    ("open", START, owed("claimed"), 9, END, "period over"),
+    ("notice", START + 3 * WINDOW, owed(), 9, START + 3 * WINDOW, None),
+    ("notice", START, owed(), 9, START + WINDOW - 1, None),
+    ("notice", START, owed(), 9, START + WINDOW, "released"),
+    ("ended", START, owed(), 9, END, None),
+]
+
+
+@pytest.mark.parametrize(("state", "since", "known", "ledger", "now", "expected"), EVENTS)
+def test_what_time_brings(
+    state: HostState, since: int, known: list[Owed], ledger: int, now: int, expected: HostEvent | None
+) -> None:
+    hosted = Hosted(1, TERMS, state, since)
+    assert earning.event(hosted, known, in_use=True, ledger=ledger, now=now) == expected
+
+
+def test_who_has_nothing_here_need_not_say_anything() -> None:
+    hosted = Hosted(1, TERMS, "open", START)
+    assert earning.event(hosted, owed(), in_use=False, ledger=9, now=END - 1) is None
+
+
+def test_garbage_for_a_salt_is_silence() -> None:
+    garbage = [msgspec.structs.replace(one, salt=bytes(32), problem="lock does not fit") for one in owed()]
+    hosted = Hosted(1, TERMS, "open", START)
+    assert earning.event(hosted, garbage, in_use=True, ledger=9, now=START + 3 * WINDOW) == "silent"
+
+
+def test_pieces_are_kept_for_a_while_after_the_end() -> None:
+    assert not earning.is_to_be_released(Hosted(1, TERMS, "open", START), END + WINDOW)
+    assert not earning.is_to_be_released(Hosted(1, TERMS, "ended", END), END + WINDOW - 1)
+    assert earning.is_to_be_released(Hosted(1, TERMS, "ended", END), END + WINDOW)
+    assert earning.is_to_be_released(Hosted(1, TERMS, "ended", END - WINDOW), END - WINDOW)
+
+
+def test_what_was_kept_and_not_paid_is_at_risk() -> None:
+    batch = Batch(0, START, GIB, 9)
+    known = owed("claimed", "disclosed", amount=100)
+    kept = due_stroops(TERMS.price, GIB, 2 * WINDOW)
+    found = earning.earnings(TERMS, [batch], known, Uncovered(), START + 2 * WINDOW)
+    assert found == Earnings(100, 100, kept - 200)
+    on_credit = earning.earnings(TERMS, [], owed(), Uncovered(GIB, GIB * 1000), START)
+    assert on_credit == Earnings(0, 0, due_stroops(TERMS.price, GIB, 1000))
+    assert found.plus(on_credit).at_risk_stroops == found.at_risk_stroops + on_credit.at_risk_stroops
+
+
+def test_an_end_by_consent_pays_for_what_was_kept_so_far_and_gives_collateral_back() -> None:
+    terms = msgspec.structs.replace(TERMS, collateral_stroops=10**6)
+    batch = Batch(0, START, GIB, 9)
+    kept = due_stroops(TERMS.price, GIB, WINDOW)
+    assert earning.least_settlement(terms, [batch], owed(), START + WINDOW) == kept + 10**6
+    claimed = owed("claimed", amount=kept + 10**6)
+    assert earning.least_settlement(terms, [batch], claimed, START + WINDOW) == 0
