@@ -19,7 +19,7 @@ from layrfs.errors import LayrError, RemoteError
 from layrfs.ids import NodeId, PieceId, ShardId
 from layrfs.model.findings import Finding
 from layrfs.pipeline.transfers import TargetPart
-from layrfs.policy.copies import Fate, fate
+from layrfs.policy.copies import Fate, fate, to_forget
 from layrfs.storage.content import Catalog
 from layrfs.storage.copies import Copies, Shard
 from layrfs.storage.database import Database
@@ -61,8 +61,9 @@ class CopyChecks:
         shards = list(self._copies.shards())
         fates: dict[Fate, list[int]] = {"good": [], "fewer": [], "unseen": [], "lost": []}
         for shard in shards:
-            fates[fate(shard.needed, shard.pieces, survey.held, survey.missing)].append(shard.number)
-            self._gone += [(shard.id, piece) for piece in shard.pieces & survey.missing]
+            known = shard.needed, shard.pieces, survey.held, survey.missing
+            fates[fate(*known)].append(shard.number)
+            self._gone += [(shard.id, PieceId(piece)) for piece in to_forget(*known)]
         self._lost = fates["lost"]
         found = [*self._silence(survey), *self._missing(fates), *self._few(shards)]
         return [*found, *(await self._fetched(shards) if deep else [])]

@@ -138,6 +138,7 @@ class _Work:
                 trusts=trusting.trusts,
                 holdings=holdings,
                 on_lost=self._bad_piece,
+                on_held=self._patcher.piece_held,
             ),
             living_hosts=self._living,
         )

@@ -116,7 +116,13 @@ class Upkeep:
 
         holdings, rounds = Holdings(database.path, catalog, segments), Rounds(database)
         challenger = HostChallenger(links, membership, answers, keys.mask)
-        auditor = Auditor(challenger=challenger, trusts=trusts, holdings=holdings, on_lost=self.bad_piece)
+        auditor = Auditor(
+            challenger=challenger,
+            trusts=trusts,
+            holdings=holdings,
+            on_lost=self.bad_piece,
+            on_held=self.patcher.piece_held,
+        )
         self.auditing = Auditing(
             catalog=catalog,
             tree=Tree(database),

@@ -18,6 +18,13 @@ def fate(needed: int, recorded: AbstractSet[bytes], held: AbstractSet[bytes], mi
     return "lost" if len(recorded - gone) < needed else "unseen"
 
 
+def to_forget(
+    needed: int, recorded: AbstractSet[bytes], held: AbstractSet[bytes], missing: AbstractSet[bytes]
+) -> AbstractSet[bytes]:
+    """The pieces that may go off the record: only what no reader would need, because a host may find it again."""
+    return recorded & missing if len(recorded & held) >= needed else frozenset()
+
+
 def within_reach(needed: int, holders: Collection[bytes], silent: AbstractSet[bytes]) -> bool:
     """Whether enough pieces, which are on these hosts, are on others than those that do not answer."""
     return sum(holder not in silent for holder in holders) >= needed

@@ -231,7 +231,8 @@ def _judged(trust: Trust, outcome: Outcome, now_seconds: float, *, retrieval: bo
     below = trust.integrity < SUSPENDING_INTEGRITY or trust.serving < SUSPENDING_SERVING
     if trust.suspended_at is None:
         return msgspec.structs.replace(trust, suspended_at=now_seconds) if below else trust
-    if trust.excluded_at is None and bad and (trust.integrity < EXCLUDING_INTEGRITY or _long(trust, now_seconds)):
+    goes_on = trust.integrity < EXCLUDING_INTEGRITY or (below and _long(trust, now_seconds))
+    if trust.excluded_at is None and bad and goes_on:
         return msgspec.structs.replace(trust, excluded_at=now_seconds)
     if not below and _long(trust, now_seconds) and trust.excluded_at is None:
         return msgspec.structs.replace(trust, suspended_at=None)

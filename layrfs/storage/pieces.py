@@ -71,6 +71,7 @@ class Pieces:
         retired: list[Retired] = []
         known = {one.position: one for one in self.of(shard)}
         for piece in pieces:
+            self.note_generation(shard, piece.generation)
             old = known.get(piece.position)
             if old is not None and (old.id, old.host) == (piece.id, piece.host):
                 continue
@@ -92,7 +93,6 @@ class Pieces:
         )
         # An order to drop just this piece may be left of a time when a delegate's owner did not know it.
         self._database.write("DELETE FROM local_retired WHERE piece = ? AND host = ?", (piece.id, piece.host))
-        self.note_generation(shard, piece.generation)
 
     def highest_generation(self, shard: int) -> int:
         """That any of its pieces ever had, as far as is known. Raises ``KeyError`` when there is no such shard."""

@@ -34,6 +34,7 @@ LOST = {"failed": "wrong", "missing": "missing"}
 """Outcomes that prove that a piece is gone, in the words of those who give pieces up."""
 
 OnLost = Callable[[ShardId, PieceId, NodeId, str], None]
+OnHeld = Callable[[ShardId, PieceId], None]
 
 
 class PieceResult(msgspec.Struct, frozen=True):
@@ -51,12 +52,15 @@ class PieceResult(msgspec.Struct, frozen=True):
 class Auditor:
     """One volume's."""
 
-    def __init__(self, *, challenger: Challenger, trusts: Trusts, holdings: Holdings, on_lost: OnLost) -> None:
-        """``on_lost``: a host has proven not to have a piece any more."""
+    def __init__(
+        self, *, challenger: Challenger, trusts: Trusts, holdings: Holdings, on_lost: OnLost, on_held: OnHeld
+    ) -> None:
+        """``on_lost``: a host has proven not to have a piece any more; ``on_held``: that it has it. Both each time."""
         self._challenger = challenger
         self._trusts = trusts
         self._holdings = holdings
         self._on_lost = on_lost
+        self._on_held = on_held
         self._answered_at: dict[NodeId, float] = {}
         """When each host last said anything, on trio's clock."""
 
@@ -115,11 +119,12 @@ class Auditor:
         return (held.piece.id, held.piece.host) in self._lost
 
     def _note(self, held: HeldPiece, outcome: Outcome) -> None:
-        """Give up what is lost, when that is news; if it stays on record, it may be found again."""
+        """Say it, also when it is no news: who hears it may have forgotten it, because the host was away meanwhile."""
         key = held.piece.id, held.piece.host
         if outcome == "passed":
             self._lost.discard(key)
-        elif outcome in LOST and key not in self._lost:
+            self._on_held(held.shard.id, held.piece.id)
+        elif outcome in LOST:
             self._on_lost(held.shard.id, *key, LOST[outcome])
             if self._holdings.is_held(held):
                 self._lost.add(key)

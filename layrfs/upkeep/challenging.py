@@ -8,7 +8,6 @@ that does not fit is only held against a host that has not the piece either, bec
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
@@ -20,7 +19,7 @@ import trio
 
 from layrfs import tempo
 from layrfs.crypto.challenges import NONCE_BYTES
-from layrfs.errors import BadMessage, LayrError, MissingPiece, Refused, TimedOut, Unreachable, WrongBytes
+from layrfs.errors import BadMessage, LayrError, MissingPiece, Refused, RemoteError, TimedOut, Unreachable, WrongBytes
 from layrfs.ids import NodeId, PieceId
 from layrfs.model.answers import PieceAnswer, Question
 from layrfs.model.audits import Level
@@ -118,9 +117,7 @@ class HostChallenger:
 
         async def probe(record: NodeRecord) -> None:
             nonlocal reached
-            call = partial(self._links.has, record.address, [NOBODYS_PIECE], deadline_seconds=PROBE_SECONDS)
-            with contextlib.suppress(Unreachable):
-                await self._call(call)
+            if await self._is_there(record.address):
                 reached = True
                 nursery.cancel_scope.cancel()
 
@@ -128,6 +125,14 @@ class HostChallenger:
             for record in others[:PROBES]:
                 nursery.start_soon(probe, record)
         return reached
+
+    async def _is_there(self, address: HostAddress) -> bool:
+        """Whether anybody says anything, be it a refusal or nonsense."""
+        try:
+            await self._call(partial(self._links.has, address, [NOBODYS_PIECE], deadline_seconds=PROBE_SECONDS))
+        except LayrError as error:
+            return isinstance(error, RemoteError) and not isinstance(error, Unreachable)
+        return True
 
     async def _try(self, held: HeldPiece, demand: Demand) -> Outcome:
         try:

@@ -9,7 +9,7 @@ Invariant: while no host at all can be reached nothing is known, and so nothing 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
 from itertools import chain, islice
 from typing import NamedTuple
 
@@ -56,16 +56,40 @@ class Needs:
         """Its host does not have it; it is on record all the same, so that it is found should it come back."""
         self._refuted.setdefault(shard, {})[piece] = host
 
+    def refuted(self, shard: int) -> Mapping[PieceId, NodeId]:
+        """What is on record of a shard though its hosts do not have it."""
+        return self._refuted.get(shard, {})
+
+    def is_readable(self, shard: int) -> bool:
+        """Whether enough of its pieces are good, and on hosts that can be reached now."""
+        living, states = set(self.living()), dict[NodeId, PieceState]()
+        return any(
+            sum(
+                host in living and self._state(held, position, states) == "good"
+                for position, (_piece, host) in held.pieces.items()
+            )
+            >= held.redundancy.needed
+            for held in self._pieces.held([shard])
+        )
+
+    def believe_piece(self, shard: int, piece: PieceId) -> None:
+        """Its host has it after all."""
+        left = {other: host for other, host in self.refuted(shard).items() if other != piece}
+        self._keep_refuted(shard, left)
+
     def believe(self, shards: Iterable[int] = (), hosts: Collection[NodeId] = ()) -> None:
         """Forget what is known against pieces of shards that could be read, or on hosts that have just come back."""
         for shard in shards:
             self._refuted.pop(shard, None)
         for shard in list(self._refuted) if hosts else ():
             left = {piece: host for piece, host in self._refuted[shard].items() if host not in hosts}
-            if left:
-                self._refuted[shard] = left
-            else:
-                del self._refuted[shard]
+            self._keep_refuted(shard, left)
+
+    def _keep_refuted(self, shard: int, left: dict[PieceId, NodeId]) -> None:
+        if left:
+            self._refuted[shard] = left
+        else:
+            self._refuted.pop(shard, None)
 
     async def look(self) -> list[Need] | None:
         """Of all shards, the most endangered first; None while no host can be reached."""

@@ -142,16 +142,32 @@ class Patcher:
         self._wake.set()
 
     def piece_lost(self, shard: ShardId, piece: PieceId, host: NodeId) -> bool:
-        """A host has proven not to have a piece any more: another will get it. False when no such shard is known."""
-        number = self._catalog.pieces.drop(shard, piece)
+        """A host says, or shows, that it has not a piece: another will get it. False when no such shard is known."""
+        number = self._catalog.number_of(shard)
         if number is None:
-            number = self._catalog.number_of(shard)
-            if number is not None:
-                self._needs.refute(number, piece, host)
-        else:
-            self._changes.retire([(piece, host)], self._log.next_version)
+            return False
+        self._needs.refute(number, piece, host)
+        self._give_up(number, shard)
         self._wake.set()
-        return number is not None
+        return True
+
+    def piece_held(self, shard: ShardId, piece: PieceId) -> None:
+        """A host has proven to have a piece, whatever was said of it."""
+        number = self._catalog.number_of(shard)
+        if number is not None:
+            self._needs.believe_piece(number, piece)
+
+    def _give_up(self, number: int, shard: ShardId) -> None:
+        """What hosts say they have not, once the shard can be read without it: a disk may only not be there yet.
+
+        Until then it stays on record, to be asked for, and to be retired when its successor is there.
+        """
+        if not self._needs.is_readable(number):
+            return
+        for piece, host in self._needs.refuted(number).items():
+            if self._catalog.pieces.drop(shard, piece) is not None:
+                self._changes.retire([(piece, host)], self._log.next_version)
+        self._needs.believe(shards=[number])
 
     @property
     def queue(self) -> Sequence[Need]:
@@ -255,6 +271,7 @@ class Patcher:
         need = next(iter(self._needs.of([number])), None)
         if need is None or not need.positions:
             return Mended(number, "none" if need is None else need.urgency)
+        self._give_up(number, self._catalog.shard(number).id)
         record, began = self._catalog.shard(number), trio.current_time()
         mended = Mended(number, need.urgency, need.positions)
         holders = [piece.host for piece in record.pieces]

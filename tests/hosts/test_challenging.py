@@ -200,6 +200,13 @@ async def test_whether_another_host_answers(place: Place, tmp_path: Path) -> Non
     assert not await place.challenger.reaches_another(place.host.identity.node_id)
 
 
+@pytest.mark.parametrize("answer", [messages.Refused("busy"), messages.Stored()])
+async def test_who_refuses_or_talks_nonsense_is_there(place: Place, answer: messages.Response) -> None:
+    with serving(Fixed(Answer(answer)), Counts()) as rude:
+        place.finder.records.append(record(rude))
+        assert await place.challenger.reaches_another(place.host.identity.node_id)
+
+
 def test_faults_of_this_machine_say_nothing() -> None:
     assert outcome_of(LocalError("no memory")) == outcome_of(WorkerLost("gone")) == "unknown"
 

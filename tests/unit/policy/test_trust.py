@@ -154,6 +154,15 @@ def test_a_host_that_mends_is_let_go_after_a_week() -> None:
     assert standing(trust, now) == "good"
 
 
+def test_one_slip_after_a_suspension_that_is_made_good_does_not_exclude() -> None:
+    trust, now = history([("failed", 0), *every(SUSPENSION_SECONDS / 1000, "passed", 1001)])
+    made_good, now = history([("missing", 60)], msgspec.structs.replace(trust, suspended_at=START), now)
+    assert made_good.integrity > SUSPENDING_INTEGRITY
+    assert standing(made_good, now) == "good"
+    going_on, now = history([("failed", 0), *every(SUSPENSION_SECONDS / 10, "passed", 10), ("missing", 60)])
+    assert standing(going_on, now) == "excluded"
+
+
 def test_who_proves_everything_and_hands_out_nothing_is_suspended_by_the_eleventh_retrieval() -> None:
     trust, now = NEW_HOST, START
     refusals = 0

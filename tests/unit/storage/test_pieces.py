@@ -139,6 +139,7 @@ def test_what_two_patchers_made_at_once_is_recorded_once_and_the_rest_is_handed_
     elsewhere = piece(1, 2, 2, on=7)
     assert pieces.put(number, [elsewhere]) == [(elsewhere.id, host(7))], "that host has a piece of the shard"
     assert [one.host for one in pieces.of(number)] == [host(0), host(7), host(2)]
+    assert pieces.next_generation(number) == 3, "what is handed back is dropped by its host: never that name again"
 
 
 def test_who_should_have_what(catalog: Catalog, pieces: Pieces) -> None:

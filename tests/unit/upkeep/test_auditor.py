@@ -46,10 +46,15 @@ class World:
         self.challenger = FakeChallenger(others={ONE, TWO, THREE})
         self.living = {ONE, TWO, THREE}
         self.lost: list[tuple[PieceId, NodeId, str]] = []
+        self.held: list[PieceId] = []
         self.trusts = Trusts(self.database, self.now)
         self.holdings = Holdings(self.database.path, self.catalog, lambda: [self.segment, self.segment], here)
         self.auditor = Auditor(
-            challenger=self.challenger, trusts=self.trusts, holdings=self.holdings, on_lost=self.give_up
+            challenger=self.challenger,
+            trusts=self.trusts,
+            holdings=self.holdings,
+            on_lost=self.give_up,
+            on_held=lambda _shard, piece: self.held.append(piece),
         )
         self.rounds = AuditRounds(
             rounds=Rounds(self.database),
@@ -175,15 +180,17 @@ async def test_what_stays_on_record_though_it_is_lost_counts_once_and_may_be_fou
     heard: list[PieceResult] = []
     await world.auditor.audit(shards, "prove", heard.append)
     assert [result.outcome for result in heard] == ["missing"] * 5
-    assert len(world.lost) == 1
+    assert len(world.lost) == 5, "told each time: who hears it forgets it when the host comes back"
+    assert world.held == []
     once = world.trusts.get(THREE)
     assert 0.99 < once.integrity < 1
     world.challenger.hosts = {THREE: "passed"}
     await world.auditor.audit(shards[:1], "prove", heard.append)
     assert world.trusts.get(THREE).passed == 1
+    assert world.held == [world.segment.shards[0].pieces[0].id]
     world.challenger.hosts = {THREE: "missing"}
     await world.auditor.audit(shards[:1], "prove", heard.append)
-    assert len(world.lost) == 2
+    assert world.trusts.get(THREE).integrity < once.integrity
 
 
 # -------------------------------------------------------------------------------------------------------- rounds
@@ -195,7 +202,7 @@ async def test_one_lost_piece_that_nobody_can_make_anew_does_not_exclude_its_hos
     world.challenger.pieces = {world.segment.shards[0].pieces[0].id: "missing"}
     await world.pass_time(DAY_SECONDS / 2)
     assert world.trusts.standing(THREE) in {"new", "good"}
-    assert len(world.lost) == 1
+    assert len(set(world.lost)) == 1
     assert sum(host == THREE for host, _piece, _level in world.challenger.asked) < 3 * LEAVES_PER_DAY
 
 

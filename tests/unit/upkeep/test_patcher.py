@@ -226,6 +226,60 @@ async def test_a_piece_that_comes_back_is_retired(cache: Cache, autojump_clock: 
     assert old not in {piece.id for piece in cache.catalog.shard(shard).pieces}
 
 
+@pytest.mark.parametrize("state", ["doubtful", "gone", "unreachable"])
+async def test_a_piece_said_to_be_missing_is_not_given_up_while_the_others_are_not_sure(
+    cache: Cache, state: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A disk that is not there yet: the host says missing, and has the piece when it is."""
+    shard = await put(cache)
+    record, others = cache.catalog.shard(shard), {host(1), host(2)}
+    cache.transfers.hosts = 1
+    cache.transfers.gone |= others
+    if state != "unreachable":
+        cache.states |= dict.fromkeys(others, "doubtful" if state == "doubtful" else "gone")
+    cache.patcher.piece_lost(record.id, record.pieces[0].id, host(0))
+    await trio.sleep(DAY_SECONDS)
+    assert record.pieces[0].host in holders(cache, shard)
+    assert retired(cache) == {}, "or its host would drop the last copy, on our own order"
+    cache.transfers.hosts = 6
+    cache.patcher.hosts_appeared({host(0)})
+    await trio.sleep(100)
+    assert record.pieces[0].id not in retired(cache)
+    assert len(holders(cache, shard)) == 3
+
+
+async def test_what_was_kept_as_the_last_is_given_up_when_the_others_are_back(
+    cache: Cache, autojump_clock: trio.testing.MockClock
+) -> None:
+    cache.transfers.hosts = 3
+    shard = await put(cache)
+    old = cache.catalog.shard(shard).pieces[0]
+    cache.states |= dict.fromkeys({host(1), host(2)}, "doubtful")
+    assert lose(cache, shard, 0) == old.id
+    assert old in cache.catalog.shard(shard).pieces
+    cache.states.clear()
+    cache.patcher.hosts_appeared({host(1), host(2)})
+    await trio.sleep(100)
+    assert retired(cache) == {old.id: host(0)}
+    assert len(holders(cache, shard)) == 3, "its host may have another"
+
+
+async def test_a_piece_that_is_shown_after_all_counts_again(
+    cache: Cache, autojump_clock: trio.testing.MockClock
+) -> None:
+    shard = await put(cache)
+    record = cache.catalog.shard(shard)
+    cache.states |= dict.fromkeys({host(1), host(2)}, "doubtful")
+    for piece in record.pieces:
+        cache.patcher.piece_lost(record.id, piece.id, piece.host)
+    cache.transfers.failure = Unavailable("checked below")
+    await trio.sleep(100)
+    assert [need.urgency for need in cache.patcher.queue] == ["lost"]
+    cache.patcher.piece_held(record.id, record.pieces[0].id)
+    await trio.sleep(100)
+    assert [need.urgency for need in cache.patcher.queue] == ["now"]
+
+
 async def test_the_last_piece_stays_on_record_and_the_loss_is_said_with_names(
     cache: Cache, caplog: pytest.LogCaptureFixture, autojump_clock: trio.testing.MockClock
 ) -> None:
