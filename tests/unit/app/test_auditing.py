@@ -49,7 +49,13 @@ class World:
             rounds=Rounds(self.database),
             holdings=holdings,
             trusts=trusts,
-            auditor=Auditor(challenger=self.challenger, trusts=trusts, holdings=holdings, on_lost=lambda *_what: None),
+            auditor=Auditor(
+                challenger=self.challenger,
+                trusts=trusts,
+                holdings=holdings,
+                on_lost=lambda *_what: None,
+                on_held=lambda *_what: None,
+            ),
             root_keepers=self.root_keepers,
         )
         self.progress: list[ProgressReport] = []
