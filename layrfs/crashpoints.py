@@ -63,6 +63,8 @@ POINTS: Mapping[str, str] = MappingProxyType(
         "piece written": "Host: a piece is on the disk, under a temporary name.",
         "piece named": "Host: it has its name, which may not be on the disk.",
         "piece durable": "Host: it is stored for good; the owner does not know.",
+        "ledger written": "Development ledger: a ledger's rows are in the open transaction.",
+        "ledger closed": "Development ledger: they are on the disk; nobody knows.",
         "root kept": "Host: a root record is stored for good; the owner does not know.",
     }
 )
