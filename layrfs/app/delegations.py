@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -17,12 +16,13 @@ from functools import partial
 import trio
 
 from layrfs.crypto.identity import NodeIdentity
-from layrfs.errors import BadMessage, CorruptFile, LayrError, LocalError, MissingPiece, NewerFormat, NoSpace
+from layrfs.errors import BadMessage, LayrError, LocalError, MissingPiece, NoSpace
 from layrfs.ids import VolumeId
 from layrfs.model.patch_records import signed
 from layrfs.storage.database import Database
 from layrfs.storage.entrusted import Entrusted, Made, made_here
 from layrfs.storage.grants import Grant, Grants
+from layrfs.storage.remains import open_entrusted
 from layrfs.wire.delegation import (
     RECORDS_PER_MESSAGE,
     UNSIGNED,
@@ -58,10 +58,10 @@ Work = Callable[[Grant, Database, Entrusted], Awaitable[None]]
 class _Volume:
     """One volume; ``run`` once."""
 
-    def __init__(self, grant: Grant, path: str, rest_seconds: float) -> None:
+    def __init__(self, grant: Grant, database: Database, rest_seconds: float) -> None:
         self.grant = grant
         self.lock = trio.Lock()
-        self.database = _opened(path)
+        self.database = database
         self.entrusted = Entrusted(self.database)
         self.life = trio.CancelScope()
         self.ended = trio.Event()
@@ -137,7 +137,7 @@ class Delegations:
         async with trio.open_nursery() as self._nursery:
             for grant in await trio.to_thread.run_sync(self._grants.all):
                 try:
-                    self._begin(self._nursery, grant, 0.0)
+                    await self._begin(self._nursery, grant, 0.0)
                 except LayrError as error:
                     _log.warning("Volume %s is not looked after: %s", grant.volume.hex()[:12], error)
             task_status.started()
@@ -178,7 +178,7 @@ class Delegations:
             if grant.volume not in self._volumes and len(self._volumes) >= MOST_VOLUMES:
                 raise NoSpace("a host looks after so many volumes and no more")
             await trio.to_thread.run_sync(self._grants.save, grant)
-            volume = self._volumes.get(grant.volume) or self._begin(self._nursery, grant, REST_SECONDS)
+            volume = self._volumes.get(grant.volume) or await self._begin(self._nursery, grant, REST_SECONDS)
         async with volume.lock:
             volume.grant = grant
             wanted = volume.entrusted.wanted(body)
@@ -212,10 +212,11 @@ class Delegations:
         except KeyError:
             raise MissingPiece("the host does not look after that volume") from None
 
-    def _begin(self, nursery: trio.Nursery | None, grant: Grant, rest_seconds: float) -> _Volume:
+    async def _begin(self, nursery: trio.Nursery | None, grant: Grant, rest_seconds: float) -> _Volume:
         if nursery is None:
             raise LocalError("the host is starting")
-        volume = self._volumes[grant.volume] = _Volume(grant, self._grants.database(grant.volume), rest_seconds)
+        database = await trio.to_thread.run_sync(open_entrusted, self._grants.database(grant.volume))
+        volume = self._volumes[grant.volume] = _Volume(grant, database, rest_seconds)
         nursery.start_soon(self._run_volume, volume)
         return volume
 
@@ -238,16 +239,3 @@ class Delegations:
             volume.life.cancel()
             await volume.ended.wait()
             await trio.to_thread.run_sync(self._grants.remove, volume.grant.volume)
-
-
-def _opened(path: str) -> Database:
-    """A damaged one is begun anew: the owner hands over all of it again."""
-    try:
-        return Database(path)
-    except (CorruptFile, NewerFormat) as error:
-        _log.warning("What was entrusted is begun anew: %s", error)
-        directory = os.path.dirname(path)
-        for name in os.listdir(directory):
-            if name != "grant":
-                os.unlink(os.path.join(directory, name))
-        return Database(path)

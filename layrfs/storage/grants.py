@@ -45,15 +45,27 @@ class Grants:
         self._directory = os.path.join(directory, "delegations")
 
     def all(self) -> list[Grant]:
-        """Those that can be read. Of others, of a crash in the middle of the first or last step, nothing stays."""
-        with contextlib.suppress(FileNotFoundError):
+        """Those that can be read. Of one without keys, of a crash in the first or last step, nothing stays.
+
+        One whose keys cannot be read now stays as it is: what was made for the volume is known nowhere else, and its
+        owner may delegate anew. Raises ``LocalError``.
+        """
+        try:
             names = [name for name in sorted(os.listdir(self._directory)) if _NAME.fullmatch(name)]
-            found = {name: self._read(name) for name in names}
-            for name in (name for name, grant in found.items() if grant is None):
-                _log.warning("A delegation is damaged or unfinished and forgotten: %s", name)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise_unusable(self._directory, error)
+        found: list[Grant] = []
+        for name in names:
+            try:
+                found.append(self._read(name))
+            except FileNotFoundError:
+                _log.warning("A delegation is unfinished and forgotten: %s", name)
                 self._remove(name)
-            return [grant for grant in found.values() if grant is not None]
-        return []
+            except (OSError, msgspec.MsgspecError) as error:
+                _log.warning("Delegation %s cannot be read, and is left as it is: %s", name, error)
+        return found
 
     def save(self, grant: Grant) -> None:
         """Durably, instead of an earlier one. Raises ``LocalError``."""
@@ -72,13 +84,12 @@ class Grants:
         """Where what was entrusted is to be; the directory is there once the grant was saved."""
         return os.path.join(self._path(volume.hex()), "entrusted.db")
 
-    def _read(self, name: str) -> Grant | None:
-        try:
-            with open(os.path.join(self._path(name), "grant"), "rb") as file:
-                grant = msgspec.msgpack.decode(file.read(_READ_LIMIT_BYTES), type=Grant)
-        except (OSError, msgspec.MsgspecError):
-            return None
-        return grant if grant.volume.hex() == name else None
+    def _read(self, name: str) -> Grant:
+        with open(os.path.join(self._path(name), "grant"), "rb") as file:
+            grant = msgspec.msgpack.decode(file.read(_READ_LIMIT_BYTES), type=Grant)
+        if grant.volume.hex() != name:
+            raise msgspec.ValidationError("it is another volume's")
+        return grant
 
     def _remove(self, name: str) -> None:
         path = self._path(name)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+import apsw
 import msgspec
 import pytest
 import trio
@@ -15,10 +17,11 @@ import trio
 from layrfs.app import delegations as module
 from layrfs.app.delegations import MOST_VOLUMES, REST_SECONDS, Delegations
 from layrfs.crypto.identity import NodeIdentity
-from layrfs.errors import BadMessage, MissingPiece, NoSpace
+from layrfs.errors import BadMessage, MissingPiece, NewerFormat, NoSpace
 from layrfs.ids import NodeId, PieceId, Salt, ShardId
 from layrfs.model.patch_records import is_signed
 from layrfs.model.shards import PieceRecord
+from layrfs.storage import soundness
 from layrfs.storage.content import Catalog
 from layrfs.storage.database import Database
 from layrfs.storage.entrusted import Entrusted
@@ -231,6 +234,78 @@ async def test_a_volume_whose_database_fails_ends_alone_and_can_be_handed_over_a
 
 def fail() -> None:
     raise OSError("the disk is gone")
+
+
+def spoil(database: Path, table: str) -> None:
+    """What is in one table is unreadable from now on."""
+    with contextlib.closing(apsw.Connection(str(database))) as connection:
+        query = "SELECT rootpage FROM sqlite_schema WHERE name = ?"
+        page, page_bytes = connection.execute(query, (table,)).get, connection.pragma("page_size")
+    with open(database, "r+b") as file:
+        file.seek((page - 1) * page_bytes)
+        file.write(b"\xff" * page_bytes)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+async def test_what_can_be_read_of_what_is_damaged_goes_on_and_is_told(tmp_path: Path, *, killed: bool) -> None:
+    async with running(tmp_path) as place:
+        place.make = [PieceRecord(2, 1, PieceId(bytes([8]) * 32), NodeId(bytes([8]) * 20))]
+        await place.delegate(present=900)
+        await place.entrust()
+        await place.delegate(present=0)
+        await until(lambda: place.working == {VOLUME})
+        known = await place.patches()
+        assert len(known.records) == 1
+    database = tmp_path / "delegations" / VOLUME.hex() / "entrusted.db"
+    spoil(database, "local_trust")
+    if killed:  # when it had just been set aside
+        soundness.write_note(str(database), soundness.Note("its bytes changed"))
+        (database.parent / "damaged").mkdir()
+        database.rename(database.parent / "damaged" / "entrusted.db")
+    async with running(tmp_path) as place:
+        assert await place.patches() == known
+        assert await place.delegate() == delegation.Delegated((0x12,))
+        await place.entrust()
+        assert await place.delegate() == delegation.Delegated(())
+        assert (await place.patches()).records == ()
+    async with running(tmp_path) as place:
+        assert await place.delegate() == delegation.Delegated(())
+
+
+async def test_what_a_newer_version_wrote_is_left_alone(tmp_path: Path) -> None:
+    async with running(tmp_path) as place:
+        await place.delegate()
+        await place.entrust()
+    database = tmp_path / "delegations" / VOLUME.hex() / "entrusted.db"
+    with contextlib.closing(apsw.Connection(str(database))) as connection:
+        connection.pragma("user_version", 999)
+    (database.parent / "entrusted.db-seal").unlink()
+    before = database.read_bytes()
+    async with running(tmp_path) as place:
+        assert place.delegations.volumes == 0
+        with pytest.raises(NewerFormat):
+            await place.delegate()
+    assert database.read_bytes() == before
+
+
+@pytest.mark.parametrize("how", ["unreadable", "damaged"])
+async def test_a_delegation_whose_keys_cannot_be_read_now_is_not_forgotten(tmp_path: Path, how: str) -> None:
+    async with running(tmp_path) as place:
+        await place.delegate()
+        await place.entrust()
+    grant = tmp_path / "delegations" / VOLUME.hex() / "grant"
+    grant.rename(grant.with_name("good"))
+    if how == "damaged":
+        grant.write_bytes(b"\xc1")
+    else:
+        grant.mkdir()
+    async with running(tmp_path) as place:
+        assert place.delegations.volumes == 0
+    if how == "unreadable":
+        grant.rmdir()
+        grant.with_name("good").rename(grant)
+    async with running(tmp_path) as place:
+        assert await place.delegate() == delegation.Delegated(())
 
 
 async def test_what_is_damaged_is_begun_anew_and_what_is_unfinished_is_forgotten(tmp_path: Path) -> None:
