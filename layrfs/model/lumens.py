@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 
 from layrfs.errors import UsageError
+from layrfs.model.ledger import STROOPS_PER_XLM
 
-STROOPS_PER_LUMEN = 10**7
 MOST_STROOPS = 2**63 - 1
 """Of any amount: the ledger's integers end there."""
 
@@ -19,7 +19,7 @@ _AMOUNT = re.compile(r"(\d{1,12})(?:\.(\d{1,7}))?", re.ASCII)
 def parse_lumens(text: str) -> int:
     """``2`` or ``0.25`` XLM as stroops. UsageError."""
     match = _AMOUNT.fullmatch(text.strip())
-    stroops = 0 if match is None else int(match[1]) * STROOPS_PER_LUMEN + int((match[2] or "").ljust(7, "0"))
+    stroops = 0 if match is None else int(match[1]) * STROOPS_PER_XLM + int((match[2] or "").ljust(7, "0"))
     if match is None or stroops > MOST_STROOPS:
         raise UsageError(f"{text!r} is no amount of XLM; write it like 2 or 0.25, with at most seven decimals")
     return stroops
@@ -27,6 +27,6 @@ def parse_lumens(text: str) -> int:
 
 def shown_lumens(stroops: int) -> str:
     """As `parse_lumens` reads it, without zeros at the end; a minus sign before what is owed."""
-    whole, rest = divmod(abs(stroops), STROOPS_PER_LUMEN)
+    whole, rest = divmod(abs(stroops), STROOPS_PER_XLM)
     decimals = f".{rest:07d}".rstrip("0").rstrip(".")
     return f"{'-' if stroops < 0 else ''}{whole}{decimals}"

@@ -1,15 +1,15 @@
 """What ties a piece to the contract with its host: salts to digest it under, and the digests.
 
 Owns the shapes that pass between who agrees with hosts and who has a piece's bytes. Must not know money, or where
-digests are kept. Instalment 0 of a contract is about all bytes of a piece, later ones about leaves that salts select.
+digests are kept.
 """
 
 from __future__ import annotations
 
 import msgspec
 
-from layrfs.crypto.challenges import answer_digest
 from layrfs.crypto.digests import Buffer
+from layrfs.crypto.instalments import piece_digest
 from layrfs.ids import PieceId
 
 
@@ -25,6 +25,7 @@ class PieceDigests(msgspec.Struct, frozen=True):
     """Of one piece under such salts, 32 bytes each: what its host has to know to be paid."""
 
     piece: PieceId
+    piece_bytes: int
     contract: int
     first: int
     digests: tuple[bytes, ...]
@@ -32,8 +33,5 @@ class PieceDigests(msgspec.Struct, frozen=True):
 
 def digests_of(salts: Salts, piece: PieceId, data: Buffer) -> PieceDigests:
     """Of a piece whose (masked) bytes are ``data``."""
-    digests = (
-        answer_digest(salt, piece, data, "whole" if instalment == 0 else "leaves")
-        for instalment, salt in enumerate(salts.salts, salts.first)
-    )
-    return PieceDigests(piece, salts.contract, salts.first, tuple(digests))
+    digests = (piece_digest(salt, instalment, piece, data) for instalment, salt in enumerate(salts.salts, salts.first))
+    return PieceDigests(piece, len(data), salts.contract, salts.first, tuple(digests))

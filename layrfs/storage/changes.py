@@ -54,6 +54,13 @@ _CUT = (
 )
 
 
+_MAY_GO = (
+    "NOT EXISTS (SELECT 1 FROM contract_piece p JOIN contract c ON c.number = p.contract"
+    " WHERE p.piece = local_retired.piece AND c.node = local_retired.host)"
+)
+"""What a running contract covers stays: the host could answer for nothing without it, and would not be paid."""
+
+
 class ChangeLog:
     """What has changed since the last segment."""
 
@@ -105,13 +112,15 @@ class ChangeLog:
 
     def retired_hosts(self, until: int) -> list[NodeId]:
         """Hosts that have pieces which nothing has needed since a time, or for longer."""
-        rows = self._database.rows("SELECT DISTINCT host FROM local_retired WHERE since <= ? ORDER BY host", (until,))
+        query = f"SELECT DISTINCT host FROM local_retired WHERE since <= ? AND {_MAY_GO} ORDER BY host"  # noqa: S608 - a constant
+        rows = self._database.rows(query, (until,))
         return [NodeId(row[0]) for row in rows]
 
     def retired(self, host: NodeId, until: int, limit: int) -> list[PieceId]:
         """Some of those pieces on one host."""
         rows = self._database.rows(
-            "SELECT piece FROM local_retired WHERE host = ? AND since <= ? LIMIT ?", (host, until, limit)
+            f"SELECT piece FROM local_retired WHERE host = ? AND since <= ? AND {_MAY_GO} LIMIT ?",  # noqa: S608 - a constant
+            (host, until, limit),
         )
         return [PieceId(row[0]) for row in rows]
 
@@ -132,7 +141,7 @@ class ChangeLog:
 
     def forget_long_retired(self, until: int) -> None:
         """Of hosts that could not be told for so long: they find out by themselves."""
-        self._database.write("DELETE FROM local_retired WHERE since <= ?", (until,))
+        self._database.write(f"DELETE FROM local_retired WHERE since <= ? AND {_MAY_GO}", (until,))  # noqa: S608 - a constant
 
 
 def combined(changesets: Sequence[bytes]) -> bytes:

@@ -28,6 +28,10 @@ VOLUME_TABLES = (
     "segment",
     "version",
     "dead",
+    "contract",
+    "contract_batch",
+    "contract_piece",
+    "contract_instalment",
 )
 """What a volume is: these tables are recorded, published and recovered."""
 
@@ -161,6 +165,50 @@ CREATE TABLE dead(                   -- shards that no block needs any more
     since INTEGER NOT NULL           -- the number of the first version that does not
 ) STRICT;
 
+CREATE TABLE contract(               -- with hosts that are paid, see model/contracts.py
+    number INTEGER PRIMARY KEY,      -- in this table; the one between owner and host is in the terms
+    node BLOB NOT NULL,
+    terms BLOB NOT NULL,
+    state TEXT NOT NULL,             -- of policy/contracts.py
+    whole INTEGER NOT NULL           -- 0: the host has covers that are not here, so there can be no more
+) STRICT;
+
+CREATE TABLE contract_batch(         -- the pieces that one cover added
+    contract INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    first INTEGER NOT NULL,          -- the first instalment that they are part of
+    at INTEGER NOT NULL,             -- since when they are paid for, in seconds
+    bytes INTEGER NOT NULL,
+    digests BLOB NOT NULL,           -- 32 bytes for each instalment from the first on
+    covered INTEGER NOT NULL,        -- 1: the host has agreed
+    PRIMARY KEY(contract, number)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE contract_piece(         -- while a row is here, the piece stays at its host
+    piece BLOB NOT NULL,
+    contract INTEGER NOT NULL,
+    batch INTEGER NOT NULL,
+    PRIMARY KEY(piece, contract)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE contract_instalment(
+    contract INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    state TEXT NOT NULL,             -- of policy/contracts.py
+    paid_stroops INTEGER NOT NULL,   -- as seen on the ledger
+    payment BLOB,                    -- the hash of that transaction
+    PRIMARY KEY(contract, number)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE local_payable(          -- what hosts will be paid for, and is in no batch yet
+    contract INTEGER NOT NULL,
+    piece BLOB NOT NULL,
+    bytes INTEGER NOT NULL,
+    first INTEGER NOT NULL,
+    digests BLOB NOT NULL,           -- 32 bytes for each instalment from the first on
+    PRIMARY KEY(contract, piece)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE local_change(           -- changesets of VOLUME_TABLES that are in no segment yet, one per commit
     number INTEGER PRIMARY KEY,
     changes BLOB NOT NULL
@@ -286,10 +334,16 @@ CREATE INDEX local_uncovered_tenant ON local_uncovered(tenant);
 CREATE INDEX local_dirty ON local(inode, block) WHERE dirty = 1;
 CREATE INDEX local_retired_due ON local_retired(host, since);
 CREATE INDEX local_use_order ON local_use(used, inode) WHERE bytes > 0 AND pinned = 0;
+CREATE INDEX contract_node ON contract(node);
+CREATE INDEX contract_piece_batch ON contract_piece(contract, batch);
+CREATE INDEX local_payable_piece ON local_payable(piece);
 CREATE INDEX local_use_pinned ON local_use(inode, bytes) WHERE pinned = 1;
 
 CREATE TRIGGER answer_gone AFTER DELETE ON piece BEGIN
     DELETE FROM local_answer WHERE piece = substr(OLD.id, 1, 8);
+END;
+CREATE TRIGGER payable_gone AFTER DELETE ON piece BEGIN
+    DELETE FROM local_payable WHERE piece = OLD.id;
 END;
 CREATE TRIGGER answer_replaced BEFORE INSERT ON piece BEGIN
     DELETE FROM local_answer WHERE piece =

@@ -1,0 +1,256 @@
+"""What is due in a contract with a host that is paid: cover, disclose, watch, top up, renew, refund. The owner's side.
+
+Pure: what is on record and the time in, steps out, in the order in which they are to be done; where one fails, those
+behind it wait. Times are Unix seconds by the ledger's clock. Must not know how hosts or the ledger are reached.
+Invariants: a salt is disclosed only while its window is open, and never of a contract that is broken or over; what an
+instalment pays never changes once its salt is disclosed; whatever happened before, a contract that is over is refunded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Literal
+
+from msgspec import Struct
+
+from layrfs.crypto.instalments import answer, lock_hash
+from layrfs.model.contracts import Lock, Terms
+from layrfs.policy.contracts import InstalmentState, OwnerState
+from layrfs.policy.pricing import (
+    PRICED_SECONDS,
+    amounts_with,
+    collateral_shares,
+    credit_bytes,
+    deposit_for,
+    due_stroops,
+    increment,
+)
+
+FIRST_BYTES = 16 << 30
+"""A new contract is for so much, or for what the budget has left."""
+
+FEWEST_BYTES = 64 << 20
+"""For less than this nobody is paid: it would cost more than it is worth."""
+
+QUIET_SHARE, LONGEST_QUIET_SECONDS = 32, 600.0
+"""Of a window: nothing new for so long, and what there is gets covered."""
+
+LATE_SHARE = 8
+"""In the last eighth of a window its instalment does not grow any more: the host needs time to answer for it."""
+
+MARGIN_SHARE = 32
+"""A salt is disclosed so long after its window has opened: clocks differ, and ledgers close now and then."""
+
+
+class Batch(Struct, frozen=True):
+    """The pieces of one cover. ``digests``: of the batch, for each instalment from ``first`` on."""
+
+    number: int
+    first: int
+    at: int
+    stored_bytes: int
+    digests: tuple[bytes, ...]
+    covered: bool
+    """Whether the host is known to have agreed."""
+
+
+class Instalment(Struct, frozen=True):
+    """How far it is, and what it paid, as seen on the ledger."""
+
+    state: InstalmentState = "waiting"
+    paid_stroops: int = 0
+
+
+class Contract(Struct, frozen=True):
+    """One contract as its owner has it on record. ``number`` is that of the record."""
+
+    number: int
+    terms: Terms
+    state: OwnerState
+    batches: tuple[Batch, ...] = ()
+    instalments: tuple[Instalment, ...] = ()
+    whole: bool = True
+    """Not: the host has covers that are not here."""
+
+
+class Uncovered(Struct, frozen=True):
+    """Pieces that the host has and no batch; ``quiet_seconds``: how long ago the last one came."""
+
+    pieces: int = 0
+    stored_bytes: int = 0
+    quiet_seconds: float = 0.0
+
+
+Kind = Literal["look", "cover again", "cover", "watch", "disclose", "renew", "end", "refund"]
+
+
+class Step(Struct, frozen=True):
+    """``look``: is the set-up on the ledger? ``cover again``: a batch the host may not have got. ``watch``: has the
+    instalment been claimed? ``renew``: another contract, for the time after this one. ``end``: nothing more happens
+    but the refund."""
+
+    kind: Kind
+    instalment: int = 0
+
+
+def steps(
+    contract: Contract, uncovered: Uncovered, now: float, *, is_renewed: bool, is_wanted: bool
+) -> tuple[Step, ...]:
+    """What is due. ``is_renewed``: there is another contract with the host for later; ``is_wanted``: and pieces for it.
+
+    An instalment that is watched may turn out to be claimed or missed; then it is not disclosed.
+    """
+    if contract.state in {"agreed", "submitted"}:
+        return (Step("look"),)
+    if contract.state == "ended":
+        return (Step("refund"),)
+    if contract.state not in {"open", "broken"}:
+        return ()
+    watched = tuple(Step("watch", at) for at in _to_watch(contract, now))
+    if now >= contract.terms.end:
+        return (*watched, Step("end"))
+    if contract.state == "broken":
+        return watched
+    covers = _covers(contract, uncovered, now)
+    renewals = (Step("renew"),) if is_wanted and not is_renewed and _is_to_be_renewed(contract, now) else ()
+    return (*watched, *covers, *_to_disclose(contract, uncovered, now), *renewals)
+
+
+def _to_watch(contract: Contract, now: float) -> list[int]:
+    """Disclosed ones, and those whose window is over: somebody may have claimed them before this machine was lost."""
+    return [
+        at
+        for at, one in enumerate(contract.instalments)
+        if one.state == "disclosed" or (one.state == "waiting" and now > contract.terms.window(at)[1])
+    ]
+
+
+def _covers(contract: Contract, uncovered: Uncovered, now: float) -> list[Step]:
+    found = [] if all(batch.covered for batch in contract.batches) else [Step("cover again")]
+    terms = contract.terms
+    is_much = 2 * uncovered.stored_bytes >= credit_bytes(terms)
+    is_late = now >= _late_at(terms, terms.instalment_at(now) or 0) - quiet_for(terms)
+    if uncovered.pieces and first_open(contract, now) is not None:
+        found += [Step("cover")] if is_much or is_late or uncovered.quiet_seconds >= quiet_for(terms) else []
+    return found
+
+
+def _to_disclose(contract: Contract, uncovered: Uncovered, now: float) -> list[Step]:
+    terms = contract.terms
+    at = terms.instalment_at(now)
+    if at is None or contract.instalments[at].state not in {"waiting", "disclosed"} or not lockable(contract, at):
+        return []
+    opens, _last = terms.window(at)
+    if at == 0 and contract.instalments[0].state == "waiting":
+        is_due = now >= opens + terms.window_seconds / 2 or (
+            not uncovered.pieces and uncovered.quiet_seconds >= 2 * quiet_for(terms)
+        )
+    else:
+        is_due = now >= opens + terms.window_seconds / MARGIN_SHARE
+    return [Step("disclose", at)] if is_due else []
+
+
+def _is_to_be_renewed(contract: Contract, now: float) -> bool:
+    """In the second half of the last window, or when nothing more can be added to it."""
+    terms = contract.terms
+    opens, _last = terms.window(terms.instalments - 1)
+    return now >= opens + terms.window_seconds / 2 or not contract.whole
+
+
+def quiet_for(terms: Terms) -> float:
+    """How long nothing has to come before what is there is covered, in seconds."""
+    return min(LONGEST_QUIET_SECONDS, terms.window_seconds / QUIET_SHARE)
+
+
+def _late_at(terms: Terms, instalment: int) -> float:
+    return terms.window(instalment)[1] + 1 - terms.window_seconds / LATE_SHARE
+
+
+def first_open(contract: Contract, now: float) -> int | None:
+    """The first instalment that another batch would be part of; None when the contract can take no more."""
+    terms = contract.terms
+    if contract.state != "open" or not contract.whole or now >= terms.end:
+        return None
+    begun = max((at for at, one in enumerate(contract.instalments) if one.state != "waiting"), default=-1)
+    running = terms.instalment_at(now) or 0
+    first = max(begun + 1, running + (now >= _late_at(terms, running)))
+    return first if first < terms.instalments else None
+
+
+def lockable(contract: Contract, instalment: int) -> bool:
+    """Whether any batch is part of the instalment."""
+    return any(batch.first <= instalment for batch in contract.batches)
+
+
+def amounts(terms: Terms, batches: Sequence[Batch]) -> tuple[int, ...]:
+    """What each instalment pays for these batches, the collateral's share included; 0 where none is part of it."""
+    found: tuple[int, ...] = (0,) * terms.instalments
+    for batch in batches:
+        found = amounts_with(found, batch.first, increment(terms, batch.stored_bytes, batch.at, batch.first))
+    return tuple(amount + share if amount else 0 for amount, share in zip(found, collateral_shares(terms), strict=True))
+
+
+def lock(terms: Terms, batches: Sequence[Batch], instalment: int, salt: bytes) -> Lock:
+    """What opens the instalment and what it pays, for these batches, of which one at least is part of it."""
+    parts = [batch.digests[instalment - batch.first] for batch in batches if batch.first <= instalment]
+    answered = answer(salt, terms.contract_id, instalment, parts)
+    return Lock(amounts(terms, batches)[instalment], lock_hash(answered))
+
+
+def unclaimed(contract: Contract) -> tuple[int, ...]:
+    """What the escrow may still have to pay, of each instalment that can come."""
+    return tuple(
+        amount
+        for amount, one in zip(amounts(contract.terms, contract.batches), contract.instalments, strict=True)
+        if one.state in {"waiting", "disclosed"}
+    )
+
+
+def cost_of(contract: Contract, stored_bytes: int, now: float) -> int | None:
+    """What covering so many bytes from now on takes out of the escrow in all; None when it cannot be done."""
+    first = first_open(contract, now)
+    if first is None:
+        return None
+    return increment(contract.terms, stored_bytes, int(now), first) * (contract.terms.instalments - first)
+
+
+def has_credit(contract: Contract, uncovered_bytes: int) -> bool:
+    """Whether the host takes so many bytes before a cover has to come."""
+    return uncovered_bytes <= credit_bytes(contract.terms)
+
+
+def per_month(stroops: int, terms: Terms) -> int:
+    """What a contract that is put into practice with so many stroops comes to in 30 days, rounded up."""
+    return -(-stroops * PRICED_SECONDS // (terms.instalments * terms.window_seconds))
+
+
+def deposit(price: int, *, left_per_month: int | None, instalments: int, window_seconds: int) -> int | None:
+    """What to put into a new contract; None when the budget leaves too little for one. ``left_per_month``: stroops."""
+    stored_bytes = FIRST_BYTES
+    if left_per_month is not None:
+        per_byte_month = due_stroops(price, FIRST_BYTES, PRICED_SECONDS)
+        stored_bytes = min(FIRST_BYTES, FIRST_BYTES * left_per_month // per_byte_month)
+    if stored_bytes < FEWEST_BYTES:
+        return None
+    return deposit_for(price, stored_bytes, instalments, window_seconds)
+
+
+def top_up(wanted_stroops: int, free_stroops: int, terms: Terms, left_per_month: int | None) -> int | None:
+    """What to add to an escrow of which ``free_stroops`` are for nothing yet; 0: nothing, None: the budget forbids it.
+
+    As much as it began with, so that it happens seldom, or what the budget leaves.
+    """
+    lacking = wanted_stroops - free_stroops
+    if lacking <= 0:
+        return 0
+    most = None if left_per_month is None else left_per_month * terms.instalments * terms.window_seconds
+    most_stroops = None if most is None else most // PRICED_SECONDS
+    if most_stroops is not None and most_stroops < lacking:
+        return None
+    added = max(lacking, terms.deposit_stroops)
+    return added if most_stroops is None else min(added, most_stroops)
+
+
+def next_number(numbers: Collection[int]) -> int:
+    """Of the next contract with a host, after those there ever were: its salts and its escrow must be new."""
+    return max(numbers, default=-1) + 1

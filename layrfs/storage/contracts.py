@@ -1,0 +1,208 @@
+"""Contracts with hosts that are paid: what was agreed, which pieces are covered, what was paid, and what is not yet.
+
+Owns the tables whose names begin with ``contract``, and ``local_payable``. Must not know when anything is due, or how
+hosts and the ledger are reached. Batches are of pieces in the order of their ids.
+Invariants: a piece's digests stay here until its host has agreed to the batch it is in; a contract's number between
+owner and host is never used again, whatever became of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from layrfs.crypto.instalments import batch_digest
+from layrfs.ids import NodeId, PieceId
+from layrfs.model.contracts import Terms
+from layrfs.model.payables import PieceDigests
+from layrfs.policy.contracts import InstalmentState, OwnerState
+from layrfs.policy.paymaster import Batch, Contract, Instalment
+from layrfs.storage.database import Database
+
+DIGEST_BYTES = 32
+
+_LIVE = "state NOT IN ('merged', 'void')"
+
+
+class Payable(msgspec.Struct, frozen=True):
+    """A piece that is in no batch yet. ``paid_until``: another contract with the host covers it as long."""
+
+    digests: PieceDigests
+    paid_until: int
+
+
+class Contracts:
+    """Plain code on the trio thread, in the open transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    # --------------------------------------------------------------- contracts
+
+    def add(self, terms: Terms, state: OwnerState, *, whole: bool = True) -> int:
+        """A new record; its number."""
+        number = self._database.insert(
+            "INSERT INTO contract(node, terms, state, whole) VALUES(?, ?, ?, ?)",
+            (terms.node, terms.to_bytes(), state, int(whole)),
+        )
+        rows = [(number, instalment) for instalment in range(terms.instalments)]
+        self._database.write_many("INSERT INTO contract_instalment VALUES(?, ?, 'waiting', 0, NULL)", rows)
+        return number
+
+    def live(self) -> list[Contract]:
+        """All that money may be in, in the order in which they were made."""
+        rows = list(self._database.rows(f"SELECT number FROM contract WHERE {_LIVE} ORDER BY number"))  # noqa: S608 - a constant
+        return [self.get(row[0]) for row in rows]
+
+    def of_host(self, node: NodeId) -> list[Contract]:
+        """Those with one host, likewise."""
+        query = f"SELECT number FROM contract WHERE node = ? AND {_LIVE} ORDER BY number"  # noqa: S608 - a constant
+        return [self.get(row[0]) for row in list(self._database.rows(query, (node,)))]
+
+    def numbers(self, node: NodeId) -> list[int]:
+        """Those that were ever used between owner and host."""
+        rows = self._database.rows("SELECT terms FROM contract WHERE node = ?", (node,))
+        return [msgspec.msgpack.decode(row[0], type=Terms).number for row in rows]
+
+    def get(self, number: int) -> Contract:
+        """Raises ``KeyError``."""
+        row = self._database.row("SELECT terms, state, whole FROM contract WHERE number = ?", (number,))
+        if row is None:
+            raise KeyError(number)
+        return Contract(
+            number=number,
+            terms=msgspec.msgpack.decode(row[0], type=Terms),
+            state=msgspec.convert(row[1], OwnerState),
+            batches=tuple(self._batches(number)),
+            instalments=tuple(self._instalments(number)),
+            whole=bool(row[2]),
+        )
+
+    def set_state(self, number: int, state: OwnerState) -> None:
+        """What the contract is in from now on. One that is over lets go of its pieces."""
+        self._database.write("UPDATE contract SET state = ? WHERE number = ?", (state, number))
+        if state in {"merged", "void"}:
+            self._database.write("DELETE FROM contract_piece WHERE contract = ?", (number,))
+            self._database.write("DELETE FROM local_payable WHERE contract = ?", (number,))
+
+    def set_not_whole(self, number: int) -> None:
+        """The host has covers that are not here."""
+        self._database.write("UPDATE contract SET whole = 0 WHERE number = ?", (number,))
+
+    def set_instalment(
+        self, number: int, instalment: int, state: InstalmentState, paid_stroops: int = 0, payment: bytes | None = None
+    ) -> None:
+        """How far it is; ``payment`` is the hash of the transaction that paid it."""
+        self._database.write(
+            "INSERT OR REPLACE INTO contract_instalment VALUES(?, ?, ?, ?, ?)",
+            (number, instalment, state, paid_stroops, payment),
+        )
+
+    def _batches(self, number: int) -> Iterable[Batch]:
+        rows = self._database.rows(
+            "SELECT number, first, at, bytes, digests, covered FROM contract_batch WHERE contract = ? ORDER BY number",
+            (number,),
+        )
+        for batch, first, at, stored_bytes, digests, covered in rows:
+            yield Batch(batch, first, at, stored_bytes, _cut(digests), bool(covered))
+
+    def _instalments(self, number: int) -> Iterable[Instalment]:
+        query = "SELECT state, paid_stroops FROM contract_instalment WHERE contract = ? ORDER BY number"
+        for state, paid_stroops in self._database.rows(query, (number,)):
+            yield Instalment(msgspec.convert(state, InstalmentState), paid_stroops)
+
+    # ----------------------------------------------------------- what is not covered
+
+    def keep(self, digests: Iterable[PieceDigests]) -> None:
+        """Pieces that a host has; those that are covered by that contract already are left as they are."""
+        rows = [(one.contract, one.piece, one.piece_bytes, one.first, b"".join(one.digests)) for one in digests]
+        self._database.write_many(
+            "INSERT OR REPLACE INTO local_payable SELECT ?1, ?2, ?3, ?4, ?5 WHERE NOT EXISTS"
+            " (SELECT 1 FROM contract_piece WHERE piece = ?2 AND contract = ?1)",
+            rows,
+        )
+
+    def knows(self, number: int, piece: PieceId) -> bool:
+        """Whether the piece is covered by the contract, or its digests wait for that."""
+        return (
+            self._database.value(
+                "SELECT 1 FROM contract_piece WHERE piece = ?1 AND contract = ?2 UNION ALL"
+                " SELECT 1 FROM local_payable WHERE contract = ?2 AND piece = ?1",
+                (piece, number),
+            )
+            is not None
+        )
+
+    def uncovered(self, number: int) -> tuple[int, int]:
+        """How many pieces wait for a cover, and their bytes."""
+        row = self._database.row(
+            "SELECT count(*), coalesce(sum(bytes), 0) FROM local_payable l WHERE contract = ?1 AND NOT EXISTS"
+            " (SELECT 1 FROM contract_piece p WHERE p.piece = l.piece AND p.contract = ?1)",
+            (number,),
+        )
+        return (0, 0) if row is None else (row[0], row[1])
+
+    def payables(self, number: int, limit: int) -> list[Payable]:
+        """Some of them, in the order of their ids."""
+        rows = self._database.rows(
+            "SELECT piece, bytes, first, digests, (SELECT group_concat(p.contract) FROM contract_piece p"
+            "  WHERE p.piece = l.piece) FROM local_payable l WHERE contract = ?1 AND NOT EXISTS"
+            " (SELECT 1 FROM contract_piece p WHERE p.piece = l.piece AND p.contract = ?1) ORDER BY piece LIMIT ?2",
+            (number, limit),
+        )
+        ends = {str(contract.number): contract.terms.end for contract in self.live()}
+        return [
+            Payable(
+                PieceDigests(PieceId(piece), piece_bytes, number, first, _cut(digests)),
+                max((ends[other] for other in (others or "").split(",") if other in ends), default=0),
+            )
+            for piece, piece_bytes, first, digests, others in rows
+        ]
+
+    def forget_payable(self, pieces: Iterable[PieceId]) -> None:
+        """Their host does not have them."""
+        self._database.write_many("DELETE FROM local_payable WHERE piece = ?", ((piece,) for piece in pieces))
+
+    # ----------------------------------------------------------------- batches
+
+    def offer(self, number: int, payables: Iterable[Payable], first: int, at: int, salts: Iterable[bytes]) -> Batch:
+        """Make the next batch; every piece has digests from ``first`` on. ``salts``: of those instalments."""
+        pieces = sorted((one.digests for one in payables), key=lambda one: one.piece)
+        digests = tuple(
+            batch_digest(salt, [one.digests[instalment - one.first] for one in pieces])
+            for instalment, salt in enumerate(salts, first)
+        )
+        count: int = self._database.value("SELECT count(*) FROM contract_batch WHERE contract = ?", (number,))
+        stored_bytes = sum(one.piece_bytes for one in pieces)
+        batch = Batch(count, first, at, stored_bytes, digests, covered=False)
+        self._database.write(
+            "INSERT INTO contract_batch VALUES(?, ?, ?, ?, ?, ?, 0)",
+            (number, batch.number, first, at, stored_bytes, b"".join(digests)),
+        )
+        rows = [(one.piece, number, batch.number) for one in pieces]
+        self._database.write_many("INSERT INTO contract_piece VALUES(?, ?, ?)", rows)
+        return batch
+
+    def pieces_of(self, number: int, batch: int) -> tuple[PieceId, ...]:
+        """The pieces of a batch, in its order."""
+        query = "SELECT piece FROM contract_piece WHERE contract = ? AND batch = ? ORDER BY piece"
+        return tuple(PieceId(row[0]) for row in self._database.rows(query, (number, batch)))
+
+    def set_covered(self, number: int, batch: int) -> None:
+        """The host has agreed to it."""
+        self._database.write("UPDATE contract_batch SET covered = 1 WHERE contract = ? AND number = ?", (number, batch))
+        self._database.write(
+            "DELETE FROM local_payable WHERE contract = ?1 AND piece IN"
+            " (SELECT piece FROM contract_piece WHERE contract = ?1 AND batch = ?2)",
+            (number, batch),
+        )
+
+    def withdraw(self, number: int, batch: int) -> None:
+        """The host has not agreed to the last batch and is not going to: its pieces wait again."""
+        self._database.write("DELETE FROM contract_piece WHERE contract = ? AND batch = ?", (number, batch))
+        self._database.write("DELETE FROM contract_batch WHERE contract = ? AND number = ?", (number, batch))
+
+
+def _cut(digests: bytes) -> tuple[bytes, ...]:
+    return tuple(digests[at : at + DIGEST_BYTES] for at in range(0, len(digests), DIGEST_BYTES))
