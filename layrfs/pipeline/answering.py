@@ -42,6 +42,10 @@ class AnswerBook(Protocol):
         """They were made."""
         ...
 
+    def forget(self, pieces: Iterable[PieceId]) -> None:
+        """Hosts are asked to drop these pieces."""
+        ...
+
 
 class NoAnswers:
     """For who audits nothing."""
@@ -53,4 +57,7 @@ class NoAnswers:
         return 0
 
     def keep(self, _answers: Iterable[PieceAnswer]) -> None:
+        """There are none."""
+
+    def forget(self, _pieces: Iterable[PieceId]) -> None:
         """There are none."""

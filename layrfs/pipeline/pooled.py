@@ -231,6 +231,7 @@ class PooledTransfers:
 
     def discard(self, pieces: Sequence[PieceRecord]) -> None:
         """See `Transfers.discard`."""
+        self._answers.forget(piece.id for piece in pieces)
         known = [(self._book.address_of(piece.host), piece.id) for piece in pieces]
         self._forget(tuple((address, piece) for address, piece in known if address is not None))
 

@@ -26,6 +26,11 @@ def leaving(current: Redundancy, wishes: Mapping[int, Collection[Redundancy]]) -
     return {content: wish for content, wish in best.items() if wish != current}
 
 
+def is_as_safe(pieces: int, redundancy: Redundancy, spare_before: int) -> bool:
+    """Whether bytes may leave shards of which so many hosts can be lost, for one that so many hosts took pieces of."""
+    return pieces >= redundancy.total or pieces - redundancy.needed >= spare_before
+
+
 def batches(shards: Iterable[tuple[int, int]], limit_bytes: int = BATCH_BYTES) -> Iterator[list[int]]:
     """Numbers of shards, given with how long they are, that are fetched together: few enough bytes, or one shard."""
     batch: list[int] = []

@@ -38,6 +38,10 @@ class KeptAnswers:
         rows = ((_name(answer.piece), answer.number, answer.digest) for answer in answers)
         self._database.write_many("INSERT OR REPLACE INTO local_answer(piece, number, digest) VALUES(?, ?, ?)", rows)
 
+    def forget(self, pieces: Iterable[PieceId]) -> None:
+        """Of pieces that are dropped before they were ever on record."""
+        self._database.write_many("DELETE FROM local_answer WHERE piece = ?", ((_name(piece),) for piece in pieces))
+
     def take(self, piece: PieceId) -> Question | None:
         """Something to ask the piece's host, which is never given out again; None when there is nothing left."""
         row = self._database.row(

@@ -2,6 +2,7 @@
 
 Owns that order: fetch, store anew, then one row after the other says where the bytes are now. Until a row says so the
 old shard counts, so a crash anywhere leaves at most a shard that nothing needs. Must not know the cache.
+Invariant: no bytes leave a shard for one that is less safe, unless that one has all the pieces that are wanted.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from layrfs.model.redundancy import Redundancy
 from layrfs.model.shards import ShardRecord
 from layrfs.pipeline.transfers import SourcePart, Stored, TargetPart, Transfers, Uploaded
 from layrfs.policy.packing import pack
+from layrfs.policy.recoding import is_as_safe
 from layrfs.storage.content import Catalog, NewContent
 from layrfs.storage.garbage import Garbage, LiveContent
 
@@ -114,6 +116,11 @@ class Repacker:
         return 0 if uploaded.shard is None else await self._record(moving, uploaded, uploaded.shard)
 
     async def _record(self, moving: list[Moving], uploaded: Uploaded, record: ShardRecord) -> int:
+        spare = max(map(self._spare, {old for old, _content in moving}))
+        if not is_as_safe(len(record.pieces), record.redundancy, spare):
+            _log.info("%d contents stay where they are: only %d hosts took them", len(moving), len(record.pieces))
+            self._transfers.discard(record.pieces)
+            return 0
         shard, moved = self._catalog.add_shard(record), 0
         for place, ((old, content), outcome) in enumerate(zip(moving, uploaded.outcomes, strict=True)):
             if place and place % SLICE == 0:
@@ -124,6 +131,13 @@ class Repacker:
                 moved += content.length * self._catalog.repack_content(content.number, old, shard, new)
         reached("contents moved")
         return moved
+
+    def _spare(self, number: int) -> int:
+        """So many of a shard's pieces can be lost."""
+        if not self._catalog.has_shard(number):
+            return 0
+        record = self._catalog.shard(number)
+        return len(record.pieces) - record.redundancy.needed
 
     def _path(self, shard: int) -> str:
         return os.path.join(self._directory, str(shard))

@@ -45,6 +45,10 @@ class MemoryAnswers:
         for answer in answers:
             self.kept.setdefault(answer.piece, []).append(answer)
 
+    def forget(self, pieces: Iterable[PieceId]) -> None:
+        for piece in pieces:
+            self.kept.pop(piece, None)
+
 
 @dataclass
 class RealTransfers:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from layrfs.model.redundancy import Redundancy
-from layrfs.policy.recoding import batches, leaving, wanted
+from layrfs.policy.recoding import batches, is_as_safe, leaving, wanted
 
 REDUNDANCIES = st.sampled_from(
     [Redundancy(1, 2), Redundancy(1, 3), Redundancy(4, 8), Redundancy(2, 6), Redundancy(1, 5)]
@@ -17,6 +18,24 @@ WISHES = st.dictionaries(st.integers(1, 9), st.sets(REDUNDANCIES, max_size=3), m
 def test_the_file_that_asks_for_most_is_heard() -> None:
     assert wanted([Redundancy(1, 3), Redundancy(4, 8)]) == Redundancy(4, 8)  # survives four lost hosts, not two
     assert wanted([Redundancy(1, 5), Redundancy(4, 8)]) == Redundancy(1, 5)  # as many, and more is stored
+
+
+@pytest.mark.parametrize(
+    ("pieces", "redundancy", "spare_before", "expected"),
+    [
+        (3, Redundancy(1, 3), 2, True),
+        (1, Redundancy(1, 3), 2, False),
+        (2, Redundancy(1, 3), 1, True),
+        (5, Redundancy(4, 8), 2, False),
+        (6, Redundancy(4, 8), 2, True),
+        (1, Redundancy(1, 1), 4, True),
+        (1, Redundancy(1, 3), 0, True),
+    ],
+)
+def test_bytes_go_where_they_are_as_safe_or_as_safe_as_is_wanted(
+    pieces: int, redundancy: Redundancy, spare_before: int, *, expected: bool
+) -> None:
+    assert is_as_safe(pieces, redundancy, spare_before) is expected
 
 
 @given(REDUNDANCIES, WISHES)

@@ -97,6 +97,13 @@ def test_answers_go_with_a_piece_that_is_dropped(answers: KeptAnswers, database:
     assert rows(database) == 4
 
 
+def test_answers_go_with_a_piece_that_is_never_recorded(answers: KeptAnswers, database: Database) -> None:
+    answers.keep([*made(), *made(OTHER)])
+    answers.forget([OTHER])
+    assert rows(database) == 4
+    assert answers.take(OTHER) is None
+
+
 def test_answers_go_with_a_piece_that_is_replaced_and_stay_when_it_is_recorded_again(
     answers: KeptAnswers, database: Database
 ) -> None:

@@ -128,6 +128,23 @@ async def test_files_get_the_redundancy_that_was_set(world: World) -> None:
         assert len(world.transfers.uploads) == uploads
 
 
+async def test_what_is_kept_well_is_not_given_up_for_what_too_few_hosts_took(world: World) -> None:
+    async with world.life() as life:
+        await life.fill()
+        life.set(FILES[3], Redundancy(1, 5))
+        kept = set(world.transfers.pieces)
+        world.transfers.hosts = 1
+        await life.recoder.recode()
+        assert life.kept_as(FILES[3]) == {DEFAULT_REDUNDANCY}
+        assert set(world.transfers.pieces) == kept, "pieces that nothing needs are left on hosts"
+        world.transfers.hosts = 3
+        await life.recoder.recode()
+        assert life.kept_as(FILES[3]) == {Redundancy(1, 5)}
+        life.set(FILES[3], Redundancy(1, 1))
+        await life.recoder.recode()
+        assert life.kept_as(FILES[3]) == {Redundancy(1, 1)}, "fewer are as wanted"
+
+
 async def test_without_any_wish_nothing_is_looked_at_or_moved(world: World) -> None:
     async with world.life() as life:
         await life.fill()
