@@ -1,7 +1,8 @@
 """Which shards can be fetched now, as far as anybody knows.
 
-Owns what is remembered of shards that could not be fetched (since this start), and the question whether enough pieces
-of a shard are on hosts that are believed to live. Must not know how hosts are found or bytes travel.
+Owns what is remembered of shards that could not be fetched (since this start) or that are lost, and the question
+whether enough pieces of a shard are on hosts that are believed to live. Must not know how hosts are found or bytes
+travel, or what makes a shard lost.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ class Reach:
         self._database = database
         self._alive = alive
         self._distrusted: set[int] = set()
+        self._lost: frozenset[int] = frozenset()
 
     def distrust(self, shard: int) -> None:
         """The shard could not be fetched: until ``trust``, its content is not offered as already stored."""
@@ -32,24 +34,34 @@ class Reach:
         """It could be fetched, or is there no more."""
         self._distrusted.discard(shard)
 
+    def lose(self, shards: Iterable[int]) -> None:
+        """These are lost as far as is known, and no others: what is on record of them is not there."""
+        self._lost = frozenset(shards)
+
     def forget(self) -> None:
         """Numbers of shards mean other shards now."""
         self._distrusted.clear()
+        self._lost = frozenset()
 
     @property
     def distrusted(self) -> frozenset[int]:
         """Shards that could not be fetched when last tried (since this start)."""
         return frozenset(self._distrusted)
 
+    @property
+    def lost(self) -> frozenset[int]:
+        """Shards of which too few pieces are left, whoever lives."""
+        return self._lost
+
     def within(self, shards: Iterable[int]) -> set[int]:
         """Of the shards, those that can be fetched now: not distrusted, and enough pieces on living hosts."""
-        trusted = set(shards) - self._distrusted
-        return trusted if self._alive is None else self.held(trusted)
+        return self.held(set(shards) - self._distrusted)
 
     def held(self, shards: Iterable[int]) -> set[int]:
         """Of the shards, those of which enough pieces are on living hosts, whatever happened when last tried."""
         alive = None if self._alive is None else self._alive()
-        return {shard for shard in shards if alive is None or self._is_held(shard, alive)}
+        left = set(shards) - self._lost
+        return left if alive is None else {shard for shard in left if self._is_held(shard, alive)}
 
     def _is_held(self, shard: int, alive: Container[NodeId]) -> bool:
         rows = self._database.rows(

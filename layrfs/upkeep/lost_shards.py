@@ -47,17 +47,13 @@ class LostShards:
         self.sentence: str | None = None
         """What is lost and not here either; None when nothing is."""
 
-    @property
-    def numbers(self) -> Set[int]:
-        """Of shards that are lost, as far as is known."""
-        return self._lost
-
     def ranges(self, shard: int) -> list[LostRange]:
         """What a shard takes with it."""
         return self._rows.ranges(shard, MOST_RANGES)
 
     async def are(self, lost: Set[int]) -> None:
-        """These are lost and no others. What is here of them goes to hosts again; the rest is said."""
+        """These are lost and no others. What is here of them goes to hosts again and stays here; the rest is said."""
+        self._catalog.reach.lose(lost)
         for shard in sorted(lost):
             if not await self._send_again(shard):
                 break

@@ -162,7 +162,7 @@ class Evictor:
         """What hosts have too few copies of leaves when nothing else does; what no host could give now stays."""
         catalog = self._shelf.catalog
         reach = catalog.reach
-        last = Spared(self._shelf, reach.distrusted - reach.held(reach.distrusted))
+        last = Spared(self._shelf, reach.lost | (reach.distrusted - reach.held(reach.distrusted)))
         few = Spared(self._shelf, last.shards | reach.distrusted | catalog.pieces.degraded)
         freed = await self._free_others(few, needed_bytes, CAREFUL_BATCHES if few.shards else None)
         if freed < needed_bytes and few.shards:

@@ -335,6 +335,25 @@ async def test_what_is_lost_and_in_the_cache_goes_to_hosts_again(
     cache.check_sums()
 
 
+async def test_what_is_lost_and_not_on_hosts_again_stays_in_the_cache_and_counts_for_no_other_file(
+    busy_cache: Cache, autojump_clock: trio.testing.MockClock
+) -> None:
+    cache, data = busy_cache, os.urandom(2 * BLOCK)
+    await cache.put(FILE, data)
+    await cache.contents.flush_to_network(None)
+    (shard,) = cache.catalog.shards_of(FILE)
+    for position in range(3):
+        lose(cache, shard, position)
+    cache.transfers.uploads_left = 0
+    await trio.sleep(100)
+    await cache.contents.drop_clean()
+    assert await cache.get(FILE, 0, len(data)) == data, "the only copy was in the cache"
+    cache.transfers.uploads_left = None
+    await cache.put(OTHER, data)
+    await cache.contents.flush_to_network(None)
+    assert cache.on_hosts(OTHER, 0, BLOCK) == cache.on_hosts(FILE, 0, BLOCK) == data[:BLOCK]
+
+
 async def test_what_changes_in_the_cache_while_it_is_sent_again_does_not_count(
     busy_cache: Cache, autojump_clock: trio.testing.MockClock
 ) -> None:
