@@ -174,7 +174,7 @@ class _Work:
 
     def _bad_piece(self, shard: ShardId, piece: PieceId, host: NodeId, kind: str) -> None:
         _log.info("host %s did not deliver piece %s: %s", host.hex()[:12], piece.hex()[:12], kind)
-        if kind in {"wrong", "missing"}:
+        if kind in {"wrong", "misfit", "missing"}:
             self._patcher.piece_lost(shard, piece, host)
 
     def _piece_lost(self, shard: ShardId, piece: PieceId, host: NodeId) -> None:

@@ -198,7 +198,7 @@ class Upkeep:
         """
         what = host.hex()[:_SHOWN], piece.hex()[:_SHOWN], shard.hex()[:_SHOWN], kind
         _log.warning("host %s did not deliver piece %s of shard %s: %s", *what)
-        if kind in {"wrong", "missing"}:
+        if kind in {"wrong", "misfit", "missing"}:
             self._piece_lost(shard, piece, host)
         if kind == "missing":
             self._renewer.suspect(host, shard)

@@ -267,7 +267,7 @@ class _Race(Generic[T]):
 
     def _drop(self, position: int) -> None:
         held = self._held.pop(position)
-        self._note(held.candidate, "wrong", held.seconds)
+        self._note(held.candidate, "misfit", held.seconds)
 
     def _note_held(self) -> None:
         for held in self._held.values():

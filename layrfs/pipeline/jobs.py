@@ -37,7 +37,8 @@ from layrfs.wire.codec import decode_untrusted, encode
 MESSAGE_LIMIT_BYTES = 16 << 20
 """8,192 parts with long paths fit; a length beyond it means the stream is garbage."""
 
-Outcome = Literal["good", "late", "wrong", "missing", "refused", "unreachable"]
+Outcome = Literal["good", "late", "wrong", "misfit", "missing", "refused", "unreachable"]
+"""``misfit``: the very piece that is on record, and not of the shard: the record is at fault, and not the host."""
 
 
 class WorkerKeys(msgspec.Struct, frozen=True):

@@ -292,7 +292,7 @@ class PooledTransfers:
             return None
         plan = self._plan(shard, candidates)
         answer = await self._pool.do(lane, lambda job: make(job, plan), office)
-        self._remember(shard, answer.attempts)
+        self._remember(shard, answer.attempts, opened=isinstance(answer, Done))
         if isinstance(answer, Done):
             return answer
         if answer.kind != Unavailable.__name__:
@@ -317,7 +317,8 @@ class PooledTransfers:
         answers, salts = self._answers.lacking(shard.id, candidate.piece.id), self._market.lacking(candidate.piece)
         return msgspec.structs.replace(candidate, answers=answers, salts=salts)
 
-    def _remember(self, shard: ShardRecord, attempts: Iterable[Attempt]) -> None:
+    def _remember(self, shard: ShardRecord, attempts: Iterable[Attempt], *, opened: bool) -> None:
+        """What does not fit is a bad piece when others did fit: when none did, it may be the shard's record that is."""
         now, recorded = trio.current_time(), {(piece.id, piece.host) for piece in shard.pieces}
         piece_bytes = _piece_bytes(shard)
         for attempt in attempts:
@@ -327,8 +328,10 @@ class PooledTransfers:
                 self._on_attempt(attempt.host, attempt.outcome)
             memory = self._memories.get(attempt.host, UNKNOWN)
             match attempt.outcome:
-                case "good":
+                case "good" | "misfit":
                     memory = memory.after_success(attempt.seconds, piece_bytes)
+                    if attempt.outcome == "misfit" and opened and (attempt.piece, attempt.host) in recorded:
+                        self._on_bad_piece(shard.id, attempt.piece, attempt.host, attempt.outcome)
                 case "late":
                     memory = memory.after_lateness(attempt.seconds, piece_bytes)
                 case _ if (attempt.piece, attempt.host) in recorded:

@@ -98,7 +98,9 @@ def test_a_host_that_sends_for_too_long_is_late(source: str, target: Path) -> No
     assert target.read_bytes() == DATA
 
 
-def test_a_copy_that_is_not_of_the_shard_is_wrong_though_its_id_fits(source: str, target: Path, tmp_path: Path) -> None:
+def test_a_copy_that_is_what_was_asked_for_and_not_of_the_shard_is_no_fault_of_its_host(
+    source: str, target: Path, tmp_path: Path
+) -> None:
     (tmp_path / "other").write_bytes(b"another file")
     with bench() as at:
         shard, other = at.stored(source, len(DATA)), at.stored(str(tmp_path / "other"), 12)
@@ -110,7 +112,7 @@ def test_a_copy_that_is_not_of_the_shard_is_wrong_though_its_id_fits(source: str
             shard.redundancy,
             (other.pieces[0], *shard.pieces[1:]),
         )
-        assert fetch_to(target, at, mixed) == [(1, "wrong"), (2, "good")]
+        assert fetch_to(target, at, mixed) == [(1, "misfit"), (2, "good")]
 
 
 def test_when_all_fail_it_is_unavailable_and_nothing_is_written(source: str, target: Path) -> None:
@@ -227,7 +229,7 @@ def mixed(at: Bench, source: str, tmp_path: Path, foreign: set[int]) -> ShardRec
 def test_pieces_that_do_not_fit_are_found_out(source: str, target: Path, tmp_path: Path, foreign: set[int]) -> None:
     with bench(hosts=6) as at:
         seen = fetch_to(target, at, mixed(at, source, tmp_path, foreign))
-        asked_in_vain = {number for number, outcome in seen if outcome == "wrong"}
+        asked_in_vain = {number for number, outcome in seen if outcome == "misfit"}
         assert asked_in_vain == {position + 1 for position in foreign if position + 1 <= max(seen)[0]}
         assert sum(outcome == "good" for _number, outcome in seen) >= CODE.needed
     assert target.read_bytes() == DATA

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 
@@ -309,6 +310,25 @@ async def test_unreachable_hosts_are_reported_and_others_used(source: SourcePart
         }
         memories = real.transfers._memories
         assert [memories[piece.host].failures.in_a_row for piece in shard.pieces] == [1, 1, 0]
+
+
+async def test_a_piece_that_does_not_fit_is_a_bad_one_when_others_fit_and_never_its_hosts_fault(
+    source: SourcePart, tmp_path: Path
+) -> None:
+    targets = [TargetPart(str(tmp_path / "target"), 0, 0, len(DATA))]
+    async with real_transfers() as real:
+        shard, other = await stored(real, source), await stored(real, source)
+        foreign = other.pieces[0]
+        mixed = msgspec.structs.replace(shard, pieces=(foreign, *shard.pieces[1:]))
+        while not real.bad:
+            await real.transfers.download(mixed, targets, urgent=True)
+        assert real.bad == [(shard.id, foreign.id, foreign.host, "misfit")]
+        real.bad.clear()
+        with pytest.raises(Unavailable):
+            await real.transfers.download(msgspec.structs.replace(shard, salt=other.salt), targets, urgent=True)
+        assert real.bad == [], "the owner's record is damaged, and no piece is"
+        assert {outcome for _host, outcome in real.attempts} <= {"good", "late", "misfit"}
+        assert not any(memory.failures.in_a_row for memory in real.transfers._memories.values())
 
 
 async def test_a_host_that_moved_is_found_again(source: SourcePart, tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def test_topping_up_never_spreads_a_bad_copy(source: str, tmp_path: Path) -> Non
         attempts: list[Attempt] = []
         with pytest.raises(Unavailable):
             top_up(at.tools, FakeForeman(5), TopUp(1, plan(mixed), (Slot(1, 0),)), attempts)
-        assert [attempt.outcome for attempt in attempts] == ["wrong"]
+        assert [attempt.outcome for attempt in attempts] == ["misfit"]
 
 
 def test_discarding_reaches_whom_it_can(source: str) -> None:
