@@ -24,6 +24,7 @@ from layrfs.model.shards import PieceRecord, ShardRecord
 from layrfs.pipeline.transfers import Slot, Transfers
 from layrfs.policy.copies import within_reach
 from layrfs.policy.history import is_lacking
+from layrfs.policy.replacing import replacement
 from layrfs.policy.silence import Silence
 
 MOST_REMEMBERED = 10_000
@@ -118,13 +119,16 @@ class Completer:
                         return
 
     async def adopt(self, versions: Versions, shard: ShardId, pieces: Sequence[PieceRecord]) -> None:
-        """Somebody else has made these copies, and hosts have them: they replace those at their positions."""
+        """Somebody else has made these copies, and hosts have them: they replace older ones at their positions."""
         async with self._passing:
             segments = (segment for chain in versions.chains() for segment in chain)
             found = next((one for one in segments if any(part.id == shard for part in one.shards)), None)
-            if found is not None:
-                shards = tuple(_with(part, pieces) if part.id == shard else part for part in found.shards)
-                await self._record(versions, found, msgspec.structs.replace(found, shards=shards))
+            if found is None:
+                return
+            shards = tuple(_with(part, part.pieces, pieces) if part.id == shard else part for part in found.shards)
+            new = msgspec.structs.replace(found, shards=shards)
+            if new != found:
+                await self._record(versions, found, new)
 
     async def _record(self, versions: Versions, segment: Segment, new: Segment) -> None:
         kept = {piece.id for shard in new.shards for piece in shard.pieces}
@@ -161,7 +165,8 @@ class Completer:
             return shard
         this.silence.answered(holders)
         this.refusals = 0 if made else this.refusals + 1
-        return _with(shard, made)
+        takers = {piece.host for piece in made}  # a host whose piece is lost may have got that of another position
+        return _with(shard, [piece for piece in shard.pieces if piece.host not in takers], made)
 
 
 def with_purposes(chain: Sequence[Segment]) -> Iterator[tuple[ShardRecord, Purpose]]:
@@ -185,7 +190,5 @@ def purpose_of(segment: Segment, index: int, previous: bytes) -> Purpose:
     return Purpose(segment.kind, segment.number, index, len(segment.shards), blob, previous)
 
 
-def _with(shard: ShardRecord, made: Sequence[PieceRecord]) -> ShardRecord:
-    by_position = {piece.position: piece for piece in (*shard.pieces, *made)}
-    pieces = tuple(by_position[position] for position in sorted(by_position))
-    return msgspec.structs.replace(shard, pieces=pieces)
+def _with(shard: ShardRecord, kept: Sequence[PieceRecord], made: Sequence[PieceRecord]) -> ShardRecord:
+    return msgspec.structs.replace(shard, pieces=replacement(kept, made).pieces)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from layrfs.ids import NodeId, PieceId, ShardId
 from layrfs.model.redundancy import Redundancy, is_possible
 from layrfs.model.shards import PieceRecord
+from layrfs.policy.replacing import replacement
 from layrfs.storage.database import Database
 
 Retired = tuple[PieceId, NodeId]
@@ -65,26 +66,15 @@ class Pieces:
     def put(self, shard: int, pieces: Iterable[PieceRecord]) -> list[Retired]:
         """Record pieces made for a shard, instead of older ones at their positions; what nothing needs after that.
 
-        Not recorded, and so not needed, is a piece that is no newer than what is recorded at its position, and one on a
-        host that has another piece of the shard: two patchers at the same time make such.
+        Some of them may be of no use: ``layrfs.policy.replacing``.
         """
-        retired: list[Retired] = []
-        known = {one.position: one for one in self.of(shard)}
-        for piece in pieces:
-            self.note_generation(shard, piece.generation)
-            old = known.get(piece.position)
-            if old is not None and (old.id, old.host) == (piece.id, piece.host):
-                continue
-            is_stale = old is not None and piece.generation <= old.generation
-            if is_stale or any(one.host == piece.host and one is not old for one in known.values()):
-                retired.append((piece.id, piece.host))
-                continue
-            if old is not None:
-                retired.append((old.id, old.host))
-            known[piece.position] = piece
+        made = list(pieces)
+        self.note_generation(shard, max((piece.generation for piece in made), default=0))
+        _all, new, needless = replacement(self.of(shard), made)
+        for piece in new:
             self._put(shard, piece)
         self.recount(shard)
-        return retired
+        return [(piece.id, piece.host) for piece in needless]
 
     def _put(self, shard: int, piece: PieceRecord) -> None:
         self._database.write(
