@@ -18,14 +18,14 @@ from layrfs.storage.soundness import damaged
 
 
 @contextlib.contextmanager
-def locked(directory: str) -> Iterator[None]:
-    """One process for a volume; the lock goes with the process, however that ends."""
+def locked(directory: str, what: str = "volume") -> Iterator[None]:
+    """One process for a volume (or `what` is there); the lock goes with the process, however that ends."""
     descriptor = os.open(os.path.join(directory, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError:
-        raise StateInUse(f"another process is using the volume in {directory}") from None
+        raise StateInUse(f"another process is using the {what} in {directory}") from None
     finally:
         os.close(descriptor)
 

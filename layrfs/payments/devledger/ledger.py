@@ -65,6 +65,16 @@ class DevelopmentLedger:
         return State(self._passphrase, self._header, dict(self._accounts))
 
     @property
+    def passphrase(self) -> str:
+        """The network's."""
+        return self._passphrase
+
+    @property
+    def header(self) -> Header:
+        """The last closed ledger."""
+        return self._header
+
+    @property
     def books(self) -> Books:
         """The history."""
         return self._books

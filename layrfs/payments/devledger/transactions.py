@@ -79,6 +79,14 @@ class Unknown(msgspec.Struct, frozen=True, tag=True):
 Operation = CreateAccount | Payment | AccountMerge | SetOptions | BumpSequence | Unknown
 
 
+class Memo(msgspec.Struct, frozen=True):
+    """What a transaction says beside what it does; the kinds are Horizon's words."""
+
+    kind: str = "none"
+    content: bytes = b""
+    """Text, a hash, or a number's decimal digits."""
+
+
 class Signature(msgspec.Struct, frozen=True):
     """The hint is the end of the key it belongs to; of a hash's preimage it is the preimage."""
 
@@ -105,6 +113,7 @@ class Transaction(msgspec.Struct, frozen=True, kw_only=True):
     min_age_seconds: int = 0
     min_ledger_gap: int = 0
     extra_signers: tuple[SignerKey, ...] = ()
+    memo: Memo = Memo()
     is_supported: bool = True
     """Whether all of it has a form that this ledger knows (no contracts' data, no signed payloads)."""
 
@@ -179,6 +188,7 @@ def _transaction(envelope: xdr.TransactionV1Envelope, network_id: bytes) -> Tran
         operations=tuple(_operation(each, source) for each in body.operations),
         own_source=tuple(each.source_account is not None for each in body.operations),
         signatures=_signatures(envelope.signatures),
+        memo=_memo(body.memo),
         is_supported=supported and body.ext.v == 0,
     )
 
@@ -218,6 +228,16 @@ def _account(found: xdr.MuxedAccount) -> bytes:
 def _account_id(found: xdr.AccountID) -> bytes:
     assert found.account_id.ed25519 is not None  # noqa: S101 - there is no other kind
     return found.account_id.ed25519.uint256
+
+
+def _memo(found: xdr.Memo) -> Memo:
+    if found.text is not None:
+        return Memo("text", found.text)
+    if found.id is not None:
+        return Memo("id", str(found.id.uint64).encode())
+    if found.hash is not None:
+        return Memo("hash", found.hash.hash)
+    return Memo("return", found.ret_hash.hash) if found.ret_hash is not None else Memo()
 
 
 def _signatures(found: list[xdr.DecoratedSignature]) -> tuple[Signature, ...]:
