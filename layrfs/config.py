@@ -91,6 +91,15 @@ class Paths:
         return os.path.join(self.config, "network.json")
 
     @property
+    def ledger_files(self) -> tuple[str, str]:
+        """Where the ledger is named: by a person, and by the embedded network, which has one of its own."""
+        return os.path.join(self.config, "ledger.json"), os.path.join(self.embedded_dir, "ledger", "ledger.json")
+
+    def intents_file(self, volume: str) -> str:
+        """Payments that `layrfs wallet send` has begun."""
+        return os.path.join(self.volume_dir(volume), "payments.json")
+
+    @property
     def embedded_dir(self) -> str:
         return os.path.join(self.data, "embedded")
 

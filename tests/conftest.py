@@ -17,6 +17,13 @@ def pytest_configure() -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--big`: the sizes of the promise (5,000 files, 2 GiB) instead of those of a coffee break."""
     parser.addoption("--big", action="store_true", help="end-to-end tests with 5,000 files and files of gigabytes")
+    parser.addoption("--live-ledger", action="store_true", help="ask Stellar's public test network, too")
+
+
+@pytest.fixture(scope="session")
+def live_ledger(request: pytest.FixtureRequest) -> bool:
+    """Whether there is internet, and strangers' servers may be asked."""
+    return bool(request.config.getoption("--live-ledger"))
 
 
 @pytest.fixture(scope="session")

@@ -14,11 +14,12 @@ code  meaning
    8  a file of ours is corrupt, or was written by a newer LayrFS
    9  another process holds the volume or the port
   10  no space left, here or at the hosts
-  11  too few hosts can be reached, or they failed us; trying again later may help
+  11  too few hosts can be reached, or they or the ledger failed us; trying again later may help
   12  no such file, or it exists already, or it may not be touched
   13  a requirement is missing and was not installed (``mount.py``)
   14  another machine writes to the volume, or has taken it over
   15  a check found something wrong, and all of it was repaired
+  16  the wallet has too little, or the ledger does not take what it was sent
   70  an error inside LayrFS, please report it (``LAYRFS_DEBUG=1`` shows where)
  130  interrupted with Ctrl-C
  141  whoever read our output went away
@@ -45,6 +46,7 @@ FILE = 12
 REQUIREMENT = 13
 HELD = 14
 REPAIRED = 15
+MONEY = 16
 INTERNAL = 70
 INTERRUPTED = 130
 BROKEN_PIPE = 141
@@ -65,6 +67,8 @@ _OF_ERROR: dict[type[errors.LayrError], int] = {
     errors.VolumeHeld: HELD,
     errors.Superseded: HELD,
     errors.NoSpace: NO_SPACE,
+    errors.Unfunded: MONEY,
+    errors.Rejected: MONEY,
     errors.RemoteError: NETWORK,
     errors.FileError: FILE,
     errors.OwnerError: USAGE,

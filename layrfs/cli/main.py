@@ -42,6 +42,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "delegate": ("layrfs.cli.delegate", "have a host audit and repair the volume while this machine is away"),
     "host": ("layrfs.cli.host", "be a host for others"),
     "ledger": ("layrfs.cli.ledger", "run a ledger for development, where lumens cost nothing"),
+    "wallet": ("layrfs.cli.wallet", "the volume's lumens: address, balance, history, payments"),
     "fsck": ("layrfs.cli.fsck", "check a volume that is not mounted, and repair it"),
     "doctor": ("layrfs.cli.doctor", "find out what is wrong, and what to do about it"),
     "install-helper": ("layrfs.cli.install_helper", "make `mount -t layrfs` and fstab work"),

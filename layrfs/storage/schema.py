@@ -307,6 +307,15 @@ CREATE TABLE local_uncovered(        -- pieces that were stored on credit
     stored INTEGER NOT NULL          -- in seconds
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE local_intent(           -- transactions that may come, see model/intents.py
+    hash BLOB NOT NULL PRIMARY KEY,
+    xdr TEXT NOT NULL,
+    made_at INTEGER NOT NULL,
+    latest INTEGER NOT NULL,
+    purpose TEXT NOT NULL,
+    abandoned INTEGER NOT NULL       -- 1: it is not sent again, only watched
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE local_audit(            -- how far the audits of a host are
     host BLOB NOT NULL PRIMARY KEY,
     visited INTEGER NOT NULL,        -- when it was last asked for all that was due, in seconds

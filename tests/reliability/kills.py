@@ -38,6 +38,7 @@ ELSEWHERE = {
     *("shards marked", "shards removed", "contents moved"),  # takes garbage: tests/mount/test_gc.py
     *("pieces made anew", "pieces replaced"),  # takes pieces that are gone: tests/mount/test_patching.py
     *("ledger written", "ledger closed"),  # takes a ledger: tests/hosts/test_ledger.py
+    *("intent kept", "transaction sent", "intent forgotten"),  # takes a ledger: tests/hosts/test_wallet.py
     *(name for name in POINTS if name.startswith("fsck: ")),  # takes damage: tests/mount/test_fsck.py
 }
 """Crash points that other tests reach."""

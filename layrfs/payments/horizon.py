@@ -1,0 +1,277 @@
+"""A ledger reached through Horizon's interface, by one or several servers, from threads of its own.
+
+Owns the asking: which server, how long, what each failure means. Must not know what the answers are for. The
+invariant: an answer is believed when it is complete, of the network that was chosen, and from one server at one time;
+everything else is one sentence and LedgerUnavailable. That Horizon is away for days is normal here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import requests
+import trio
+from stellar_sdk.client.requests_client import RequestsClient
+from stellar_sdk.client.response import Response
+from stellar_sdk.exceptions import SdkError
+
+from layrfs.errors import BadMessage, LedgerUnavailable, Rejected, Unfunded, WrongLedger
+from layrfs.model.ledger import Fate, HistoryPage, LedgerAccount, LedgerHead, LedgerTransaction
+from layrfs.payments import horizon_answers as answers
+from layrfs.payments.reading import address_of, submission_untrusted
+from layrfs.payments.verdicts import sentence
+from layrfs.policy.endpoints import FRESH, in_order, rest_seconds
+
+T = TypeVar("T")
+
+ANSWER_LIMIT_BYTES = 4 << 20
+PAGE_TRANSACTIONS = 50
+GET_SECONDS, SUBMIT_SECONDS = 15, 45
+"""Horizon answers a submission when the transaction is in, or after half a minute."""
+
+QUESTION_SECONDS = 60.0
+_MOST_THREADS = 8
+_MOST_DIGITS = 9
+_OK, _BAD_REQUEST, _FORBIDDEN, _NOT_FOUND, _TOO_MANY, _BROKEN = 200, 400, 403, 404, 429, 500
+
+
+class Silent(LedgerUnavailable):
+    """One server failed; `rest_seconds`: it wants to be left alone for so long."""
+
+    def __init__(self, message: str, rest_seconds: float = 0.0) -> None:
+        super().__init__(message)
+        self.rest_seconds = rest_seconds
+
+
+class Horizon:
+    """The ledger that `passphrase` names, at these addresses (``https://…``), asked in this order."""
+
+    def __init__(self, urls: Sequence[str], passphrase: str) -> None:
+        self._passphrase = passphrase
+        self._servers = [Server(url, passphrase) for url in urls]
+        self._records = [FRESH for _url in urls]
+        self._threads = trio.CapacityLimiter(_MOST_THREADS)
+        self._last_failure = ""
+
+    @property
+    def passphrase(self) -> str:
+        """What signatures are for."""
+        return self._passphrase
+
+    async def head(self) -> LedgerHead:
+        """See `layrfs.payments.ledger.Ledger`, as for all that follow."""
+        return await self._ask(Server.head)
+
+    async def account(self, key: bytes) -> LedgerAccount | None:
+        return await self._ask(lambda server: server.account(key))
+
+    async def transaction(self, hash_: bytes) -> LedgerTransaction | None:
+        return await self._ask(lambda server: server.transaction(hash_))
+
+    async def fate(self, hash_: bytes, source: bytes) -> Fate:
+        return await self._ask(lambda server: Fate(server.head(), server.account(source), server.transaction(hash_)))
+
+    async def submit(self, xdr: str) -> LedgerTransaction:
+        hash_ = submission_untrusted(xdr, self._passphrase).hash
+        return await self._ask(lambda server: server.submit(xdr, hash_))
+
+    async def history(self, key: bytes, cursor: str = "", *, newest_first: bool = False) -> HistoryPage:
+        return await self._ask(lambda server: server.history(key, cursor, newest_first=newest_first))
+
+    async def fund(self, key: bytes) -> None:
+        """Have a test network's friendbot pay into an account. Raises Rejected, LedgerUnavailable."""
+        await self._ask(lambda server: server.fund(key))
+
+    async def _ask(self, question: Callable[[Server], T]) -> T:
+        failures: list[LedgerUnavailable | WrongLedger] = []
+        for index in in_order(self._records, trio.current_time()):
+            try:
+                answer = await self._ask_server(self._servers[index], question)
+            except (LedgerUnavailable, WrongLedger) as error:
+                rest = getattr(error, "rest_seconds", 0.0)
+                self._records[index] = self._records[index].after_failure(trio.current_time(), rest)
+                self._last_failure = str(error)
+                failures.append(error)
+            else:
+                self._records[index] = FRESH
+                return answer
+        if failures:
+            raise failures[0]
+        rest = rest_seconds(self._records, trio.current_time())
+        raise LedgerUnavailable(f"{self._last_failure}; it is asked again in {rest:.0f} s")
+
+    async def _ask_server(self, server: Server, question: Callable[[Server], T]) -> T:
+        def answer() -> T:
+            server.check_network()
+            return question(server)
+
+        with trio.move_on_after(QUESTION_SECONDS):
+            return await trio.to_thread.run_sync(answer, abandon_on_cancel=True, limiter=self._threads)
+        raise Silent(f"the ledger at {server.name} has not answered within {QUESTION_SECONDS:.0f} s")
+
+
+class Server:
+    """One Horizon, in plain blocking code. All methods raise Silent, WrongLedger."""
+
+    def __init__(self, url: str, passphrase: str) -> None:
+        self._url = url.rstrip("/")
+        self._passphrase = passphrase
+        self._client = _client(self._url)
+        self._is_right = False
+        self.name = urlsplit(url).netloc
+
+    def check_network(self) -> None:
+        """Once: that it is the network that was chosen."""
+        if self._is_right:
+            return
+        said = self.network()
+        if said != self._passphrase:
+            raise WrongLedger(
+                f"the ledger at {self.name} is {said!r} and not {self._passphrase!r}: no money was moved"
+                " (layrfs wallet ledger chooses one)"
+            )
+        self._is_right = True
+
+    def network(self) -> str:
+        """The passphrase of the network it is on, as it says."""
+        root = self._get("/", answers.Root)
+        return self._believed(lambda: _there(root)).network_passphrase
+
+    def head(self) -> LedgerHead:
+        found = self._get("/ledgers", answers.Ledgers, {"order": "desc", "limit": "1"})
+        return self._believed(lambda: answers.head_untrusted(_there(found)))
+
+    def account(self, key: bytes) -> LedgerAccount | None:
+        found = self._get(f"/accounts/{address_of(key)}", answers.Account)
+        return None if found is None else self._believed(lambda: answers.account_untrusted(found, key))
+
+    def transaction(self, hash_: bytes) -> LedgerTransaction | None:
+        found = self._get(f"/transactions/{hash_.hex()}", answers.Transaction)
+        return None if found is None else self._transaction(found, hash_)
+
+    def history(self, key: bytes, cursor: str, *, newest_first: bool) -> HistoryPage:
+        asked = {
+            "order": "desc" if newest_first else "asc",
+            "limit": str(PAGE_TRANSACTIONS),
+            "include_failed": "true",
+        }
+        path = f"/accounts/{address_of(key)}/transactions"
+        found = self._get(path, answers.Transactions, asked | ({"cursor": cursor} if cursor else {}))
+        if found is None:
+            return HistoryPage((), cursor)
+        return self._believed(lambda: answers.page_untrusted(found, self._passphrase, cursor))
+
+    def submit(self, xdr: str, hash_: bytes) -> LedgerTransaction:
+        """Raises Rejected, unless it is in already and the server did not know in time."""
+        response = self._call(lambda: self._client.post(f"{self._url}/transactions", data={"tx": xdr}))
+        if response.status_code == _OK:
+            done = self._transaction(self._believed(lambda: _parsed(response, answers.Transaction)), hash_)
+        else:
+            codes = self._codes(response)
+            there = self.transaction(hash_)
+            if there is None:
+                raise Rejected(f"the ledger does not take the transaction: {sentence(codes)}", codes)
+            done = there
+        if not done.successful:
+            raise Rejected(f"the transaction has failed: {sentence(done.codes)}", done.codes)
+        return done
+
+    def fund(self, key: bytes) -> None:
+        response = self._call(lambda: self._client.get(f"{self._url}/friendbot", {"addr": address_of(key)}))
+        if response.status_code == _OK:
+            return
+        problem = self._problem(response)
+        if response.status_code == _NOT_FOUND:
+            raise Unfunded(f"the ledger at {self.name} gives no lumens away: only test networks do")
+        raise Rejected(f"the ledger at {self.name} gave nothing: {problem.detail or problem.title}", problem.codes())
+
+    def _transaction(self, found: answers.Transaction, hash_: bytes) -> LedgerTransaction:
+        return self._believed(lambda: answers.transaction_untrusted(found, self._passphrase, hash_))
+
+    def _get(self, path: str, kind: type[T], asked: Mapping[str, str] | None = None) -> T | None:
+        """None when Horizon itself says that there is none."""
+        response = self._call(
+            lambda: self._client.get(f"{self._url}{path}", dict(asked or {}), max_content_size=ANSWER_LIMIT_BYTES)
+        )
+        if response.status_code == _OK:
+            return self._believed(lambda: _parsed(response, kind))
+        if response.status_code == _NOT_FOUND and self._problem(response).is_not_found():
+            return None
+        raise Silent(f"the ledger at {self.name} answered with the error {response.status_code}")
+
+    def _codes(self, response: Response) -> tuple[str, ...]:
+        codes = self._problem(response).codes() if response.status_code == _BAD_REQUEST else ()
+        if not codes:
+            raise Silent(f"the ledger at {self.name} answered a transaction with the error {response.status_code}")
+        return codes
+
+    def _problem(self, response: Response) -> answers.Problem:
+        return self._believed(lambda: _parsed(response, answers.Problem))
+
+    def _call(self, call: Callable[[], Response]) -> Response:
+        try:
+            response = call()
+        except (SdkError, OSError, ValueError, LookupError) as error:
+            raise Silent(f"the ledger at {self.name} cannot be reached ({_cause(error)})") from None
+        if response.status_code == _TOO_MANY:
+            raise Silent(f"the ledger at {self.name} has been asked too often", _rest_seconds(response.headers))
+        if response.status_code >= _BROKEN:
+            raise Silent(
+                f"the ledger at {self.name} is out of order (error {response.status_code})",
+                _rest_seconds(response.headers),
+            )
+        return response
+
+    def _believed(self, read: Callable[[], T]) -> T:
+        try:
+            return read()
+        except BadMessage as error:
+            raise Silent(f"the ledger at {self.name} answered something that makes no sense ({error})") from None
+
+
+def _client(url: str) -> RequestsClient:
+    session = requests.Session()
+    if is_local(url):
+        session.trust_env = False  # a proxy of this machine's cannot know what runs on it
+    return RequestsClient(session=session, request_timeout=GET_SECONDS, post_timeout=SUBMIT_SECONDS)
+
+
+def is_local(url: str) -> bool:
+    """Whether the address is this machine's own."""
+    host = urlsplit(url).hostname or ""
+    return host in {"localhost", "::1"} or host.startswith("127.")
+
+
+def _parsed(response: Response, kind: type[T]) -> T:
+    return answers.parsed_untrusted(response.text, kind)
+
+
+def _there(found: T | None) -> T:
+    if found is None:
+        raise BadMessage("there is nothing at that address")
+    return found
+
+
+def _rest_seconds(headers: Mapping[str, str]) -> float:
+    lower = {name.lower(): value for name, value in headers.items()}
+    said = lower.get("retry-after") or lower.get("x-ratelimit-reset") or ""
+    return float(said) if said.isascii() and said.isdigit() and len(said) <= _MOST_DIGITS else 0.0
+
+
+def _cause(error: BaseException) -> str:
+    """A few words: what the libraries say of a broken connection is a page, with the address in it."""
+    text = str(error).lower()
+    for word, meaning in (
+        ("refused", "connection refused"),
+        ("timed out", "no answer in time"),
+        ("timeout", "no answer in time"),
+        ("resolve", "its name is not known"),
+        ("certificate", "its certificate is not valid"),
+        ("exceeds the limit", "its answer is too large"),
+        ("redirect", "it sends elsewhere"),
+    ):
+        if word in text:
+            return meaning
+    return "the connection broke"
