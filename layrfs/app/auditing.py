@@ -114,7 +114,7 @@ class Auditing:
         return listed
 
     def _path(self, shard: ShardId, needed_by: dict[int, InodeNumber]) -> bytes:
-        inode = needed_by.get(self._rounds.shard_number(shard) or 0)
+        inode = needed_by.get(self._catalog.number_of(shard) or 0)
         return OF_THE_PAST if inode is None else self._tree.path_of(inode) or OF_THE_PAST
 
 

@@ -49,6 +49,8 @@ RETRY_SECONDS = 60.0
 EXPIRY_SECONDS = 60.0
 """How often it is looked whose time has passed."""
 
+_FULL = "a host looks after so many volumes and no more"
+
 _log = logging.getLogger(__name__)
 
 Work = Callable[[Grant, Database, Entrusted], Awaitable[None]]
@@ -176,7 +178,7 @@ class Delegations:
             raise BadMessage("a delegation that has ended already")
         async with self._beginning:
             if grant.volume not in self._volumes and len(self._volumes) >= MOST_VOLUMES:
-                raise NoSpace("a host looks after so many volumes and no more")
+                raise NoSpace(_FULL)
             await trio.to_thread.run_sync(self._grants.save, grant)
             volume = self._volumes.get(grant.volume) or await self._begin(self._nursery, grant, REST_SECONDS)
         async with volume.lock:
@@ -194,6 +196,8 @@ class Delegations:
         return EntrustedAnswer()
 
     async def _patches(self, request: GetPatches) -> Patches:
+        if request.volume not in self._volumes and len(self._volumes) >= MOST_VOLUMES:
+            raise NoSpace(_FULL)  # an owner who asks whether to delegate keeps its key
         volume = self._volume(request.volume)
         async with volume.lock:
             await volume.rest(REST_SECONDS)

@@ -14,7 +14,7 @@ import apsw
 
 from layrfs.crypto.merkle import leaf_count
 from layrfs.errors import LocalError
-from layrfs.ids import NodeId, PieceId, ShardId
+from layrfs.ids import NodeId, PieceId
 from layrfs.model.redundancy import Redundancy, is_possible
 from layrfs.storage.database import Database
 
@@ -88,8 +88,3 @@ class Rounds:
     def shard_numbers(self) -> list[int]:
         """Of every shard the volume has, those included that only its past needs."""
         return [row[0] for row in self._database.rows("SELECT number FROM shard ORDER BY number")]
-
-    def shard_number(self, shard: ShardId) -> int | None:
-        """Of a shard by its id; None of one that is not of files, or gone."""
-        number: int | None = self._database.value("SELECT number FROM shard WHERE id = ?", (shard,))
-        return number

@@ -27,6 +27,10 @@ _HELD = (
     " WHERE s.number IN (SELECT value FROM json_each(?))"
     " ORDER BY s.number, p.position"
 )
+_ON_HOST = (
+    "SELECT shard FROM piece INDEXED BY piece_host WHERE host = (SELECT number FROM host WHERE node_id = ?)"
+    " AND shard > ? ORDER BY shard LIMIT ?"
+)
 
 
 class Held(NamedTuple):
@@ -141,10 +145,7 @@ class Pieces:
 
     def on_host(self, host: NodeId, after: int, limit: int) -> list[int]:
         """The next shards after a number that have a piece on the host, ascending; quick however many there are."""
-        rows = self._database.rows(
-            "SELECT shard FROM piece INDEXED BY piece_host WHERE host = ? AND shard > ? ORDER BY shard LIMIT ?",
-            (self._host(host), after, limit),
-        )
+        rows = self._database.rows(_ON_HOST, (host, after, limit))
         return [row[0] for row in rows]
 
     def held(self, shards: Iterable[int]) -> list[Held]:

@@ -1,9 +1,10 @@
 """Nodes that look after the volume while its owner is away are told what there is, and asked what they did.
 
-Owns the conversation with each: first what it made is merged, then it gets the buckets it knows otherwise, and last it
-hears for how long this machine is there. Must not know how a piece is proven. Invariants: a delegate is told nothing of
-a bucket while something it made of it waits for a host's proof, because what it is not told of it gives up; one that
-said what was not so is believed nothing more until it is asked anew.
+Owns the conversation with each: first it hears that this machine is there, then what it made is merged, last it gets
+the buckets it knows otherwise. Must not know how a piece is proven. Invariants: a delegate is told nothing of
+a bucket while something it made of it waits for a host's proof, because what it is not told of it gives up, nor when it
+has worked since it was asked what it made; one that said what was not so is believed nothing more until it is asked
+anew; none is told the keys while or after it is revoked.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import contextlib
 import logging
 import math
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
@@ -24,8 +26,10 @@ from layrfs.model.patch_records import is_signed
 from layrfs.storage.changes import ChangeLog
 from layrfs.storage.database import Database
 from layrfs.storage.delegates import Delegates, Delegation, Metadata, all_digests, bucket_body
+from layrfs.upkeep.conversing import Line
 from layrfs.upkeep.merging import Merged, Merger
 from layrfs.wire.delegation import (
+    DIGESTS_BYTES,
     UNSIGNED,
     Delegate,
     Delegated,
@@ -50,7 +54,14 @@ PRESENT_SECONDS = 900
 MOST_RECORDS = 1 << 20
 """Of one round: a delegate that always has more cannot keep us for ever."""
 
+MOST_REFUSALS = 8
+"""After so many buckets that a delegate did not take it would not take the others."""
+
 _START = bytes(32)
+_NO_DIGESTS = bytes(DIGESTS_BYTES)
+"""Of who only says that it is there, or goes: which buckets are wanted is asked when all is merged."""
+
+_NONE = "There is no such delegate (layrfs delegate --list shows them)."
 _SAY_SO = "what it says it did is not so, and nothing of it is believed; revoke it, or delegate again to try once more"
 
 AnswerT = TypeVar("AnswerT")
@@ -100,18 +111,31 @@ class Delegator:
         self._changes = ChangeLog(database)
         self._digested: tuple[Metadata, bytes] | None = None
         """Of the newest published version, known by its own shards; what changed since would be pending."""
-        self._talking = trio.Lock()
+        self._lines: defaultdict[NodeId, Line] = defaultdict(lambda: Line(now))
+        self._merging = trio.Lock()
+        self._goes = False
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until cancelled. All delegates at once: merging takes hours, and meanwhile each has to hear of us."""
         await trio.sleep(FIRST_SECONDS)
-        while True:
-            for delegate in self._delegates.all():
-                try:
-                    await self._talk(delegate.node)
-                except LayrError as error:
-                    _log.info("delegate %s was not told: %s", delegate.node.hex()[:12], error)
-            await trio.sleep(INTERVAL_SECONDS)
+        async with trio.open_nursery() as nursery:
+            while True:
+                for delegate in self._delegates.all():
+                    nursery.start_soon(self._visit, delegate.node)
+                await trio.sleep(INTERVAL_SECONDS)
+
+    async def _visit(self, node: NodeId) -> None:
+        """Who is talked to for long hears that we are still there."""
+        line = self._lines[node]
+        if self._goes or line.greeting.locked():
+            return
+        try:
+            if line.talking.locked():
+                await self._greet(node)
+            else:
+                await self._talk(node)
+        except LayrError as error:
+            _log.info("delegate %s was not told: %s", node.hex()[:12], error)
 
     @property
     def delegates(self) -> list[Delegation]:
@@ -134,16 +158,26 @@ class Delegator:
             raise ReadOnly("Another machine writes to the volume now; delegate there.")
         with contextlib.suppress(MissingPiece):
             await self._asker.ask(node, GetPatches(self._volume, _START, UNSIGNED), Patches)
+        is_new = self._delegates.find(node) is None
         self._delegates.put(node, seconds)
         await self._database.sync()
+        try:
+            await self._greet(node)
+        except Refused:
+            if is_new:
+                self._delegates.remove(node)
+            raise
+        self._lines[node].break_off()
         await self._talk(node)
         await self._database.sync()
 
     async def revoke(self, node: NodeId) -> bool:
         """Have it forget the volume; False when it could not be told. Raises ``NotFound``."""
-        if self._delegates.find(node) is None:
-            raise NotFound("There is no such delegate (layrfs delegate --list shows them).")
-        async with self._talking:
+        line = self._lines[node]
+        line.break_off()
+        async with line.greeting:
+            if self._delegates.find(node) is None:
+                raise NotFound(_NONE)
             told = True
             try:
                 await self._asker.ask(node, Revoke(self._volume, UNSIGNED), Revoked)
@@ -161,48 +195,81 @@ class Delegator:
 
         What they made meanwhile waits for the next time: proofs take long.
         """
+        self._goes = True
         async with trio.open_nursery() as nursery:
             for delegate in self._delegates.all():
-                nursery.start_soon(self._leave, delegate.node)
+                if not delegate.lies:
+                    nursery.start_soon(self._leave, delegate.node)
 
     async def _leave(self, node: NodeId) -> None:
-        delegate = self._delegates.find(node)
-        if delegate is None or delegate.lies:
-            return
+        line = self._lines[node]
+        line.break_off()
         try:
-            async with self._talking:
-                until = await self._tell(delegate, await self._claimed(node))
-                await self._hello(node, until, 0)
+            await line.talk(partial(self._take_leave, node))
         except LayrError as error:
             _log.info("delegate %s does not know that this machine goes: %s", node.hex()[:12], error)
 
+    async def _take_leave(self, node: NodeId) -> None:
+        await self._greet(node)
+        self._lines[node].began()
+        try:
+            await self._tell(node, await self._claimed(node))
+        finally:
+            await self._hello(node, 0, _NO_DIGESTS)
+
     async def _talk(self, node: NodeId) -> None:
-        """All that is to be said. Raises ``RemoteError``, ``LocalError``."""
-        async with self._talking:
-            delegate = self._delegates.find(node)
-            if delegate is None or not self._may_write():
-                return
+        """All that is to be said. Raises ``RemoteError``, ``LocalError``, ``NotFound``."""
+        await self._lines[node].talk(partial(self._say_all, node))
+
+    async def _say_all(self, node: NodeId) -> None:
+        delegate = self._delegates.find(node)
+        if delegate is None or not self._may_write():
+            return
+        try:
+            if delegate.lies:
+                raise Refused(f"the delegate {node.hex()[:12]}: {_SAY_SO}")
+            await self._greet(node)
+            self._lines[node].began()
+            await self._tell(node, await self._merge(node))
+        except RemoteError as error:
+            self._delegates.failed(node, str(error))
+            raise
+
+    async def _tell(self, node: NodeId, unsettled: Collection[int]) -> None:
+        """What has changed, but for some buckets. Of what is refused the rest hears nothing, and it is tried again."""
+        refusals: list[Refused] = []
+        for bucket in await self._hello(node, PRESENT_SECONDS, await self._digests()):
+            if bucket in unsettled:
+                continue
+            self._lines[node].check_rests()
             try:
-                if delegate.lies:
-                    raise Refused(f"the delegate {node.hex()[:12]}: {_SAY_SO}")
-                await self._tell(delegate, await self._merge(node))
-            except RemoteError as error:
-                self._delegates.failed(node, str(error))
-                raise
+                await self._entrust(node, bucket)
+            except Refused as error:
+                _log.info("delegate %s did not take bucket %d: %s", node.hex()[:12], bucket, error)
+                refusals.append(error)
+            if len(refusals) >= MOST_REFUSALS:
+                break
+        if refusals:
+            raise refusals[-1]
+        self._delegates.heard(node, int(self._now()))
 
-    async def _tell(self, delegate: Delegation, unsettled: Collection[int]) -> int:
-        """What has changed, but for some buckets; until when the delegate goes on, if it hears no more of us."""
-        until = int(self._now()) + delegate.seconds
-        for bucket in await self._hello(delegate.node, until, PRESENT_SECONDS):
-            if bucket not in unsettled:
-                await self._entrust(delegate.node, bucket)
-        self._delegates.heard(delegate.node, int(self._now()))
-        return until
+    async def _greet(self, node: NodeId) -> None:
+        """This machine is there: whatever the delegate is at can wait."""
+        await self._hello(node, PRESENT_SECONDS, _NO_DIGESTS)
 
-    async def _hello(self, node: NodeId, until: int, present_seconds: int) -> tuple[int, ...]:
-        digests = await self._digests()
-        request = Delegate(self._volume, self._mask, until, present_seconds, self._patch_after_seconds, UNSIGNED)
-        return (await self._asker.ask(node, request, Delegated, digests)).wanted
+    async def _hello(self, node: NodeId, present_seconds: int, digests: bytes) -> tuple[int, ...]:
+        """The buckets that it knows otherwise. Raises ``NotFound`` when it is no delegate by now."""
+        line = self._lines[node]
+        async with line.greeting:
+            delegate = self._delegates.find(node)
+            if delegate is None:
+                raise NotFound(_NONE)
+            now = self._now()
+            until = int(now) + delegate.seconds
+            request = Delegate(self._volume, self._mask, until, present_seconds, self._patch_after_seconds, UNSIGNED)
+            answer = await self._asker.ask(node, request, Delegated, digests)
+            line.greeted(now + present_seconds)
+        return answer.wanted
 
     async def _digests(self) -> bytes:
         """Of all buckets. A million shards take 17 s of a core (100,000 measured), so not while all is as it was."""
@@ -227,7 +294,8 @@ class Delegator:
         unsettled: set[int] = set()
 
         async def merge(records: Sequence[PatchRecord]) -> None:
-            merged = await self._merger.merge(records)
+            async with self._merging:
+                merged = await self._merger.merge(records)
             self._say(node, merged)
             if merged.lies:
                 self._believe_no_more(node)

@@ -6,8 +6,10 @@ grow with the volume, which a thread takes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from heapq import merge
+from operator import attrgetter
 from typing import Protocol, TypeVar
 
 import trio
@@ -54,15 +56,29 @@ class Holdings:
             found[held.piece.host] = found.get(held.piece.host, 0) + 1
         return found
 
-    async def owed_by(self, host: NodeId) -> list[Owed]:
-        """All pieces that a host should have, by id."""
-        of_files = await self._elsewhere(partial(owed_by, self._path, host))
-        of_metadata = [
-            Owed(held.piece.id, leaf_count(held.piece_bytes), None)
+    async def chosen(self, host: NodeId, choose: Callable[[Sequence[Owed]], T]) -> T:
+        """What ``choose`` makes of all pieces that a host should have, by id, in a thread: there may be a million.
+
+        Raises ``LocalError``.
+        """
+        of_metadata = {
+            held.piece.id: Owed(held.piece.id, leaf_count(held.piece_bytes), None)
             for held in self._metadata()
             if held.piece.host == host
-        ]
-        return sorted({owed.piece: owed for owed in [*of_files, *of_metadata]}.values())
+        }
+
+        def look() -> T:
+            of_files = owed_by(self._path, host)
+            return choose(list(merge(of_files, sorted(of_metadata.values()), key=attrgetter("piece"))))
+
+        return await self._elsewhere(look)
+
+    def any_of(self, host: NodeId) -> HeldPiece | None:
+        """One piece of files that a host should have. Raises ``CorruptFile``."""
+        for number in self._catalog.pieces.on_host(host, 0, 1):
+            shard = self._catalog.shard(number)
+            return next((HeldPiece(shard, piece) for piece in shard.pieces if piece.host == host), None)
+        return None
 
     def held(self, host: NodeId, owed: Owed) -> HeldPiece | None:
         """The piece with its shard, as on record now; None when the host need not have it any more."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import trio
@@ -91,25 +92,33 @@ class AuditRounds:
         self._visited_at: dict[NodeId, float] = {}
         self._next_at: dict[NodeId, float] = {}
         self._caught: set[NodeId] = set()
+        self._visiting: set[NodeId] = set()
+        self._visit_ended = trio.Event()
 
     async def run(self) -> None:
         """Until cancelled."""
         await tempo.sleep(FIRST_SECONDS)
-        limit = trio.CapacityLimiter(VISITS_AT_ONCE)
-        while True:
-            async with trio.open_nursery() as nursery:
-                for host in await self._due():
-                    nursery.start_soon(self._visit_one_of, host, limit)
-            await tempo.sleep(LOOK_SECONDS)
+        async with trio.open_nursery() as nursery:
+            while True:
+                self._visit_ended = trio.Event()
+                due = await self._due()
+                for host in due[: VISITS_AT_ONCE - len(self._visiting)]:
+                    self._visiting.add(host)
+                    nursery.start_soon(self._visit_one_of, host)
+                with trio.move_on_after(tempo.lasting(LOOK_SECONDS)):
+                    await self._visit_ended.wait()
 
     async def _due(self) -> list[NodeId]:
-        """Hosts whose visit is due, those that were caught before the others."""
+        """Hosts whose visit is due: those that were caught first, then those that have waited longest."""
         now, living = tempo.current_time(), set(self._living_hosts())
         if now >= self._counted_at + RECOUNT_SECONDS:
             await self._count()
             self._counted_at = now
-        hosts = [host for host in self._counts if self._is_due(host, now, is_living=host in living)]
-        return sorted(hosts, key=lambda host: host not in self._caught)
+        due_at = {
+            host: self._due_at(host, is_living=host in living) for host in self._counts if host not in self._visiting
+        }
+        hosts = [host for host, at in due_at.items() if at <= now]
+        return sorted(hosts, key=lambda host: (host not in self._caught, due_at[host]))
 
     async def _count(self) -> None:
         try:
@@ -117,33 +126,47 @@ class AuditRounds:
         except LayrError as error:
             _log.warning("who has how many pieces is not known: %s", error)
 
-    def _is_due(self, host: NodeId, now: float, *, is_living: bool) -> bool:
-        since = now - self._visited_at.get(host, float("-inf"))
-        if self._trusts.get(host).silent == is_living and since >= (BACK_SECONDS if is_living else VANISHED_SECONDS):
-            return True
-        return now >= self._next_at.get(host, float("-inf"))
+    def _due_at(self, host: NodeId, *, is_living: bool) -> float:
+        """Earlier when the network sees it again, or does not see it any more."""
+        next_at = self._next_at.get(host, float("-inf"))
+        if self._trusts.get(host).silent != is_living:
+            return next_at
+        soon = self._visited_at.get(host, float("-inf")) + (BACK_SECONDS if is_living else VANISHED_SECONDS)
+        return min(next_at, soon)
 
-    async def _visit_one_of(self, host: NodeId, limit: trio.CapacityLimiter) -> None:
-        async with limit:
-            try:
-                with trio.move_on_after(LONGEST_VISIT_SECONDS):
-                    await self.visit(host)
-            except LayrError as error:
-                _log.warning("host %s is audited later: %s", host.hex()[:12], error)
-            now = tempo.current_time()
-            self._visited_at[host] = now
-            pause_seconds = CAUGHT_SECONDS if host in self._caught else next_visit_seconds(self._dice())
-            self._next_at[host] = now + pause_seconds
+    async def _visit_one_of(self, host: NodeId) -> None:
+        try:
+            await self._visit_in_time(host)
+        except LayrError as error:
+            _log.warning("host %s is audited later: %s", host.hex()[:12], error)
+        now = tempo.current_time()
+        self._visited_at[host] = now
+        pause_seconds = CAUGHT_SECONDS if host in self._caught else next_visit_seconds(self._dice())
+        self._next_at[host] = now + pause_seconds
+        self._visiting.discard(host)
+        self._visit_ended.set()
+
+    async def _visit_in_time(self, host: NodeId) -> None:
+        """What a slow host was not asked for in the time of a visit is not made up for: it would be so for ever."""
+        began = self._now()
+        with trio.move_on_after(LONGEST_VISIT_SECONDS) as scope:
+            await self.visit(host)
+        if scope.cancelled_caught:
+            last = self._rounds.of(host)
+            self._rounds.end(host, Round(int(began), None if last is None else last.cursor))
 
     async def visit(self, host: NodeId) -> None:
-        """Ask a host for what is due of it. Raises ``LocalError``."""
+        """Ask a host for what is due of it. Raises ``LocalError``, ``CorruptFile``."""
+        if self._trusts.get(host).silent and not await self._answers_again(host):
+            return
         began, last = self._now(), self._rounds.of(host)
-        owed = await self._holdings.owed_by(host)
         was_caught = host in self._caught
         self._caught.discard(host)
         elapsed_seconds = DAY_SECONDS if was_caught else _elapsed_seconds(last, began)
         cursor = None if last is None else last.cursor
-        for ask in self._choose(owed, elapsed_seconds, cursor):
+        choose = partial(self._choose, elapsed_seconds=elapsed_seconds, cursor=cursor)
+        for ask in await self._holdings.chosen(host, choose):
+            await trio.lowlevel.checkpoint()
             held = self._holdings.held(host, ask.owed)
             is_old = held is not None and self._auditor.is_known_to_be_lost(held)
             if held is None or (is_old and not ask.of_sweep):
@@ -164,8 +187,14 @@ class AuditRounds:
         if self._trusts.standing(host) != "excluded":
             self._caught.add(host)
 
-    def _choose(self, owed: Sequence[Owed], elapsed_seconds: float, cursor: PieceId | None) -> list[Ask]:
-        """What to ask for, in this order; at least one piece, which tells whether the host is there."""
+    async def _answers_again(self, host: NodeId) -> bool:
+        """Whether it says anything about one piece; all are looked through for those only who are there."""
+        held = self._holdings.any_of(host)
+        result = None if held is None else await self._auditor.ask(held, "prove")
+        return result is None or result.outcome not in ENDING
+
+    def _choose(self, owed: Sequence[Owed], *, elapsed_seconds: float, cursor: PieceId | None) -> list[Ask]:
+        """What to ask for, in this order; at least one piece, which tells whether the host is there. In a thread."""
         planned = plan(list(self._counts.values())) if self._counts else Plan()
         todo = due(planned, len(owed), elapsed_seconds, self._dice())
         leaves = [one.leaves for one in owed]

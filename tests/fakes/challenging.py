@@ -22,13 +22,15 @@ class FakeChallenger:
     others: set[NodeId] = field(default_factory=set)
     """Hosts that would answer if somebody asked them."""
     seconds: float = 0.1
+    slow: dict[NodeId, float] = field(default_factory=dict)
+    """Hosts that take longer."""
     asked: list[tuple[NodeId, PieceId, Level]] = field(default_factory=list)
     meanwhile: Callable[[HeldPiece], None] = lambda _held: None
     """Called while a host is asked."""
 
     async def ask(self, held: HeldPiece, level: Level) -> Outcome:
         self.asked.append((held.piece.host, held.piece.id, level))
-        await trio.sleep(self.seconds)
+        await trio.sleep(self.slow.get(held.piece.host, self.seconds))
         self.meanwhile(held)
         return self.pieces.get(held.piece.id, self.hosts.get(held.piece.host, "passed"))
 

@@ -14,7 +14,7 @@ from layrfs.model.shards import PieceRecord, ShardRecord
 from layrfs.storage.changes import ChangeLog
 from layrfs.storage.content import Catalog
 from layrfs.storage.database import Database
-from layrfs.storage.pieces import Pieces
+from layrfs.storage.pieces import _ON_HOST, Pieces
 
 
 def host(number: int) -> NodeId:
@@ -153,10 +153,7 @@ def test_who_should_have_what(catalog: Catalog, pieces: Pieces) -> None:
 
 
 def test_shards_of_a_host_are_read_from_an_index(database: Database) -> None:
-    plan = database.row(
-        "EXPLAIN QUERY PLAN SELECT shard FROM piece INDEXED BY piece_host WHERE host = 1 AND shard > 5"
-        " ORDER BY shard LIMIT 9"
-    )
+    plan = database.row(f"EXPLAIN QUERY PLAN {_ON_HOST}", (host(1), 5, 9))
     assert plan is not None
     assert "COVERING INDEX piece_host (host=? AND shard>?)" in plan[3]
 

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import pytest
 import trio
+from trio.abc import Instrument
 
 from layrfs.ids import NodeId, PieceId, Salt, ShardId
 from layrfs.model.history import Segment
@@ -24,7 +25,15 @@ from layrfs.storage.trust import Trusts
 from layrfs.upkeep.auditor import MOST_TIMEOUTS, Auditor, PieceResult
 from layrfs.upkeep.challenging import HeldPiece
 from layrfs.upkeep.holdings import Holdings
-from layrfs.upkeep.rounds import BACK_SECONDS, FIRST_SECONDS, LOOK_SECONDS, VANISHED_SECONDS, AuditRounds
+from layrfs.upkeep.rounds import (
+    BACK_SECONDS,
+    FIRST_SECONDS,
+    LONGEST_VISIT_SECONDS,
+    LOOK_SECONDS,
+    RECOUNT_SECONDS,
+    VANISHED_SECONDS,
+    AuditRounds,
+)
 from tests.fakes.challenging import FakeChallenger
 
 ONE, TWO, THREE = (NodeId(bytes([number]) * 20) for number in (1, 2, 3))
@@ -48,7 +57,8 @@ class World:
         self.lost: list[tuple[PieceId, NodeId, str]] = []
         self.held: list[PieceId] = []
         self.trusts = Trusts(self.database, self.now)
-        self.holdings = Holdings(self.database.path, self.catalog, lambda: [self.segment, self.segment], here)
+        self.looks = 0
+        self.holdings = Holdings(self.database.path, self.catalog, lambda: [self.segment, self.segment], self.here)
         self.auditor = Auditor(
             challenger=self.challenger,
             trusts=self.trusts,
@@ -69,6 +79,12 @@ class World:
     def now(self) -> float:
         return 1_900_000_000.0 + trio.current_time()
 
+    async def here(self, look: Callable[[], T], /) -> T:
+        """Without a thread: virtual time does not wait for one."""
+        self.looks += 1
+        await trio.lowlevel.checkpoint()
+        return look()
+
     def give_up(self, shard: ShardId, piece: PieceId, host: NodeId, kind: str) -> None:
         self.lost.append((piece, host, kind))
         self.catalog.pieces.drop(shard, piece)
@@ -83,12 +99,6 @@ class World:
     async def pass_time(self, seconds: float) -> None:
         with trio.move_on_after(seconds):
             await self.rounds.run()
-
-
-async def here(look: Callable[[], T], /) -> T:
-    """Without a thread: virtual time does not wait for one."""
-    await trio.lowlevel.checkpoint()
-    return look()
 
 
 def record(number: int, *hosts: NodeId) -> ShardRecord:
@@ -256,6 +266,63 @@ async def test_a_silent_host_is_left_alone_and_visited_when_it_is_seen_again(
     world.living.add(TWO)
     await world.pass_time(FIRST_SECONDS + LOOK_SECONDS + BACK_SECONDS)
     assert not world.trusts.get(TWO).silent
+
+
+async def test_a_host_that_is_seen_and_says_nothing_costs_one_question_at_a_time(
+    world: World, autojump_clock: object
+) -> None:
+    world.challenger.hosts = {TWO: "offline"}
+    await world.pass_time(FIRST_SECONDS + 3_000)
+    asked = sum(host == TWO for host, _piece, _level in world.challenger.asked)
+    assert 80 < asked < 110
+    assert world.looks < 3_000 / RECOUNT_SECONDS + 20, "all of its pieces are not looked through each time"
+
+
+async def test_a_visit_that_takes_too_long_is_not_made_up_for_for_ever(world: World, autojump_clock: object) -> None:
+    for number in range(100, 200):
+        world.catalog.add_shard(record(number, ONE, TWO, THREE))
+    world.database.commit()
+    world.challenger.slow = {TWO: 30.0}
+    Rounds(world.database).end(TWO, Round(int(world.now() - DAY_SECONDS), None))
+    began = world.now()
+    await world.pass_time(FIRST_SECONDS + LONGEST_VISIT_SECONDS + 10)
+    asked = sum(host == TWO for host, _piece, _level in world.challenger.asked)
+    assert 0.9 * LONGEST_VISIT_SECONDS / 30 < asked <= LONGEST_VISIT_SECONDS / 30
+    seen = Rounds(world.database).of(TWO)
+    assert seen is not None
+    assert seen.visited >= int(began)
+
+
+async def test_a_slow_host_keeps_nobody_waiting(world: World, autojump_clock: object) -> None:
+    for number in range(100, 200):
+        world.catalog.add_shard(record(number, ONE, TWO, THREE))
+    world.database.commit()
+    Rounds(world.database).end(TWO, Round(int(world.now() - DAY_SECONDS), None))
+    world.challenger.slow, world.challenger.hosts = {TWO: 300.0}, {ONE: "missing"}
+    await world.pass_time(FIRST_SECONDS + LONGEST_VISIT_SECONDS / 2)
+    assert world.trusts.standing(ONE) == "excluded"
+
+
+async def test_looking_at_what_is_known_to_be_lost_lets_others_in(world: World, autojump_clock: object) -> None:
+    world.segment = Segment("changes", 3, 10, tuple(record(10_000_000 + number, ONE) for number in range(300)))
+    world.challenger.hosts = {ONE: "missing"}
+    await world.auditor.audit(world.segment.shards, "prove", lambda _result: None)
+    Rounds(world.database).end(ONE, Round(int(world.now() - DAY_SECONDS), None))
+    turns = Turns()
+    trio.lowlevel.add_instrument(turns)
+    await world.rounds.visit(ONE)
+    assert turns.count > 300
+
+
+class Turns(Instrument):
+    """How often any task gave way."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:  # noqa: ARG002 - trio's name for it
+        """See trio."""
+        self.count += 1
 
 
 async def test_a_host_that_vanishes_is_asked_long_before_its_hour(world: World, autojump_clock: object) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -14,7 +14,7 @@ import trio
 from layrfs.app import delegations
 from layrfs.app.delegations import Delegations
 from layrfs.crypto.identity import NodeIdentity
-from layrfs.errors import MissingPiece, NotFound, ReadOnly, Refused, Unreachable
+from layrfs.errors import MissingPiece, NoSpace, NotFound, ReadOnly, Refused, Unreachable
 from layrfs.ids import NodeId, VolumeId
 from layrfs.model.notes import Purpose
 from layrfs.model.shards import PieceRecord, ShardRecord
@@ -25,8 +25,8 @@ from layrfs.storage.entrusted import Entrusted
 from layrfs.storage.grants import Grant
 from layrfs.upkeep import delegating as module
 from layrfs.upkeep.delegating import PRESENT_SECONDS, Delegator
-from layrfs.wire.delegation import Delegate, DelegationRequest, Entrust, GetPatches, Patches, Revoke
-from tests.unit.upkeep.test_merging import SHARD, World, host, piece
+from layrfs.wire.delegation import Delegate, DelegationRequest, Entrust, GetPatches, Patches, Revoke, bucket_of
+from tests.unit.upkeep.test_merging import METADATA, SHARD, World, host, piece
 
 NODE = NodeIdentity(bytes([1]) * 32)
 LIAR = NodeIdentity(bytes([2]) * 32)
@@ -49,13 +49,21 @@ class Meeting:
         self.signs_as = NODE
         self.is_there = True
         self.may_write = True
+        self.now = 1e9
+        self.refused: set[int] = set()
+        self.is_full_by_now = False
         self.asked: list[DelegationRequest] = []
         self.worked: list[Entrusted] = []
         self.began = trio.Event()
-        self.node = Delegations(str(directory), NODE, NETWORK, self.work)
+        self.node = Delegations(str(directory), NODE, NETWORK, self.work, now=lambda: self.now)
         self.metadata: list[tuple[ShardRecord, Purpose]] = []
-        self.delegator = Delegator(
-            database=database,
+        self.database = database
+        self.delegator = self.owner()
+
+    def owner(self) -> Delegator:
+        """The owner's machine, just started."""
+        return Delegator(
+            database=self.database,
             volume=VOLUME,
             network_id=NETWORK,
             mask=MASK,
@@ -64,6 +72,7 @@ class Meeting:
             metadata=lambda: self.metadata,
             may_write=lambda: self.may_write,
             patch_after_seconds=100.0,
+            now=lambda: self.now,
         )
 
     async def work(self, grant: Grant, database: Database, entrusted: Entrusted) -> None:
@@ -80,7 +89,12 @@ class Meeting:
         if not self.is_there:
             raise Unreachable("nobody answers")
         self.asked.append(request)
-        answer = await self.node.respond(request, body)
+        if (isinstance(request, Delegate) and self.is_full_by_now) or getattr(request, "bucket", None) in self.refused:
+            raise Refused("no")
+        try:
+            answer = await self.node.respond(request, body)
+        except NoSpace as error:
+            raise Refused("full") from error
         if isinstance(answer, Patches) and self.signs_as is not NODE:
             answer = msgspec.structs.replace(answer, public_key=self.signs_as.public_key)
         assert isinstance(answer, kind)
@@ -117,9 +131,9 @@ async def met(directory: Path) -> AsyncIterator[Meeting]:
 async def test_everything_is_told_once_and_with_the_mask_key_only_to_who_wants_it(tmp_path: Path) -> None:
     async with met(tmp_path) as meeting:
         await meeting.delegator.begin(NODE.node_id, 1000)
-        assert meeting.kinds() == ["GetPatches", "GetPatches", "Delegate", "Entrust"]
+        assert meeting.kinds() == ["GetPatches", "Delegate", "Delegate", "GetPatches", "Delegate", "Entrust"]
         await meeting.delegator.begin(NODE.node_id, 1000)
-        assert meeting.kinds() == ["GetPatches", "GetPatches", "Delegate"]
+        assert meeting.kinds() == ["GetPatches", "Delegate", "Delegate", "GetPatches", "Delegate"]
         (delegate,) = meeting.delegator.delegates
         assert (delegate.node, delegate.seconds, delegate.lies, delegate.problem) == (NODE.node_id, 1000, 0, None)
 
@@ -145,7 +159,7 @@ async def test_what_it_made_while_the_owner_was_away_is_the_owners(tmp_path: Pat
         meeting.kinds()
         await meeting.come_back()
         assert meeting.world.pieces() == [OTHER, NEW]
-        assert meeting.kinds() == ["GetPatches", "GetPatches", "Delegate", "Entrust"]
+        assert meeting.kinds() == ["GetPatches", "Delegate", "Delegate", "GetPatches", "Delegate", "Entrust"]
         answer = await meeting.ask(NODE.node_id, GetPatches(VOLUME, bytes(32), bytes(64)), Patches)
         assert answer.records == ()
 
@@ -216,6 +230,121 @@ async def test_who_vanishes_without_a_word_is_away_in_the_end(tmp_path: Path, mo
     async with met(tmp_path) as meeting:
         await meeting.come_back()
         await meeting.work_begins()
+
+
+@asynccontextmanager
+async def merging(meeting: Meeting) -> AsyncIterator[trio.Nursery]:
+    """The owner is back and talks to its delegate; a host that is asked for a proof takes its time."""
+    await meeting.come_back()
+    meeting.make = [NEW]
+    meeting.world.store(NEW)
+    meeting.world.lose(11)
+    await meeting.leave()
+    meeting.delegator = meeting.owner()
+    meeting.worked, meeting.world.answers = [], trio.Event()
+    meeting.kinds()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(meeting.delegator.run)
+        await until(lambda: meeting.world.asked != [])
+        yield nursery
+        nursery.cancel_scope.cancel()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    with trio.fail_after(30):
+        while not condition():
+            await trio.lowlevel.checkpoint()
+
+
+@pytest.fixture
+def _busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(module, "INTERVAL_SECONDS", 0.01)
+
+
+@pytest.mark.usefixtures("_busy")
+async def test_a_delegate_rests_before_and_while_what_it_made_is_merged(tmp_path: Path) -> None:
+    async with met(tmp_path) as meeting, merging(meeting):
+        kinds = meeting.kinds()
+        assert kinds[0] == "Delegate"
+        assert kinds.count("GetPatches") == 1
+        for _ in range(5):
+            meeting.now += PRESENT_SECONDS - 100
+            greeted = len(meeting.asked)
+            await until(lambda: len(meeting.asked) > greeted + 1)  # noqa: B023 - called before it changes
+        assert set(meeting.kinds()) == {"Delegate"}
+        meeting.world.answers.set()
+        await until(lambda: meeting.world.pieces() == [OTHER, NEW])
+        await until(lambda: any(isinstance(one, Entrust) for one in meeting.asked))
+        assert meeting.worked == []
+
+
+@pytest.mark.usefixtures("_busy")
+async def test_who_may_have_worked_since_it_was_asked_is_told_nothing_before_it_is_asked_again(tmp_path: Path) -> None:
+    async with met(tmp_path) as meeting, merging(meeting):
+        meeting.is_there = False
+        meeting.now += 10 * PRESENT_SECONDS
+        meeting.is_there = True
+        greeted = len(meeting.asked)
+        await until(lambda: len(meeting.asked) > greeted + 1)
+        meeting.kinds()
+        meeting.world.answers.set()
+        await until(lambda: any(isinstance(one, Entrust) for one in meeting.asked))
+        kinds = meeting.kinds()
+        assert "GetPatches" in kinds[: kinds.index("Entrust")]
+
+
+@pytest.mark.usefixtures("_busy")
+@pytest.mark.parametrize("what", ["revoke", "leave"])
+async def test_who_revokes_or_goes_does_not_wait_for_what_is_merged(tmp_path: Path, what: str) -> None:
+    async with met(tmp_path) as meeting, merging(meeting):
+        with trio.fail_after(10):
+            if what == "revoke":
+                assert await meeting.delegator.revoke(NODE.node_id)
+                assert meeting.node.volumes == 0
+            else:
+                await meeting.delegator.leave()
+                assert [one.present_seconds for one in meeting.asked if isinstance(one, Delegate)][-1] == 0
+        said = [one for one in meeting.kinds() if one in {"Delegate", "Revoke"}]
+        assert what == "leave" or said[-1] == "Revoke"
+        for _ in range(100):
+            await trio.lowlevel.checkpoint()
+        assert meeting.kinds() == []
+
+
+async def test_a_bucket_that_is_refused_keeps_no_other_from_being_told(tmp_path: Path) -> None:
+    async with met(tmp_path) as meeting:
+        meeting.world.add(piece(0, 0, 10, METADATA), shard=METADATA)
+        meeting.refused = {bucket_of(SHARD)}
+        with pytest.raises(Refused):
+            await meeting.come_back()
+        (delegate,) = meeting.delegator.delegates
+        assert (delegate.heard, delegate.problem) == (None, "no")
+        meeting.refused = set()
+        meeting.kinds()
+        await meeting.come_back()
+        assert meeting.kinds().count("Entrust") == 1
+
+
+@pytest.mark.parametrize("when", ["asked", "told"])
+async def test_a_node_that_is_full_is_no_delegate_and_gets_no_key_if_it_says_so_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    async with met(tmp_path) as meeting:
+        if when == "asked":
+            monkeypatch.setattr(delegations, "MOST_VOLUMES", 0)
+        meeting.is_full_by_now = True
+        with pytest.raises(Refused):
+            await meeting.come_back()
+        assert meeting.delegator.delegates == []
+        assert meeting.kinds() == (["GetPatches"] if when == "asked" else ["GetPatches", "Delegate"])
+        meeting.is_full_by_now = False
+        monkeypatch.undo()
+        await meeting.come_back()
+        meeting.is_full_by_now = True
+        with pytest.raises(Refused):
+            await meeting.come_back()
+        assert len(meeting.delegator.delegates) == 1, "it has the key"
 
 
 async def test_who_was_taken_over_says_nothing(tmp_path: Path) -> None:

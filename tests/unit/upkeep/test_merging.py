@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -55,6 +56,8 @@ class World:
         self.silent: set[NodeId] = set()
         self.gone: set[NodeId] = set()
         self.asked: list[NodeId] = []
+        self.answers = trio.Event()
+        self.answers.set()
         self.unavailable = self.worker_is_lost = False
         self.metadata: dict[ShardId, ShardRecord] = {}
         self.next_version, self.may_write = 7, True
@@ -90,6 +93,7 @@ class World:
     async def ask(self, held: HeldPiece, level: Level) -> Outcome:
         assert level == "prove"
         self.asked.append(held.piece.host)
+        await self.answers.wait()
         if held.piece.host in self.silent:
             return "offline"
         return "passed" if (held.piece.id, held.piece.host) in self.stored else "missing"
@@ -327,8 +331,6 @@ _counter = iter(range(10, 1 << 30))
 def test_whatever_owner_and_delegate_do_what_is_on_record_is_there_and_on_different_hosts(
     database: Database, steps: list[tuple[str, int, int]]
 ) -> None:
-    import trio
-
     world = World(database)
     database.write("DELETE FROM local_retired")
     history = History(world, ShardId(next(_counter).to_bytes(32, "big")))
