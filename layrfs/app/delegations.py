@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 
 import trio
@@ -139,7 +139,10 @@ class Delegations:
         async with trio.open_nursery() as self._nursery:
             for grant in await trio.to_thread.run_sync(self._grants.all):
                 try:
-                    await self._begin(self._nursery, grant, 0.0)
+                    if self._has_passed(grant):
+                        await trio.to_thread.run_sync(self._grants.remove, grant.volume)
+                    else:
+                        await self._begin(self._nursery, grant, 0.0)
                 except LayrError as error:
                     _log.warning("Volume %s is not looked after: %s", grant.volume.hex()[:12], error)
             task_status.started()
@@ -169,27 +172,26 @@ class Delegations:
             case GetPatches():
                 return await self._patches(request)
             case Revoke():
-                await self._forget(self._volume(request.volume))
+                await self._forget(VolumeId(request.volume))
                 return Revoked()
 
     async def _delegate(self, request: Delegate, body: bytes) -> Delegated:
         grant = Grant(VolumeId(request.volume), request.mask, request.until, request.patch_after_seconds)
-        if grant.until <= self._now():
+        if self._has_passed(grant):
             raise BadMessage("a delegation that has ended already")
         async with self._beginning:
             if grant.volume not in self._volumes and len(self._volumes) >= MOST_VOLUMES:
                 raise NoSpace(_FULL)
             await trio.to_thread.run_sync(self._grants.save, grant)
             volume = self._volumes.get(grant.volume) or await self._begin(self._nursery, grant, REST_SECONDS)
-        async with volume.lock:
             volume.grant = grant
+        async with self._alone_with(request.volume) as volume:
             wanted = volume.entrusted.wanted(body)
             await volume.rest(request.present_seconds, exactly=True)
         return Delegated(tuple(wanted))
 
     async def _entrust(self, request: Entrust, body: bytes) -> EntrustedAnswer:
-        volume = self._volume(request.volume)
-        async with volume.lock:
+        async with self._alone_with(request.volume) as volume:
             await volume.rest(REST_SECONDS)
             volume.entrusted.replace(request.bucket, body)
             await volume.database.sync()
@@ -198,8 +200,7 @@ class Delegations:
     async def _patches(self, request: GetPatches) -> Patches:
         if request.volume not in self._volumes and len(self._volumes) >= MOST_VOLUMES:
             raise NoSpace(_FULL)  # an owner who asks whether to delegate keeps its key
-        volume = self._volume(request.volume)
-        async with volume.lock:
+        async with self._alone_with(request.volume) as volume:
             await volume.rest(REST_SECONDS)
             volume.database.commit()
             read = partial(made_here, volume.database.path, request.after, RECORDS_PER_MESSAGE)
@@ -215,6 +216,15 @@ class Delegations:
             return self._volumes[VolumeId(volume)]
         except KeyError:
             raise MissingPiece("the host does not look after that volume") from None
+
+    @contextlib.asynccontextmanager
+    async def _alone_with(self, volume: bytes) -> AsyncIterator[_Volume]:
+        """Nobody else asks something of it meanwhile, or has it forgotten."""
+        found = self._volume(volume)
+        async with found.lock:
+            if self._volume(volume) is not found:
+                raise MissingPiece("the volume was just forgotten, and begun anew")
+            yield found
 
     async def _begin(self, nursery: trio.Nursery | None, grant: Grant, rest_seconds: float) -> _Volume:
         if nursery is None:
@@ -232,14 +242,20 @@ class Delegations:
             self._volumes.pop(volume.grant.volume, None)
 
     async def _forget_expired(self) -> None:
-        for volume in [one for one in self._volumes.values() if one.grant.until <= self._now()]:
-            _log.info("The time for volume %s has passed; it is forgotten", volume.grant.volume.hex()[:12])
+        for volume in [one.grant.volume for one in self._volumes.values() if self._has_passed(one.grant)]:
             with contextlib.suppress(LayrError):
-                await self._forget(volume)
+                await self._forget(volume, only_if_passed=True)
 
-    async def _forget(self, volume: _Volume) -> None:
-        async with volume.lock:
-            self._volumes.pop(volume.grant.volume, None)
+    def _has_passed(self, grant: Grant) -> bool:
+        return grant.until <= self._now()
+
+    async def _forget(self, name: VolumeId, *, only_if_passed: bool = False) -> None:
+        """All that is on the disk; none is begun there meanwhile, nor after it was heard that it goes on."""
+        async with self._beginning, self._alone_with(name) as volume:
+            if only_if_passed and not self._has_passed(volume.grant):
+                return
+            _log.info("Volume %s is forgotten", name.hex()[:12])
+            del self._volumes[name]
             volume.life.cancel()
             await volume.ended.wait()
-            await trio.to_thread.run_sync(self._grants.remove, volume.grant.volume)
+            await trio.to_thread.run_sync(self._grants.remove, name)

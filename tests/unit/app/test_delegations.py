@@ -193,6 +193,41 @@ async def test_a_delegation_ends_when_its_time_has_passed(tmp_path: Path, monkey
         assert MASK not in place.on_disk()
 
 
+@pytest.mark.parametrize("first", ["expiry", "owner"])
+async def test_what_an_owner_was_told_goes_on_does_not_end_by_what_was_said_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    monkeypatch.setattr(module, "EXPIRY_SECONDS", 0.01)
+    async with running(tmp_path) as place:
+        await place.delegate(until=1200)
+        lock = place.delegations._volumes[VOLUME].lock
+        async with trio.open_nursery() as nursery, lock:
+            if first == "owner":
+                nursery.start_soon(partial(place.delegate, until=5000))
+                await until(lambda: lock.statistics().tasks_waiting == 1)
+                place.now = 1200.0
+            else:
+                place.now = 1200.0
+                await until(lambda: lock.statistics().tasks_waiting == 1)
+                nursery.start_soon(partial(place.delegate, until=5000))
+            await trio.sleep(0.1)
+        assert place.delegations.volumes == 1
+        await place.entrust()
+    assert [grant.until for grant in Grants(str(tmp_path)).all()] == [5000]
+
+
+async def test_a_delegation_whose_time_has_passed_while_the_host_was_away_is_not_begun(tmp_path: Path) -> None:
+    async with running(tmp_path) as place:
+        await place.delegate(until=1200)
+    place = Workplace(tmp_path)
+    place.now = 1200.0
+    async with trio.open_nursery() as nursery:
+        await nursery.start(place.delegations.run)
+        assert place.delegations.volumes == 0
+        assert MASK not in place.on_disk()
+        nursery.cancel_scope.cancel()
+
+
 async def test_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_VOLUMES", 2)
     assert MOST_VOLUMES > 2
