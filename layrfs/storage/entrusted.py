@@ -8,6 +8,8 @@ says otherwise; so nothing of it is written twice, and a crash cannot tear it.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import time
 from collections.abc import Callable, Sequence, Set
 from typing import NamedTuple
@@ -15,14 +17,12 @@ from typing import NamedTuple
 import apsw
 import msgspec
 
-from layrfs.errors import BadMessage, NoSpace
+from layrfs.errors import BadMessage, LocalError, NoSpace
 from layrfs.ids import NodeId, PieceId, ShardId
 from layrfs.model.notes import Purpose
 from layrfs.model.purposes import purpose_of
-from layrfs.model.redundancy import Redundancy, is_possible
-from layrfs.model.shards import PieceRecord, ShardRecord
-from layrfs.storage.content import Catalog
-from layrfs.storage.database import Database
+from layrfs.model.redundancy import is_possible
+from layrfs.storage.database import Database, Value
 from layrfs.wire.delegation import (
     BUCKET_DIGEST_BYTES,
     BUCKETS,
@@ -95,9 +95,7 @@ class Entrusted:
             raise NoSpace("a volume is larger than a delegate takes")
         self._drop_made(bucket, {(piece.id, piece.host) for shard in shards for piece in shard.pieces})
         self._remove(bucket)
-        catalog = Catalog(self._database)
-        for shard in shards:
-            self._add(catalog, shard)
+        self._add(shards)
         row = (bucket, bucket_digest(body), len(body))
         self._database.write("INSERT OR REPLACE INTO local_bucket VALUES(?, ?, ?)", row)
 
@@ -128,14 +126,31 @@ class Entrusted:
         ):
             self._database.write(statement, bounds)
 
-    def _add(self, catalog: Catalog, shard: EntrustedShard) -> None:
-        pieces = tuple(PieceRecord(*msgspec.structs.astuple(piece)) for piece in shard.pieces)
-        redundancy = Redundancy(shard.needed, shard.total)
-        number = catalog.add_shard(ShardRecord(shard.id, shard.salt, 0, shard.sealed_bytes, redundancy, pieces))
-        self._database.write("UPDATE shard SET generation = ? WHERE number = ?", (shard.generation, number))
-        known = msgspec.msgpack.encode({piece.position: piece.id for piece in shard.pieces})
-        row = (number, shard.generation, known, msgspec.msgpack.encode(shard.purpose))
-        self._database.write("INSERT INTO local_entrusted VALUES(?, ?, ?, ?)", row)
+    def _add(self, shards: Sequence[EntrustedShard]) -> None:
+        """Of one bucket, which has none now. A table at a time: it is quick, and everybody waits meanwhile."""
+        numbers = itertools.count(1 + (self._database.value("SELECT max(number) FROM shard") or 0))
+        numbered = list(zip(numbers, shards, strict=False))
+        hosts = self._hosts({piece.host for shard in shards for piece in shard.pieces})
+        self._database.write_many("INSERT INTO shard VALUES(?, ?, ?, 0, ?, ?, ?, ?)", map(_shard_row, numbered))
+        self._database.write_many(
+            "INSERT INTO piece(shard, position, generation, id, host) VALUES(?, ?, ?, ?, ?)",
+            (
+                (number, piece.position, piece.generation, piece.id, hosts[piece.host])
+                for number, shard in numbered
+                for piece in shard.pieces
+            ),
+        )
+        self._database.write_many("INSERT INTO local_entrusted VALUES(?, ?, ?, ?)", map(_entrusted_row, numbered))
+        self._database.write_many(
+            "DELETE FROM local_retired WHERE piece = ? AND host = ?",
+            ((piece.id, piece.host) for shard in shards for piece in shard.pieces),
+        )
+
+    def _hosts(self, nodes: Set[NodeId]) -> dict[NodeId, int]:
+        """Their numbers."""
+        self._database.write_many("INSERT OR IGNORE INTO host(node_id) VALUES(?)", ((node,) for node in sorted(nodes)))
+        query = "SELECT number FROM host WHERE node_id = ?"
+        return {node: self._database.value(query, (node,)) for node in nodes}
 
     def _drop_logs(self) -> None:
         """Nobody publishes versions from here, and what was replaced is the owner's to drop."""
@@ -147,19 +162,30 @@ class Entrusted:
 def made_here(path: str, after: bytes, limit: int) -> tuple[list[Made], bool]:
     """Pieces made here, as committed, of shards with ids above ``after``; whether there are more. Blocking.
 
-    All those of one shard are in one answer; a shard has fewer than ``limit``.
+    All those of one shard are in one answer; a shard has fewer than ``limit``. Raises ``LocalError``.
     """
-    connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
     try:
-        rows: Sequence[tuple[bytes, int, int, bytes, bytes, bytes]] = list(
-            connection.execute(_MADE, (after, limit + 1))
-        )
-    finally:
-        connection.close()
+        with contextlib.closing(apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)) as connection:
+            rows: Sequence[tuple[bytes, int, int, bytes, bytes, bytes]] = list(
+                connection.execute(_MADE, (after, limit + 1))
+            )
+    except apsw.Error as error:
+        raise LocalError(f"The database {path} cannot be read: {error}") from error
     made = [_made(*row) for row in rows]
     if len(made) <= limit:
         return made, False
     return [one for one in made if one.shard != made[-1].shard], True
+
+
+def _shard_row(numbered: tuple[int, EntrustedShard]) -> tuple[Value, ...]:
+    number, shard = numbered
+    return number, shard.id, shard.salt, shard.sealed_bytes, shard.needed, shard.total, shard.generation
+
+
+def _entrusted_row(numbered: tuple[int, EntrustedShard]) -> tuple[Value, ...]:
+    number, shard = numbered
+    known = msgspec.msgpack.encode({piece.position: piece.id for piece in shard.pieces})
+    return number, shard.generation, known, msgspec.msgpack.encode(shard.purpose)
 
 
 def _bounds(bucket: int) -> tuple[bytes, bytes]:

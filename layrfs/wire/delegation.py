@@ -33,6 +33,12 @@ RECORDS_PER_MESSAGE = 192
 PIECES_LIMIT = 64
 """Of one shard."""
 
+SHARDS_LIMIT = 4096
+BUCKET_PIECES_LIMIT = 16_384
+"""Of one bucket: four times what an average one has of the largest volume that a delegate takes. Whoever hands it over,
+the delegate has to write it in one go (0.15 s), while all others wait.
+"""
+
 _BLOB_TAG_BYTES = 6
 
 Bytes32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
@@ -160,6 +166,7 @@ DelegationRequest = Delegate | Entrust | GetPatches | Revoke
 DelegationResponse = Delegated | Entrusted | Patches | Revoked
 
 UNSIGNED = bytes(64)
+_Shards = Annotated[tuple[EntrustedShard, ...], Meta(max_length=SHARDS_LIMIT)]
 _NO_SHARDS = msgspec.msgpack.encode(())
 
 
@@ -177,7 +184,9 @@ def delegation_statement(
 
 def shards_untrusted(body: bytes | bytearray | memoryview, bucket: int) -> tuple[EntrustedShard, ...]:
     """The body of an `Entrust` for this bucket; BadMessage for anything else."""
-    shards: tuple[EntrustedShard, ...] = decode_untrusted(tuple[EntrustedShard, ...], body, limit=BODY_LIMIT)
+    shards: tuple[EntrustedShard, ...] = decode_untrusted(_Shards, body, limit=BODY_LIMIT)
+    if sum(len(shard.pieces) for shard in shards) > BUCKET_PIECES_LIMIT:
+        raise BadMessage("a bucket of entrusted shards has too many pieces")
     ids = [shard.id for shard in shards]
     if ids != sorted(set(ids)) or any(bucket_of(shard) != bucket for shard in ids):
         raise BadMessage("entrusted shards are not those of one bucket, in order")

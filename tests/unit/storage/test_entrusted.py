@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from layrfs.errors import BadMessage, NoSpace
+from layrfs.errors import BadMessage, LocalError, NoSpace
 from layrfs.ids import NodeId, PieceId, Salt, ShardId
 from layrfs.model.notes import CONTENT, Purpose
 from layrfs.model.redundancy import Redundancy
@@ -165,6 +165,12 @@ def test_what_was_made_comes_in_pages_of_whole_shards(pair: Pair) -> None:
         seen += page
         after = page[-1].shard
     assert len(seen) == len(set(seen)) == 10
+
+
+def test_what_was_made_cannot_be_told_when_it_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "db").write_bytes(b"no database at all" * 400)
+    with pytest.raises(LocalError):
+        made_here(str(tmp_path / "db"), START, 5)
 
 
 def test_a_delegates_database_keeps_no_log_for_versions_that_nobody_publishes(pair: Pair) -> None:

@@ -67,6 +67,19 @@ def test_what_no_owner_would_hand_over_is_refused(shards: tuple[EntrustedShard, 
         delegation.shards_untrusted(delegation.shards_body(shards), 0x012)
 
 
+def many(count: int, pieces: int) -> bytes:
+    ids = (b"\x01\x20" + number.to_bytes(30, "big") for number in range(count))
+    held = tuple(piece(number, number) for number in range(pieces))
+    return delegation.shards_body([shard(id=one, total=max(3, pieces), pieces=held) for one in ids])
+
+
+def test_a_bucket_is_as_large_as_a_delegate_can_take_in_at_a_time() -> None:
+    for count, pieces in ((delegation.SHARDS_LIMIT, 4), (delegation.BUCKET_PIECES_LIMIT // 16, 16)):
+        assert len(delegation.shards_untrusted(many(count, pieces), 0x012)) == count
+        with pytest.raises(BadMessage):
+            delegation.shards_untrusted(many(count + 1, pieces), 0x012)
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_are_shards_or_a_bad_message(data: bytes) -> None:
     with contextlib.suppress(BadMessage):
