@@ -28,10 +28,10 @@ class MetadataPieces:
                 found.setdefault(shard.id, (shard, purpose))
         return list(found.values())
 
-    def find(self, shard: ShardId) -> ShardRecord | None:
-        """As on record now; None of any other."""
-        return next((one for one, _purpose in self.all() if one.id == shard), None)
+    def records(self) -> dict[ShardId, ShardRecord]:
+        """The same by id, as on record now."""
+        return {shard.id: shard for shard, _purpose in self.all()}
 
     async def adopt(self, shard: ShardId, pieces: Sequence[PieceRecord]) -> None:
-        """Have these pieces on record instead of those at their positions. Raises what publishing does."""
+        """Have these pieces on record instead of older ones at their positions. Raises what publishing does."""
         await self._publisher.completer.adopt(self._publisher, shard, pieces)

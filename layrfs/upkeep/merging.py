@@ -47,12 +47,12 @@ class Identifier(Protocol):
 class MetadataShards(Protocol):
     """Shards of the volume's own lists, which are in no table."""
 
-    def find(self, shard: ShardId) -> ShardRecord | None:
-        """As on record now; None of any other."""
+    def records(self) -> dict[ShardId, ShardRecord]:
+        """All of them, as on record now; it looks at every retained version."""
         ...
 
     async def adopt(self, shard: ShardId, pieces: Sequence[PieceRecord]) -> None:
-        """Have these pieces on record instead of those at their positions. Raises what publishing does."""
+        """Have these pieces on record instead of older ones at their positions. Raises what publishing does."""
         ...
 
 
@@ -74,6 +74,8 @@ class Merged(msgspec.Struct):
     """Shards with pieces on hosts that say nothing now; they are asked again."""
     silent: set[NodeId] = msgspec.field(default_factory=set)
     """Hosts that are not asked again in this round: thousands of pieces may be there."""
+    metadata: dict[ShardId, ShardRecord] | None = None
+    """As last looked at, which is not done for each of thousands of shards."""
 
 
 class Merger:
@@ -120,7 +122,7 @@ class Merger:
     async def _merge_shard(self, shard: ShardId, claims: list[Claim], merged: Merged) -> None:
         wanted = self._judged(shard, claims, merged)
         proven = [claim for claim in wanted if await self._proves(shard, claim, merged)]
-        record = self._find(shard)
+        record = self._find(shard, merged)
         if record is None or not proven:
             return
         ids = await self._ids(record, proven)
@@ -130,7 +132,7 @@ class Merger:
 
     def _judged(self, shard: ShardId, claims: Collection[Claim], merged: Merged) -> list[Claim]:
         """Those worth proving, as things are now. What was made elsewhere is never made here again."""
-        record, number = self._find(shard), self._catalog.number_of(shard)
+        record, number = self._find(shard, merged), self._catalog.number_of(shard)
         wanted = []
         for claim in claims:
             highest = _highest(record) if number is None else self._catalog.pieces.highest_generation(number)
@@ -146,7 +148,7 @@ class Merger:
 
     async def _proves(self, shard: ShardId, claim: Claim, merged: Merged) -> bool:
         """Whether the new piece is at its host, and the one on record, if there is one, is not at its own."""
-        record = self._find(shard)
+        record = self._find(shard, merged)
         if record is None:
             return False
         outcome = await self._ask(record, claim.piece, merged)
@@ -181,13 +183,20 @@ class Merger:
     async def _take(self, shard: ShardId, claims: Sequence[Claim], merged: Merged) -> None:
         pieces, number = [claim.piece for claim in claims], self._catalog.number_of(shard)
         if pieces and number is None:
-            await self._metadata.adopt(shard, pieces)
+            try:
+                await self._metadata.adopt(shard, pieces)
+            finally:
+                merged.metadata = None
         elif number is not None:
             self._changes.retire(self._catalog.pieces.put(number, pieces), self._log.next_version)
         merged.taken += len(pieces)
 
-    def _find(self, shard: ShardId) -> ShardRecord | None:
-        return self._catalog.find_shard(shard) or self._metadata.find(shard)
+    def _find(self, shard: ShardId, merged: Merged) -> ShardRecord | None:
+        if (record := self._catalog.find_shard(shard)) is not None:
+            return record
+        if merged.metadata is None:
+            merged.metadata = self._metadata.records()
+        return merged.metadata.get(shard)
 
 
 def _claim(record: PatchRecord) -> Claim:
