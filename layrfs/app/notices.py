@@ -15,6 +15,7 @@ from functools import partial
 import trio
 
 from layrfs import tempo
+from layrfs.errors import LayrError
 
 PROGRAM = "notify-send"
 """Of libnotify; whoever has a desktop mostly has it."""
@@ -45,12 +46,19 @@ class Notices:
             return
         quiet_until = float("-inf")
         while True:
-            sentence, now = self._sentence(), tempo.current_time()
+            sentence, now = self._now(), tempo.current_time()
             if sentence is not None:
                 if now >= quiet_until:
                     await self._tell(sentence)
                 quiet_until = now + QUIET_SECONDS
             await tempo.sleep(LOOK_SECONDS)
+
+    def _now(self) -> str | None:
+        try:
+            return self._sentence()
+        except LayrError as error:  # of the database, which says so itself
+            _log.info("whether files are endangered is not known: %s", error)
+            return None
 
 
 def desktop(title: str) -> Tell | None:

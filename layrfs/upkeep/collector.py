@@ -81,10 +81,10 @@ class Collector:
         """Collect now and then, until cancelled."""
         while True:
             await trio.sleep(LOOK_SECONDS)
-            if 0 <= self._now() - int(self._marks.mark(MARK) or 0) < INTERVAL_SECONDS:
-                continue
-            self._marks.set_mark(MARK, int(self._now()))
             try:
+                if 0 <= self._now() - int(self._marks.mark(MARK) or 0) < INTERVAL_SECONDS:
+                    continue
+                self._marks.set_mark(MARK, int(self._now()))
                 await self._collect_a_little()
             except LayrError as error:
                 _log.info("nothing is collected now: %s", error)

@@ -57,12 +57,13 @@ HANDS = 2
 """Shards patched at the same time: uploads and readers have the rest of the workers."""
 
 FRUITLESS = 6
-"""After so many shards in a row that no host took a piece of, the others count as tried: each costs a fetch."""
+"""After so many shards in a row that no host took a piece of, the others are put off: each costs a fetch."""
 
 BREAK_SECONDS = 30.0
 """A turn that takes longer gives way to another when there is news: something may hurry more."""
 
 SMOOTHING = 0.1
+_NEVER = float("-inf")
 
 _log = logging.getLogger(__name__)
 
@@ -126,6 +127,9 @@ class Patcher:
         self._busy: dict[int, trio.Event] = {}
         self._first_seen: dict[int, float] = {}
         self._failed_at: dict[int, float] = {}
+        self._put_off_at: dict[int, float] = {}
+        """Shards that were not tried because others that were had shown that no host takes anything."""
+
         self._hosts_at = 0.0
         self._queue: dict[int, Need] = {}
         self.shard_seconds = 0.0
@@ -136,7 +140,7 @@ class Patcher:
     def hosts_appeared(self, hosts: Collection[NodeId] = ()) -> None:
         """Hosts have been found or come back: try now what waits for hosts."""
         self._needs.believe(hosts=hosts)
-        self._failed_at.clear()
+        self._forgive()
         self._hosts_at = tempo.current_time()
         self._hurry.set()
         self._wake.set()
@@ -170,13 +174,11 @@ class Patcher:
         self._needs.believe(shards=[number])
 
     @property
-    def queue(self) -> Sequence[Need]:
-        """What the last look found and is not done, the most endangered first; at most ``needs.MOST``."""
-        return list(self._queue.values())
-
-    @property
     def found(self) -> Mapping[int, Need]:
-        """The same by shard, as it is now."""
+        """What the last look found and is not done, by shard, the most endangered first; at most ``needs.MOST``.
+
+        While no host can be reached, what was found before.
+        """
         return self._queue
 
     # -------------------------------------------------------------------- working
@@ -185,7 +187,7 @@ class Patcher:
         """Until cancelled."""
         task_status.started()
         while True:
-            with trio.move_on_after(tempo.lasting(self._pause())):
+            with trio.move_on_after(lasting(self._pause())):
                 await self._wake.wait()
             with trio.move_on_after(SETTLE_SECONDS):
                 await self._hurry.wait()
@@ -202,7 +204,7 @@ class Patcher:
         if not self._log.may_write:
             return
         ended, self._everything = self._turn_ended, True
-        self._failed_at.clear()
+        self._forgive()
         self._hurry.set()
         self._wake.set()
         await ended.wait()
@@ -224,15 +226,20 @@ class Patcher:
             tell(await self._mend(need, turn))
 
     async def _turn(self, *, everything: bool) -> None:
-        found = await self._needs.look() if self._log.may_write else None
+        if not self._log.may_write:
+            self._queue = {}  # another machine patches, and what it makes is not seen here
+            return
+        found = await self._needs.look()
         if found is None:
             return
         self._queue = {need.shard: need for need in found}
         now = tempo.current_time()
         self._first_seen = {need.shard: self._first_seen.get(need.shard, now) for need in found}
         self._failed_at = {shard: at for shard, at in self._failed_at.items() if shard in self._first_seen}
+        self._put_off_at = {shard: at for shard, at in self._put_off_at.items() if shard in self._first_seen}
         await self._lost.are({need.shard for need in found if need.urgency == "lost"})
-        await self._carry_out([need for need in found if everything or self._due(need) <= now])
+        due = [need for need in found if everything or self._due(need) <= now]
+        await self._carry_out(sorted(due, key=self._place_in_line))
 
     async def _carry_out(self, needs: Sequence[Need]) -> None:
         turn, hands = _Turn(self._needs.living()), trio.CapacityLimiter(HANDS)
@@ -242,6 +249,9 @@ class Patcher:
                 mended = await self._mend(need, turn)
                 if len(mended.made) < len(mended.wanted):
                     self._failed_at[need.shard] = tempo.current_time()
+            except LayrError as error:  # of the database, which says so itself
+                _log.info("shard %d stays degraded: %s", need.shard, error)
+                self._failed_at[need.shard] = tempo.current_time()
             finally:
                 hands.release_on_behalf_of(need)
 
@@ -249,7 +259,7 @@ class Patcher:
             for done, need in enumerate(needs):
                 await hands.acquire_on_behalf_of(need)
                 if turn.fruitless >= FRUITLESS:
-                    self._failed_at |= dict.fromkeys((other.shard for other in needs[done:]), tempo.current_time())
+                    self._put_off_at |= dict.fromkeys((other.shard for other in needs[done:]), tempo.current_time())
                 if turn.fruitless >= FRUITLESS or self._is_interrupted(turn):
                     break
                 nursery.start_soon(mend, need)
@@ -316,15 +326,24 @@ class Patcher:
 
     def _due(self, need: Need) -> float:
         """When a shard is to be tried, on trio's clock."""
-        first, failed_at = self._first_seen[need.shard], self._failed_at.get(need.shard)
+        first = self._first_seen[need.shard]
         if need.urgency != "soon" or first > self._hosts_at:
             first += DELAY_SECONDS[need.urgency]
-        return first if failed_at is None else max(first, failed_at + RETRY_SECONDS[need.urgency])
+        tried = max(self._failed_at.get(need.shard, _NEVER), self._put_off_at.get(need.shard, _NEVER))
+        return max(first, tried + RETRY_SECONDS[need.urgency])
+
+    def _place_in_line(self, need: Need) -> tuple[int, float, int]:
+        """Of equally endangered ones that first which was not tried, or longest ago: else some would never be."""
+        return need.key, self._failed_at.get(need.shard, _NEVER), need.shard
+
+    def _forgive(self) -> None:
+        self._failed_at.clear()
+        self._put_off_at.clear()
 
     def _pause(self) -> float:
         now = tempo.current_time()
         due = min((self._due(need) for need in self._queue.values() if need.positions), default=now + LOOK_SECONDS)
-        return min(lasting(LOOK_SECONDS), max(0.0, due - now))
+        return min(LOOK_SECONDS, max(0.0, due - now))
 
     async def _rest(self) -> None:
         """Looking at much must not be all that happens; who waits for it is not kept waiting."""

@@ -91,8 +91,9 @@ class Renewer:
 
     async def ask_all(self) -> None:
         """Have every host say which of its pieces it has; those that do not answer are left out."""
+        hosts = self._holding()
         async with trio.open_nursery() as nursery:
-            for host in self._holding():
+            for host in hosts:
                 nursery.start_soon(self._ask, host)
 
     async def _ask_suspects(self) -> None:
@@ -100,17 +101,24 @@ class Renewer:
             with trio.move_on_after(SUSPECT_SECONDS if self._suspects else math.inf):
                 await self._suspected.wait()
             self._suspected = trio.Event()
-            damaged, self._damaged = self._damaged, set()
-            async with trio.open_nursery() as nursery:
-                for host, pieces in self._pieces_of(damaged).items():
-                    nursery.start_soon(self._ask_for, host, pieces)
-            self._suspects |= self._everybody()
-            now = trio.current_time()
-            due = [host for host in self._suspects if now >= self._asked_at.get(host, -math.inf) + SUSPECT_SECONDS]
-            self._asked_at |= dict.fromkeys(due, now)
-            self._suspects.difference_update(due)
-            for host in due:
-                await self._ask(host)
+            try:
+                await self._ask_about_damage()
+            except LayrError as error:
+                _log.warning("what else hosts have lost is not known: %s", error)
+
+    async def _ask_about_damage(self) -> None:
+        damaged, self._damaged = self._damaged, set()
+        questions = self._pieces_of(damaged)
+        async with trio.open_nursery() as nursery:
+            for host, pieces in questions.items():
+                nursery.start_soon(self._ask_for, host, pieces)
+        self._suspects |= self._everybody()
+        now = trio.current_time()
+        due = [host for host in self._suspects if now >= self._asked_at.get(host, -math.inf) + SUSPECT_SECONDS]
+        self._asked_at |= dict.fromkeys(due, now)
+        self._suspects.difference_update(due)
+        for host in due:
+            await self._ask(host)
 
     def _everybody(self) -> set[NodeId]:
         """All hosts, when several have been asked lately because they had lost something."""

@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from layrfs.app.notices import PROGRAM, QUIET_SECONDS, Notices, desktop
+from layrfs.errors import CorruptFile
 
 
 class Danger:
@@ -41,6 +42,23 @@ async def test_it_is_said_once_however_long_it_lasts_and_again_when_it_is_new(au
         danger.sentence = "1 shard is at risk"
         await trio.sleep(60)
         assert danger.heard[1:] == ["1 shard is at risk"]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_damaged_database_ends_nothing(autojump_clock: object) -> None:
+    danger, damage = Danger(), [CorruptFile("The database is damaged.")]
+
+    def sentence() -> str | None:
+        if damage:
+            raise damage[0]
+        return "3 shards are at risk"
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Notices(sentence, danger.tell).run)
+        await trio.sleep(60)
+        damage.clear()
+        await trio.sleep(60)
+        assert danger.heard == ["3 shards are at risk"]
         nursery.cancel_scope.cancel()
 
 

@@ -23,7 +23,7 @@ from layrfs.storage.changes import ChangeLog
 from layrfs.storage.content import NewContent
 from layrfs.storage.garbage import Garbage
 from layrfs.upkeep.needs import SLICE, Need
-from layrfs.upkeep.patcher import DELAY_SECONDS, FRUITLESS, Mended
+from layrfs.upkeep.patcher import DELAY_SECONDS, FRUITLESS, HANDS, RETRY_SECONDS, Mended
 from tests.caches import BLOCK, FILE, Cache, running
 from tests.fakes.transfers import FakeTransfers
 
@@ -104,7 +104,7 @@ async def test_pieces_of_a_host_that_is_gone_are_made_anew_and_the_old_ones_reti
     assert [(piece.position, piece.generation) for piece in record.pieces] == [(0, 0), (1, 1), (2, 0)]
     assert len({*holders(cache, shard), host(1)}) == 4, "on a host that had nothing of it"
     assert retired(cache) == {old.id: host(1)}
-    assert cache.patcher.queue == []
+    assert cache.patcher.found == {}
 
 
 async def test_the_old_piece_counts_until_the_new_one_is_on_a_host(
@@ -274,10 +274,10 @@ async def test_a_piece_that_is_shown_after_all_counts_again(
         cache.patcher.piece_lost(record.id, piece.id, piece.host)
     cache.transfers.failure = Unavailable("checked below")
     await trio.sleep(100)
-    assert [need.urgency for need in cache.patcher.queue] == ["lost"]
+    assert [need.urgency for need in cache.patcher.found.values()] == ["lost"]
     cache.patcher.piece_held(record.id, record.pieces[0].id)
     await trio.sleep(100)
-    assert [need.urgency for need in cache.patcher.queue] == ["now"]
+    assert [need.urgency for need in cache.patcher.found.values()] == ["now"]
 
 
 async def test_the_last_piece_stays_on_record_and_the_loss_is_said_with_names(
@@ -292,7 +292,7 @@ async def test_the_last_piece_stays_on_record_and_the_loss_is_said_with_names(
     assert cache.lost.sentence is not None
     assert "1 shards are on no host any more: parts of /precious" in cache.lost.sentence
     assert caplog.text.count("are on no host any more") == 1, "said once"
-    (need,) = cache.patcher.queue
+    (need,) = cache.patcher.found.values()
     assert need.urgency == "lost"
     await trio.sleep(DAY_SECONDS)
     assert caplog.text.count("are on no host any more") == 1
@@ -534,7 +534,27 @@ async def test_where_no_host_takes_anything_each_shard_is_not_fetched_again_and_
     cache.transfers.full = {host(number) for number in range(4)}
     await trio.sleep(50)
     assert FRUITLESS <= len(cache.transfers.top_ups) <= FRUITLESS + 2
+    await trio.sleep(1_000)
+    assert {cache.catalog.shard(shard).id for shard in shards} == set(cache.transfers.top_ups), "each has its turn"
+    assert len(cache.transfers.top_ups) <= 1_050 / RETRY_SECONDS["soon"] * (FRUITLESS + 2)
     cache.transfers.full.clear()
     cache.patcher.hosts_appeared()
     await trio.sleep(5)
+    assert all(len(holders(cache, shard)) == 3 for shard in shards)
+
+
+async def test_a_damaged_database_ends_no_patching(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    shards = [await put(cache, InodeNumber(100 + number)) for number in range(HANDS + 2)]
+    for shard in shards:
+        lose(cache, shard, 0)
+    cache.transfers.hold()
+    await trio.sleep(50)
+    assert cache.transfers.waiting == HANDS
+    monkeypatch.setattr(cache.database, "_damage", "The database is damaged.")
+    cache.transfers.release()
+    await trio.sleep(1000)
+    monkeypatch.undo()
+    await trio.sleep(100)
     assert all(len(holders(cache, shard)) == 3 for shard in shards)

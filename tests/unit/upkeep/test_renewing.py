@@ -9,6 +9,7 @@ import pytest
 import trio
 import trio.testing
 
+from layrfs.errors import CorruptFile
 from layrfs.ids import NodeId, PieceId, Salt, ShardId
 from layrfs.model.history import Segment
 from layrfs.model.redundancy import Redundancy
@@ -115,6 +116,22 @@ async def test_who_has_lost_one_piece_is_asked_for_all_at_once_and_the_shards_ot
         assert len(world.asker.renewed) == asked, "not again and again"
         await trio.sleep(SUSPECT_SECONDS)
         assert len(world.asker.renewed) > asked
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_damaged_database_ends_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.renewer.run)
+        monkeypatch.setattr(world.database, "_damage", "The database is damaged.")
+        world.renewer.suspect(ONE, ShardId((7).to_bytes(4, "big") * 8))
+        await trio.sleep(SUSPECT_SECONDS / 2)
+        with pytest.raises(CorruptFile):
+            await world.renewer.ask_all()
+        monkeypatch.undo()
+        await trio.sleep(2 * SUSPECT_SECONDS)
+        assert (ONE, TOGETHER) in world.asker.renewed
         nursery.cancel_scope.cancel()
 
 
