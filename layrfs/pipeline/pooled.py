@@ -53,8 +53,7 @@ from layrfs.policy.hedging import UNKNOWN, HostMemory, hedge_of_several, order
 from layrfs.policy.pacing import SMALL_BYTES, Pace, copies_at_once
 
 FETCH_DEADLINE_SECONDS = 600.0
-"""Of a fetch in which bytes arrive all the time, over a slow line; one that stalls ends in `links`' time."""
-"""For one round of asking all holders: 4 MiB at 70 KB/s."""
+"""Of one round of asking all holders: 4 MiB at 7 KB/s. One at which nothing arrives ends in `links`' time."""
 
 PATIENCE_SECONDS = 20.0
 """As long as this after the first failure, a fetch is tried again: a host may be starting."""

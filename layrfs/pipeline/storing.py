@@ -195,9 +195,12 @@ def _place_one(tools: Tools, foreman: Foreman, piece: Piece, place: Place | None
         started, host = time.monotonic(), place.host.node_id
         try:
             _store(tools, foreman, piece, place.host, late)
-        except (RemoteError, Cancelled) as error:
+        except Cancelled:  # before the host was asked: it may have been found when it was too late
             foreman.calls.check()
-            if isinstance(error, Cancelled) or late.cancelled:
+            return None
+        except RemoteError as error:
+            foreman.calls.check()
+            if late.cancelled:
                 late.attempts.append(Attempt(piece.id, host, "late", time.monotonic() - started))
                 return None
             foreman.tried(len(piece.data), time.monotonic() - started, well=False)

@@ -160,12 +160,3 @@ class Transfers(Downloads, Protocol):
     def discard(self, pieces: Sequence[PieceRecord]) -> None:
         """Have hosts forget pieces that nothing needs; who does not hear of it keeps them until their lease ends."""
         ...
-
-
-def missing_slots(shard: ShardRecord, generation: int) -> list[Slot]:
-    """The positions of a degraded shard that have no piece.
-
-    Pieces made later are never those of the upload: hosts that it gave up on may yet be asked to forget those.
-    """
-    filled = {piece.position for piece in shard.pieces}
-    return [Slot(position, generation) for position in range(shard.redundancy.total) if position not in filled]

@@ -25,10 +25,9 @@ from layrfs.pipeline.transfers import (
     TargetPart,
     Uploaded,
     Zero,
-    missing_slots,
 )
 from tests.fakes.loopback import real_transfers
-from tests.fakes.transfers import FakeTransfers
+from tests.fakes.transfers import FakeTransfers, missing_slots
 
 THREE = Redundancy(1, 3)
 CODE = Redundancy(2, 4)

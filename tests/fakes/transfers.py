@@ -49,6 +49,15 @@ def nothing_stored(_digests: Sequence[bytes]) -> Mapping[bytes, tuple[int, int]]
     return {}
 
 
+def missing_slots(shard: ShardRecord, generation: int) -> list[Slot]:
+    """The positions of a degraded shard that have no piece.
+
+    Pieces made later are never those of the upload: hosts that it gave up on may yet be asked to forget those.
+    """
+    filled = {piece.position for piece in shard.pieces}
+    return [Slot(position, generation) for position in range(shard.redundancy.total) if position not in filled]
+
+
 @dataclass
 class FakeTransfers:
     find_content: FindContent = nothing_stored

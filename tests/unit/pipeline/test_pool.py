@@ -25,10 +25,11 @@ from layrfs.model.redundancy import Redundancy
 from layrfs.model.shards import PieceRecord, ShardRecord
 from layrfs.pipeline import pool as pool_module
 from layrfs.pipeline.pool import Lane
-from layrfs.pipeline.transfers import SourcePart, TargetPart, missing_slots
+from layrfs.pipeline.transfers import SourcePart, TargetPart
 from layrfs.policy import backoff
 from tests.fakes.loopback import KEYS, RealTransfers, real_transfers
 from tests.fakes.market import salts_for
+from tests.fakes.transfers import missing_slots
 
 THREE = Redundancy(1, 3)
 DATA = os.urandom(100_000)

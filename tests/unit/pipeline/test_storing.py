@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from layrfs.errors import Unavailable
 from layrfs.model.redundancy import Redundancy
 from layrfs.model.shards import ShardRecord
 from layrfs.pipeline.fetching import download
-from layrfs.pipeline.jobs import Attempt, Discard, Done, Download, TopUp, Upload
+from layrfs.pipeline.jobs import Attempt, Discard, Done, Download, Place, TopUp, Upload, Wish
 from layrfs.pipeline.ports import Cancelled
 from layrfs.pipeline.sealing import SealingKeys
 from layrfs.pipeline.storing import discard, top_up, upload
@@ -184,6 +185,27 @@ def test_hosts_that_are_much_later_than_the_others_are_not_waited_for(
         assert [wish.failed for wish in foreman.wishes] == [None] * 8  # nobody is blamed
         assert all(well for _bytes, _seconds, well in foreman.tries)
         assert {(attempt.host[0], attempt.outcome) for attempt in done.attempts} == {(2, "late"), (7, "late")}
+
+
+def test_a_host_that_is_found_when_it_is_too_late_is_not_asked_and_not_blamed(
+    source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finishing, "LEAST_SECONDS", 0.2)
+    with bench(hosts=9) as at:
+
+        class Slow(FakeForeman):
+            def find_places(self, wishes: Sequence[Wish]) -> Sequence[Place | None]:
+                if wishes[0].failed is not None:
+                    assert at.shelf(7).given_up.wait(10)
+                return super().find_places(wishes)
+
+        at.shelf(2).fault, at.shelf(7).fault = "refuse", "hang"
+        job = Upload(1, (SourcePart(2, 0, source, 0, len(DATA)),), Redundancy(4, 8))
+        done = upload(at.tools, Slow(9), job)
+        assert done.uploaded is not None
+        assert done.uploaded.shard is not None
+        assert hosts_of(done.uploaded.shard) == [1, 3, 4, 5, 6, 8]
+        assert [(attempt.host[0], attempt.outcome) for attempt in done.attempts] == [(7, "late")]
 
 
 @pytest.mark.parametrize("redundancy", [Redundancy(1, 3), Redundancy(4, 8)])
