@@ -31,6 +31,11 @@ def is_as_safe(pieces: int, redundancy: Redundancy, spare_before: int) -> bool:
     return pieces >= redundancy.total or pieces - redundancy.needed >= spare_before
 
 
+def from_behind(shards: Iterable[tuple[int, int]], last: int) -> list[tuple[int, int]]:
+    """The same shards, ascending by number, from the first behind ``last`` on and round."""
+    return sorted(shards, key=lambda shard: (shard[0] <= last, shard[0]))
+
+
 def batches(shards: Iterable[tuple[int, int]], limit_bytes: int = BATCH_BYTES) -> Iterator[list[int]]:
     """Numbers of shards, given with how long they are, that are fetched together: few enough bytes, or one shard."""
     batch: list[int] = []

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import trio
 
 from layrfs.errors import LayrError
-from layrfs.policy.recoding import batches, leaving
+from layrfs.policy.recoding import batches, from_behind, leaving
 from layrfs.storage.content import Catalog
 from layrfs.storage.database import Database
 from layrfs.storage.garbage import Garbage
@@ -29,6 +29,9 @@ AGAIN_SECONDS = 60.0
 
 INTERVAL_SECONDS = 600.0
 """Otherwise: new files may have bytes that older ones have, which are kept as those wanted."""
+
+STUCK = 2
+"""After so many batches in a row of which nothing could be moved the rest waits, and comes first the next time."""
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +57,8 @@ class Recoder:
         self._recoding = Recoding(database)
         self._repacker = repacker
         self._policy_changes = policy_changes
+        self._stuck_at = 0
+        """The last shard that was tried in vain."""
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -75,12 +80,15 @@ class Recoder:
         """
         self._database.commit()
         shards = await trio.to_thread.run_sync(survey, self._database.path)
-        found = 0
-        for batch in batches(shards):
+        found = in_vain = 0
+        for batch in batches(from_behind(shards, self._stuck_at)):
             async with self._log.between_versions():
                 moves = self._moves(batch)
             found += len(moves)
-            if moves and not await self._repacker.move(moves):
+            if moves:
+                in_vain = 0 if await self._repacker.move(moves) else in_vain + 1
+            if in_vain >= STUCK:
+                self._stuck_at = batch[-1]
                 break
         return found
 

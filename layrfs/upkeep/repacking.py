@@ -17,7 +17,7 @@ from typing import NamedTuple
 import trio
 
 from layrfs.crashpoints import reached
-from layrfs.errors import LayrError
+from layrfs.errors import LayrError, LocalError
 from layrfs.model.redundancy import Redundancy
 from layrfs.model.shards import ShardRecord
 from layrfs.pipeline.transfers import SourcePart, Stored, TargetPart, Transfers, Uploaded
@@ -54,11 +54,12 @@ class Repacker:
         transfers: Transfers,
         directory: str,
     ) -> None:
-        """``directory`` is emptied by each run."""
+        """``directory`` is emptied now, and by each run: who was killed has left something there."""
         self._catalog = catalog
         self._garbage = garbage
         self._transfers = transfers
         self._directory = directory
+        self._clear()
 
     async def repack(self, shards: Sequence[int]) -> int:
         """Move all that is needed of these shards; how many bytes have moved."""
@@ -70,15 +71,12 @@ class Repacker:
         )
 
     async def move(self, moves: Sequence[Move]) -> int:
-        """How many bytes have moved. What cannot be fetched or stored now stays where it is."""
+        """How many bytes have moved. What cannot be fetched or stored now stays where it is. Raises ``LocalError``."""
         moved = 0
-        self._clear()
-        os.makedirs(self._directory, mode=0o700, exist_ok=True)
+        self._make_directory()
         try:
             for _spelling, group in groupby(sorted(moves, key=_spelled), key=_spelled):
                 moved += await self._move_alike(list(group))
-        except LayrError as error:
-            _log.info("some shards are not packed anew: %s", error)
         finally:
             self._clear()
         return moved
@@ -90,7 +88,11 @@ class Repacker:
                 moving += [(move.shard, content) for content in move.contents]
         moved = 0
         for first, end in pack([content.length for _shard, content in moving], everything=True).shards:
-            moved += await self._move(moving[first:end], moves[0].redundancy)
+            try:
+                moved += await self._move(moving[first:end], moves[0].redundancy)
+            except LayrError as error:
+                _log.info("some shards are not packed anew as %s: %s", moves[0].redundancy, error)
+                break
         return moved
 
     async def _fetched(self, number: int) -> bool:
@@ -141,6 +143,13 @@ class Repacker:
 
     def _path(self, shard: int) -> str:
         return os.path.join(self._directory, str(shard))
+
+    def _make_directory(self) -> None:
+        self._clear()
+        try:
+            os.makedirs(self._directory, mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise LocalError(f"{self._directory} cannot be made: {error.strerror}.") from error
 
     def _clear(self) -> None:
         """What was fetched is what the volume says in clear: it does not stay."""

@@ -16,7 +16,7 @@ from layrfs.model.redundancy import DEFAULT_REDUNDANCY, REDUNDANCY_ATTRIBUTE, Re
 from layrfs.storage.garbage import Garbage
 from layrfs.storage.recoding import Recoding
 from layrfs.upkeep import recoding, repacking
-from layrfs.upkeep.recoding import Recoder
+from layrfs.upkeep.recoding import STUCK, Recoder
 from layrfs.upkeep.repacking import Repacker
 from tests.caches import BLOCK, Cache, Killed, running
 from tests.fakes.transfers import FakeTransfers
@@ -190,6 +190,53 @@ async def test_what_cannot_be_fetched_or_stored_waits(world: World) -> None:
         life.check()
 
 
+async def fill_one_by_one(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each file a shard of its own, and each shard a batch."""
+    monkeypatch.setattr("layrfs.upkeep.recoding.batches", lambda shards: ([number] for number, _bytes in shards))
+    for file, data in life.world.files.items():
+        await life.cache.put(file, data)
+        await life.cache.contents.flush_to_network(None)
+
+
+async def test_shards_that_cannot_be_fetched_keep_no_others_from_moving(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world.life() as life:
+        await fill_one_by_one(life, monkeypatch)
+        for file in FILES[3:]:
+            life.set(file, CODE)
+        shards = [shard for file in FILES[3:] for shard in life.cache.catalog.shards_of(file)]
+        world.transfers.lost = {life.cache.catalog.shard(shard).id for shard in shards[: STUCK + 1]}
+        await life.recoder.recode()
+        assert [life.kept_as(file) for file in FILES[3:]] == [{DEFAULT_REDUNDANCY}] * len(FILES[3:])
+        await life.recoder.recode()
+        moved = [life.kept_as(file) == {CODE} for file in FILES[3:]]
+        assert moved == [False] * (STUCK + 1) + [True] * (len(FILES[3:]) - STUCK - 1)
+        world.transfers.lost.clear()
+        await life.recoder.recode()
+        assert all(life.kept_as(file) == {CODE} for file in FILES[3:])
+        life.check()
+
+
+async def test_a_redundancy_for_which_there_are_too_few_hosts_keeps_no_other_waiting(world: World) -> None:
+    async with world.life() as life:
+        await life.fill()
+        life.set(FILES[3], Redundancy(10, 12))
+        life.set(FILES[4], Redundancy(2, 3))
+        world.transfers.hosts = 3
+        await life.recoder.recode()
+        assert life.kept_as(FILES[3]) == {DEFAULT_REDUNDANCY}
+        assert life.kept_as(FILES[4]) == {Redundancy(2, 3)}
+
+
+async def test_what_a_killed_run_has_left_in_clear_goes_at_the_next_start(world: World) -> None:
+    left = world.directory / "recoding" / "12"
+    left.parent.mkdir()
+    left.write_bytes(b"of a file")
+    async with world.life():
+        assert not left.exists()
+
+
 async def test_a_machine_that_was_superseded_moves_nothing(world: World) -> None:
     async with world.life() as life:
         await life.fill()
@@ -204,11 +251,8 @@ async def test_a_machine_that_was_superseded_moves_nothing(world: World) -> None
 async def test_killed_in_the_middle_it_goes_on_at_the_next_start(
     world: World, monkeypatch: pytest.MonkeyPatch, *, committed: bool
 ) -> None:
-    monkeypatch.setattr("layrfs.upkeep.recoding.batches", lambda shards: ([number] for number, _bytes in shards))
     async with world.life() as life:
-        for file, data in world.files.items():
-            await life.cache.put(file, data)
-            await life.cache.contents.flush_to_network(None)
+        await fill_one_by_one(life, monkeypatch)
         for file in FILES:
             life.set(file, CODE)
     for turn in range(1, 4):
