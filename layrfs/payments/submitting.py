@@ -16,7 +16,7 @@ import msgspec
 import trio
 
 from layrfs.crashpoints import reached
-from layrfs.errors import LedgerUnavailable, Rejected
+from layrfs.errors import LedgerUnavailable, Rejected, WrongLedger
 from layrfs.model.intents import Intent, Settled
 from layrfs.model.ledger import Fate, LedgerTransaction
 from layrfs.payments.fees import with_higher_fee
@@ -63,9 +63,14 @@ class Submitter:
         reached("intent kept")
         return await _Attempts(self._ledger, self._intents, self._payer, intent, submission).see_through()
 
+    def open(self) -> list[Intent]:
+        """Those whose fate is not known. What was signed for another ledger waits until that is chosen again."""
+        passphrase = self._ledger.passphrase
+        return [each for each in self._intents.all() if submission_untrusted(each.xdr, passphrase).hash == each.hash]
+
     async def settle(self) -> list[Settled]:
         """Look once after all that was left behind, and send again what may still come. Raises LedgerUnavailable."""
-        return [settled for intent in self._intents.all() if (settled := await self._settle(intent)) is not None]
+        return [settled for intent in self.open() if (settled := await self._settle(intent)) is not None]
 
     async def run(self) -> None:
         """`settle` about every minute, until cancelled. A ledger that is away is normal."""
@@ -73,7 +78,7 @@ class Submitter:
             try:
                 for settled in await self.settle():
                     logger.info("%s: %s", settled.intent.purpose, "done" if settled.transaction else "it never came")
-            except LedgerUnavailable as error:
+            except (LedgerUnavailable, WrongLedger) as error:
                 logger.debug("payments wait: %s", error)
             await trio.sleep(SETTLE_SECONDS)
 

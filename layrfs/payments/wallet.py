@@ -67,7 +67,6 @@ class Wallet:
 
     def __init__(self, ledger: Ledger, intents: Intents, private: bytes) -> None:
         self._ledger = ledger
-        self._intents = intents
         self._private = private
         self._submitter = Submitter(ledger, intents, private)
         self.account = account_of(private)
@@ -80,7 +79,7 @@ class Wallet:
         """Now."""
         head = await self._ledger.head()
         account = await self._ledger.account(self.account)
-        return Balance(head, account, tuple(each.purpose for each in self._intents.all()))
+        return Balance(head, account, tuple(each.purpose for each in self._submitter.open()))
 
     async def history(self, limit: int) -> list[Line]:
         """The newest first."""
@@ -117,7 +116,7 @@ class Wallet:
 
     async def _ready(self, stroops: int) -> tuple[LedgerAccount, int, int]:
         """The account, the fee to offer, and the last second of a payment of so much. Raises Unfunded, UsageError."""
-        if waiting := self._intents.all():
+        if waiting := self._submitter.open():
             raise UsageError(f"an earlier payment ({waiting[0].purpose}) may still come; try again in two minutes")
         balance = await self.balance()
         fee = balance.head.base_fee_stroops

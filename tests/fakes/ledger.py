@@ -11,7 +11,7 @@ from itertools import islice
 import msgspec
 import trio
 
-from layrfs.errors import LedgerUnavailable, Rejected
+from layrfs.errors import LedgerUnavailable, Rejected, WrongLedger
 from layrfs.model.ledger import Fate, HistoryPage, LedgerAccount, LedgerHead, LedgerTransaction
 from layrfs.payments import horizon_answers as answers
 from layrfs.payments.devledger import horizon as shown
@@ -34,6 +34,8 @@ class InProcessLedger:
         self.bank = bank or Bank()
         self.is_away = False
         """Nothing is answered."""
+        self.is_another = False
+        """It says that it is another network."""
         self.loses_answers = False
         """What is submitted gets in, and nobody is told."""
         self.loses_submissions = False
@@ -103,6 +105,8 @@ class InProcessLedger:
         await trio.lowlevel.checkpoint()
         if self.is_away:
             raise LedgerUnavailable("the ledger in this process is away")
+        if self.is_another:
+            raise WrongLedger("the ledger in this process is another one")
 
     def _head(self) -> LedgerHead:
         header = self.bank.ledger.header

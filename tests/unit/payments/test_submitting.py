@@ -10,6 +10,7 @@ from stellar_sdk import Asset, Keypair
 from trio.testing import MockClock
 
 from layrfs.errors import LedgerUnavailable, Rejected
+from layrfs.model.intents import Intent
 from layrfs.model.ledger import STROOPS_PER_XLM
 from layrfs.payments.submitting import Submitter
 from tests.fakes.intents import MemoryIntents
@@ -161,6 +162,37 @@ async def test_what_was_left_behind_is_settled(autojump_clock: MockClock) -> Non
         nursery.cancel_scope.cancel()
     assert scene.received() == 5
     assert scene.intents.all() == []
+
+
+async def test_what_is_not_due_yet_waits_and_costs_no_more(autojump_clock: MockClock) -> None:
+    scene = Scene()
+    builder = scene.bank.build(scene.payer).append_payment_op(scene.payee.public_key, Asset.native(), "5")
+    early = sign(builder.add_time_bounds(scene.bank.now + 60, 0), scene.payer)
+    done = await scene.submitter.submit(early, "rent")
+    assert done.fee_charged_stroops == 100
+    assert set(scene.ledger.submitted) == {early}
+
+
+async def test_what_was_signed_for_another_ledger_waits_for_that(autojump_clock: MockClock) -> None:
+    scene = Scene()
+    foreign = Intent(bytes(32), scene.xdr, 1, 0, "rent elsewhere")
+    await scene.intents.keep(foreign)
+    assert scene.submitter.open() == []
+    assert await scene.submitter.settle() == []
+    assert scene.intents.all() == [foreign]
+    assert scene.ledger.submitted == []
+
+
+async def test_a_wrong_ledger_ends_no_drive(autojump_clock: MockClock) -> None:
+    scene = Scene()
+    scene.ledger.is_away = True
+    with trio.move_on_after(1):
+        await scene.submitter.submit(scene.xdr, "rent")
+    scene.ledger.is_away, scene.ledger.is_another = False, True
+    with trio.move_on_after(600) as scope:
+        await scene.submitter.run()
+    assert scope.cancelled_caught
+    assert scene.intents.all()
 
 
 async def test_another_payment_that_took_the_number_is_told(autojump_clock: MockClock) -> None:
