@@ -1,12 +1,14 @@
 """`python -m layrfs.app.embedded DIRECTORY`: five real hosts on loopback, so that a drive works with no set-up.
 
-Owns the process: one network, five directories, their ports, `seeds.json`. The mount that started it talks to it
-through its standard streams alone: `standby` or `ready` comes out, and standard input ends when the mount does.
+Owns the process: one network, five directories, their ports, `seeds.json`; a ledger beside them if they are paid. The
+mount that started it talks to it through its standard streams alone: `standby` or `ready` comes out, and standard input
+ends when the mount does.
 Invariant: one process at a time serves a directory; others stand by until its lock is free.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 import os
@@ -19,6 +21,7 @@ import msgspec
 import trio
 
 from layrfs import logs
+from layrfs.app.embedded_money import Told, give, keep_ledger
 from layrfs.app.serving import HostPlan, HostStarted, ServingHost
 from layrfs.durable import make_directory, write_atomically
 from layrfs.errors import LayrError, StateInUse, innermost
@@ -41,7 +44,7 @@ LIMITS = Limits(connections_per_address=256, bodies=8)
 """Everybody comes from loopback; five hosts share one machine's memory."""
 
 
-async def serve(path: str) -> None:
+async def serve(path: str, told: Told) -> None:
     """Stand by, then run the five hosts until standard input ends or SIGTERM comes."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
@@ -50,7 +53,7 @@ async def serve(path: str) -> None:
             directory = HostDirectory(path)
             await _lock(directory)
             try:
-                await _run_hosts(directory)
+                await _run_hosts(directory, told)
             finally:
                 directory.unlock()
 
@@ -63,14 +66,17 @@ async def _lock(directory: HostDirectory) -> None:
         await trio.sleep(STANDBY_SECONDS)
 
 
-async def _run_hosts(directory: HostDirectory) -> None:
+async def _run_hosts(directory: HostDirectory, told: Told) -> None:
     network_id = _network_id(directory.path)
     async with trio.open_nursery() as nursery:
+        ledger = await nursery.start(keep_ledger, directory.path, told)
         homes = [HostDirectory(os.path.join(directory.path, f"host-{number}")) for number in range(HOSTS)]
         seeds: list[tuple[str, int]] = []
         for home in homes:
             started = await _start(home, network_id, tuple(seeds), nursery)
             seeds.append((LOOPBACK, started.port))
+        if ledger is not None:
+            nursery.start_soon(give, ledger, [] if told.owner is None else [told.owner])
         _publish(directory.path, network_id, seeds)
         _log.info("five hosts are ready, network %s", network_id.hex())
         _say("ready")
@@ -142,20 +148,27 @@ def _say(word: str) -> None:
     sys.stdout.flush()
 
 
+def _parsed(arguments: list[str]) -> tuple[str, Told]:
+    parser = argparse.ArgumentParser("python -m layrfs.app.embedded")
+    parser.add_argument("directory")
+    parser.add_argument("--host-price", metavar="XLM", help="what the hosts ask for a TiB and 30 days from now on")
+    parser.add_argument("--owner", metavar="HEX", type=bytes.fromhex, help="an account that begins with a gift")
+    found = parser.parse_args(arguments)
+    return found.directory, Told(found.host_price, found.owner)
+
+
 def main(arguments: list[str]) -> int:
     """The program. Its log is DIRECTORY/log; on failure one sentence goes to standard error too."""
-    if len(arguments) != 1:
-        sys.stderr.write("usage: python -m layrfs.app.embedded DIRECTORY\n")
-        return 2
+    path, told = _parsed(arguments)
     os.nice(NICENESS)
     try:
-        make_directory(arguments[0])
-        logs.configure(os.path.join(arguments[0], "log"), verbose=False)
+        make_directory(path)
+        logs.configure(os.path.join(path, "log"), verbose=False)
     except OSError as error:
-        sys.stderr.write(f"the directory {arguments[0]} cannot be used: {error.strerror}\n")
+        sys.stderr.write(f"the directory {path} cannot be used: {error.strerror}\n")
         return 1
     try:
-        trio.run(serve, arguments[0])
+        trio.run(serve, path, told)
     except BaseException as error:
         cause = innermost(error)
         if not isinstance(cause, LayrError | OSError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import secrets
 import signal
@@ -23,14 +24,15 @@ import trio
 from layrfs import logs
 from layrfs.app.state_directory import locked
 from layrfs.config import parse_address
-from layrfs.durable import make_directory, write_atomically
-from layrfs.errors import CorruptFile, LayrError, LocalError, StateInUse, UsageError, innermost
+from layrfs.durable import make_directory
+from layrfs.errors import LayrError, LocalError, StateInUse, UsageError, innermost
+from layrfs.ledger_config import LedgerConfig
 from layrfs.network.addresses import format_address
 from layrfs.network.listening import open_listener
 from layrfs.payments.devledger.books import Books
 from layrfs.payments.devledger.desk import Desk
 from layrfs.payments.devledger.friendbot import root_keypair
-from layrfs.payments.devledger.ledger import DevelopmentLedger
+from layrfs.payments.devledger.ledger import FORWARD_SECONDS, DevelopmentLedger
 from layrfs.payments.devledger.service import LedgerService
 from layrfs.payments.devledger.state import DEVELOPMENT_PREFIX, State, genesis
 from layrfs.payments.devledger.web import Bounds, serve
@@ -39,7 +41,6 @@ _log = logging.getLogger("layrfs.app.ledger")  # not __name__: this runs as __ma
 
 DEFAULT_LISTEN = ("127.0.0.1", 4748)
 LOOPBACK = "127.0.0.1"
-PLACE_NAME = "ledger.json"
 CLOSE_SECONDS = 1.0
 _BACKLOG = 128
 _RANDOM_BYTES = 16
@@ -56,25 +57,6 @@ class LedgerOptions(msgspec.Struct, frozen=True):
     """Of a new ledger."""
 
 
-class LedgerPlace(msgspec.Struct, frozen=True):
-    """What is in `ledger.json`: where a ledger is, and for which network what goes there is signed."""
-
-    horizon: tuple[str, ...]
-    passphrase: str
-
-
-def read_place(directory: str) -> LedgerPlace | None:
-    """Where the ledger of a directory was last; None when it never ran. Raises CorruptFile."""
-    path = os.path.join(directory, PLACE_NAME)
-    try:
-        with open(path, "rb") as file:
-            return msgspec.json.decode(file.read(), type=LedgerPlace)
-    except FileNotFoundError:
-        return None
-    except (msgspec.MsgspecError, OSError) as error:
-        raise CorruptFile(f"{path} does not say where a ledger is: {error}") from None
-
-
 async def run_ledger(options: LedgerOptions, say: Callable[[str], None]) -> None:
     """Be a ledger until cancelled. `say` takes lines for a person, the last of them "ready".
 
@@ -82,18 +64,18 @@ async def run_ledger(options: LedgerOptions, say: Callable[[str], None]) -> None
     """
     _make(options.directory)
     with locked(options.directory, "ledger"), contextlib.closing(_books(options.directory)) as books:
-        ledger = DevelopmentLedger(books.state() or _first_state(options), books)
+        ledger = DevelopmentLedger(books.state() or _first_state(options), books, _forward_seconds(options))
         if options.passphrase not in {None, ledger.passphrase}:
             raise UsageError(f"the ledger in {options.directory} has another passphrase; use another --dir")
         with _listener(options) as listener:
-            place = LedgerPlace((f"http://{format_address(*listener.getsockname()[:2])}",), ledger.passphrase)
+            place = LedgerConfig((f"http://{format_address(*listener.getsockname()[:2])}",), ledger.passphrase)
             await _serve(ledger, listener, place, options, say)
 
 
 async def _serve(
     ledger: DevelopmentLedger,
     listener: socket.socket,
-    place: LedgerPlace,
+    place: LedgerConfig,
     options: LedgerOptions,
     say: Callable[[str], None],
 ) -> None:
@@ -103,7 +85,7 @@ async def _serve(
         nursery.start_soon(service.run)
         accepting = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
         await nursery.start(serve, accepting, Desk(service).answer, Bounds())
-        write_atomically(os.path.join(options.directory, PLACE_NAME), msgspec.json.encode(place) + b"\n")
+        place.save(_place_file(options.directory))
         for line in (f"ledger {place.horizon[0]}", f"passphrase {place.passphrase}", "ready"):
             say(line)
 
@@ -119,11 +101,15 @@ async def run_until_signal(options: LedgerOptions, say: Callable[[str], None]) -
 
 async def run_until_input_ends(directory: str) -> None:
     """For a process of ours that starts it: as long as that holds our standard input open."""
-    first = None if read_place(directory) else (LOOPBACK, 0)
+    first = None if LedgerConfig.load(_place_file(directory)) else (LOOPBACK, 0)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_end_with_input, nursery.cancel_scope)
         await run_until_signal(LedgerOptions(directory, listen=first), _say)
         nursery.cancel_scope.cancel()
+
+
+def _place_file(directory: str) -> str:
+    return os.path.join(directory, "ledger.json")
 
 
 def _make(directory: str) -> None:
@@ -142,11 +128,16 @@ def _first_state(options: LedgerOptions) -> State:
     return genesis(passphrase, root_keypair(passphrase).raw_public_key(), int(time.time()))
 
 
+def _forward_seconds(options: LedgerOptions) -> int:
+    """As Stellar's, two ledgers: contracts of tests have windows of seconds."""
+    return math.ceil(2 * options.close_seconds) or FORWARD_SECONDS
+
+
 def _listener(options: LedgerOptions) -> socket.socket:
     """Where it was said; else where it was last time, because others remember that, or on any port if that is taken."""
     if options.listen is not None:
         return open_listener(*options.listen)
-    last = read_place(options.directory)
+    last = LedgerConfig.load(_place_file(options.directory))
     host, port = DEFAULT_LISTEN if last is None else parse_address(urlsplit(last.horizon[0]).netloc)
     try:
         return open_listener(host, port)

@@ -14,7 +14,7 @@ from collections.abc import Set as AbstractSet
 
 import trio
 
-from layrfs.app.supervisor import EmbeddedSupervisor
+from layrfs.app.supervisor import embedded_network
 from layrfs.config import NetworkConfig, Paths, parse_address
 from layrfs.crypto.identity import NodeIdentity
 from layrfs.errors import LayrError, StateInUse, Unreachable, innermost
@@ -55,7 +55,7 @@ class Membership:
         self._identity = identity
         self._listen = listen
         self._config = NetworkConfig.load(paths.network_file) or EMBEDDED
-        self._supervisor = EmbeddedSupervisor(paths.embedded_dir) if self._config.embedded else None
+        self._supervisor = embedded_network(paths.embedded_dir) if self._config.embedded else None
         self._remembered = remembered
         self._node: DhtNode | None = None
         self._discovery: Discovery | None = None

@@ -1,4 +1,4 @@
-"""Keeps the embedded network's process running for as long as this process lives.
+"""Keeps a process of ours running for as long as this process lives: the embedded network, and the ledger beside it.
 
 Owns the child and its restarts; must not know what the child does beyond ``ready`` on its standard output.
 Invariant: the child's standard input is a pipe only we hold, so it ends when we do, however we end.
@@ -11,7 +11,9 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Generic, TypeVar
 
 import msgspec
 import trio
@@ -25,6 +27,8 @@ _log = logging.getLogger(__name__)
 START_SECONDS = 30.0
 STOP_SECONDS = 8.0
 OUTPUT_LIMIT = 4096
+
+FoundT = TypeVar("FoundT")
 
 
 class Seeds(msgspec.Struct, frozen=True):
@@ -44,21 +48,28 @@ def read_seeds(directory: str) -> Seeds | None:
         return None
 
 
-class EmbeddedSupervisor:
-    """One child process, ``python -m layrfs.app.embedded DIRECTORY``, started again when it ends."""
+class Supervisor(Generic[FoundT]):
+    """One child process, which is started again when it ends."""
 
-    def __init__(self, directory: str) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], directory: str, find: Callable[[], FoundT | None], *, patient: bool
+    ) -> None:
+        """``find``: what the child publishes in its directory. ``patient``: what it did last time is not enough."""
+        self._name = name
+        self._command = command
         self._directory = directory
+        self._find = find
+        self._patient = patient
         self.restarts = 0
         self.process_id: int | None = None
 
-    async def run(self, *, task_status: trio.TaskStatus[Seeds] = trio.TASK_STATUS_IGNORED) -> None:
-        """Start, report the seeds once, restart for ever; on cancellation end the child and wait for it.
+    async def run(self, *, task_status: trio.TaskStatus[FoundT] = trio.TASK_STATUS_IGNORED) -> None:
+        """Start, report once what it published, restart for ever; on cancellation end the child and wait for it.
 
         Raises ``LocalError`` when the very first start never gets ready.
         """
         failures = NO_FAILURES
-        known = read_seeds(self._directory)
+        known = None if self._patient else self._find()
         if known is not None:
             task_status.started(known)
         while True:
@@ -72,13 +83,12 @@ class EmbeddedSupervisor:
                 await _end(process)
             self.restarts += 1
             failures = failures.after_failure(trio.current_time())
-            _log.warning("The embedded network ended with status %s and is started again", process.returncode)
+            _log.warning("The %s ended with status %s and is started again", self._name, process.returncode)
             await trio.sleep(min(10.0, 0.2 * 2**failures.in_a_row))
 
     async def _start(self) -> trio.Process:
-        command: Sequence[str] = [sys.executable, "-m", "layrfs.app.embedded", self._directory]
         process = await trio.lowlevel.open_process(
-            command,
+            [sys.executable, "-m", *self._command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -88,14 +98,20 @@ class EmbeddedSupervisor:
         self.process_id = process.pid
         return process
 
-    async def _ready(self, process: trio.Process) -> Seeds:
-        """The seeds file appears before the child says that it is ready."""
+    async def _ready(self, process: trio.Process) -> FoundT:
+        """What it publishes appears before it says that it is ready."""
         with trio.move_on_after(START_SECONDS):
             await _hear_ready(process)
-        found = read_seeds(self._directory)
+        found = self._find()
         if found is None:
-            raise LocalError("the embedded network did not start; its log is in " + self._directory)
+            raise LocalError(f"the {self._name} did not start; its log is in {self._directory}")
         return found
+
+
+def embedded_network(directory: str, words: Sequence[str] = ()) -> Supervisor[Seeds]:
+    """``words``: what it is told beside its directory."""
+    command = ("layrfs.app.embedded", directory, *words)
+    return Supervisor("embedded network", command, directory, partial(read_seeds, directory), patient=False)
 
 
 async def _hear_ready(process: trio.Process) -> None:

@@ -25,6 +25,11 @@ from layrfs.payments.devledger.transactions import (
 )
 
 
+FORWARD_SECONDS = 10
+"""A transaction has to be valid for so long after the last ledger, or the next one might come too late for it: Stellar's
+two ledgers of five seconds."""
+
+
 class Waiting(msgspec.Struct, frozen=True):
     """Admitted: the next ledger decides."""
 
@@ -50,7 +55,8 @@ Answer = Waiting | Rejected | Busy | Entry
 class DevelopmentLedger:
     """A ledger that goes on from `state`: of the books that have it, or of new ones (in memory, if there are none)."""
 
-    def __init__(self, state: State, books: Books | None = None) -> None:
+    def __init__(self, state: State, books: Books | None = None, forward_seconds: int = FORWARD_SECONDS) -> None:
+        self._forward_seconds = forward_seconds
         self._books = Books() if books is None else books
         self._books.begin(state)
         self._passphrase = state.passphrase
@@ -92,7 +98,8 @@ class DevelopmentLedger:
         waits = self._waiting.get(submission.inner.source)
         if waits is not None:
             return Waiting(submission.hash) if waits[0].hash == submission.hash else Busy(submission.hash)
-        outcome = refusal(submission, self._header, self._accounts)
+        latest = self._header.closed_at + self._forward_seconds
+        outcome = refusal(submission, self._header, self._accounts, latest=latest)
         if outcome is not None:
             return Rejected(submission.hash, outcome)
         self._waiting[submission.inner.source] = (submission, envelope)

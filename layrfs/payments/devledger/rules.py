@@ -17,9 +17,6 @@ from layrfs.payments.devledger.signatures import Signatures
 from layrfs.payments.devledger.state import Account, Accounts, Draft, Header, Signer, SignerKey
 from layrfs.payments.devledger.transactions import FeeBump, Operation, Submission, Transaction
 
-FORWARD_SECONDS = 10
-"""A transaction has to be valid for so long after the last ledger, or the next one might come too late for it."""
-
 TX_SUCCESS, TX_FAILED = "tx_success", "tx_failed"
 BUMP_SUCCESS, BUMP_FAILED = "tx_fee_bump_inner_success", "tx_fee_bump_inner_failed"
 _MOST_SEQUENCE = (1 << 63) - 1
@@ -69,13 +66,13 @@ class _Look(NamedTuple):
 _GOOD = _Look(TX_SUCCESS, has_number=True, is_authentic=True)
 
 
-def refusal(submission: Submission, header: Header, accounts: Accounts, *, latest: int | None = None) -> Outcome | None:
+def refusal(submission: Submission, header: Header, accounts: Accounts, *, latest: int) -> Outcome | None:
     """Why the next ledger does not take a submission; None when it does. `header` is the last's.
 
-    `latest`: when the next one closes, as far as that is known (Unix seconds).
+    `latest`: when the next one may close (Unix seconds).
     """
     coming = msgspec.structs.replace(header, sequence=header.sequence + 1)
-    moment = _Moment(coming, header.closed_at + FORWARD_SECONDS if latest is None else latest, applying=False)
+    moment = _Moment(coming, latest, applying=False)
     if isinstance(submission, FeeBump):
         return _bump_refusal(submission, moment, accounts)
     return _refusal(submission, moment, accounts, charges=True)

@@ -1,0 +1,70 @@
+"""Money in the embedded network: what a mount says of it, the ledger beside the hosts, and gifts.
+
+Owns the ledger's process and whose accounts begin with something. Must not know what is paid for. The ledger's library
+is loaded where there is a ledger. Invariants: there is none until a price is named, and from then on it stays, because
+contracts are on it; a ledger that fails takes no host with it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from functools import partial
+
+import msgspec
+import trio
+
+from layrfs.app.supervisor import Supervisor
+from layrfs.errors import LayrError, LedgerUnavailable, Rejected
+from layrfs.ledger_config import LedgerConfig
+
+_log = logging.getLogger(__name__)
+
+LEDGER_NAME = "ledger"
+AGAIN_SECONDS = 5.0
+
+
+class Told(msgspec.Struct, frozen=True):
+    """What a mount says: the price that hosts are to ask (XLM, as it was written), and its owner's account."""
+
+    host_price: str | None = None
+    owner: bytes | None = None
+
+    def words(self) -> tuple[str, ...]:
+        """For the command line of the embedded network."""
+        price = () if self.host_price is None else ("--host-price", self.host_price)
+        return price if self.owner is None else (*price, "--owner", self.owner.hex())
+
+
+async def keep_ledger(
+    directory: str, told: Told, *, task_status: trio.TaskStatus[LedgerConfig | None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Keep the embedded network's ledger running; reports which one, once it answers, or that there is none."""
+    path = os.path.join(directory, LEDGER_NAME)
+    if told.host_price is None and not os.path.isdir(path):
+        task_status.started(None)
+        return
+    find = partial(LedgerConfig.load, os.path.join(path, "ledger.json"))
+    try:
+        await Supervisor("embedded ledger", ("layrfs.app.ledger", path), path, find, patient=True).run(
+            task_status=task_status
+        )
+    except LayrError as error:
+        _log.error("nobody can be paid: %s", error)
+        task_status.started(None)
+
+
+async def give(config: LedgerConfig, accounts: Sequence[bytes]) -> None:
+    """Have those of these accounts begin with a gift that have not begun. Returns when all have."""
+    from layrfs.payments.horizon import Horizon
+
+    ledger, wanting = Horizon(config.horizon, config.passphrase), list(accounts)
+    while wanting:
+        try:
+            if await ledger.account(wanting[-1]) is None:
+                await ledger.fund(wanting[-1])
+            wanting.pop()
+        except (LedgerUnavailable, Rejected) as error:
+            _log.warning("a gift waits: %s", error)
+            await trio.sleep(AGAIN_SECONDS)

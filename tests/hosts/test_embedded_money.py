@@ -1,0 +1,78 @@
+"""The embedded network with hosts that are paid: a ledger beside them, which begins with gifts and outlives kills."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+import requests
+from stellar_sdk import Keypair
+
+from layrfs.ledger_config import LedgerConfig
+from tests.hosts.processes import SECONDS, Child, child, wait_for
+from tests.ledgers import person
+
+OWNER = person(7)
+PAID = ("--host-price", "2.5", "--owner", OWNER.raw_public_key().hex())
+
+
+def embedded(directory: Path, *words: str) -> AbstractContextManager[Child]:
+    return child("-m", "layrfs.app.embedded", str(directory), *words, home=directory / "unused")
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("network")
+
+
+@pytest.fixture(scope="module")
+def running(directory: Path) -> Iterator[Child]:
+    with embedded(directory, *PAID) as network:
+        network.says("ready")
+        yield network
+
+
+def ledger_of(directory: Path) -> LedgerConfig:
+    found = LedgerConfig.load(str(directory / "ledger" / "ledger.json"))
+    assert found is not None
+    return found
+
+
+def balance(directory: Path, whose: Keypair) -> str | None:
+    answer = requests.get(f"{ledger_of(directory).horizon[0]}/accounts/{whose.public_key}", timeout=SECONDS)
+    return str(answer.json()["balances"][0]["balance"]) if answer.status_code == 200 else None
+
+
+def test_the_owner_begins_with_a_gift(running: Child, directory: Path) -> None:
+    wait_for(lambda: balance(directory, OWNER) == "10000.0000000", "a gift")
+
+
+def test_the_ledger_is_the_same_after_a_kill_and_without_the_option(tmp_path: Path) -> None:
+    with embedded(tmp_path, *PAID) as network:
+        network.says("ready")
+        wait_for(lambda: balance(tmp_path, OWNER) is not None, "a gift")
+        before = ledger_of(tmp_path)
+        network.end(signal.SIGKILL)
+    with embedded(tmp_path) as network:
+        network.says("ready")
+        assert ledger_of(tmp_path).passphrase == before.passphrase
+        assert balance(tmp_path, OWNER) == "10000.0000000"
+
+
+def test_without_a_price_there_is_no_ledger(tmp_path: Path) -> None:
+    with embedded(tmp_path) as network:
+        network.says("ready")
+        assert not (tmp_path / "ledger").exists()
+
+
+def test_a_ledger_that_cannot_be_read_takes_no_host_with_it(tmp_path: Path) -> None:
+    (tmp_path / "ledger").mkdir(parents=True)
+    (tmp_path / "ledger" / "ledger.db").write_bytes(b"rubbish" * 1000)
+    with embedded(tmp_path, *PAID) as network:
+        network.says("ready")
+        assert len(json.loads((tmp_path / "seeds.json").read_text())["seeds"]) == 5
+        assert "nobody can be paid" in (tmp_path / "log").read_text()
