@@ -54,7 +54,7 @@ class Patching:
 
         if not request.dry_run:
             await self._upkeep.patcher.patch(needs, tell)
-        return self._report(done, dry_run=request.dry_run)
+        return await self._report(done, dry_run=request.dry_run)
 
     async def _shards(self, inodes: Sequence[InodeNumber] | None) -> list[int] | None:
         if inodes is None:
@@ -65,17 +65,32 @@ class Patching:
             await trio.lowlevel.checkpoint()
         return list(shards)
 
-    def _report(self, done: Sequence[Mended], *, dry_run: bool) -> PatchReport:
+    async def _report(self, done: Sequence[Mended], *, dry_run: bool) -> PatchReport:
         lost = [mended.shard for mended in done if mended.urgency == "lost" and not mended.made]
-        parts = [LostPart(*part) for shard in lost[:MOST_LISTED] for part in self._upkeep.lost.ranges(shard)]
         return PatchReport(
             dry_run=dry_run,
             shards=len(done),
             mended=0 if dry_run else sum(_is_well(mended) for mended in done),
             lost=len(lost),
-            listed=tuple(self._shown(mended) for mended in done[:MOST_LISTED]),
-            lost_parts=tuple(parts[:MOST_LISTED]),
+            listed=await self._listed(done),
+            lost_parts=await self._lost_parts(lost),
         )
+
+    async def _listed(self, done: Sequence[Mended]) -> tuple[PatchedShard, ...]:
+        listed = []
+        for mended in done[:MOST_LISTED]:
+            listed.append(self._shown(mended))
+            await trio.lowlevel.checkpoint()
+        return tuple(listed)
+
+    async def _lost_parts(self, lost: Sequence[int]) -> tuple[LostPart, ...]:
+        parts: list[LostPart] = []
+        for shard in lost:
+            if len(parts) >= MOST_LISTED:
+                break
+            parts += [LostPart(*part) for part in self._upkeep.lost.ranges(shard)]
+            await trio.lowlevel.checkpoint()
+        return tuple(parts[:MOST_LISTED])
 
     def _shown(self, mended: Mended) -> PatchedShard:
         name = self._catalog.shard(mended.shard).id.hex() if self._catalog.has_shard(mended.shard) else ""

@@ -104,8 +104,6 @@ class Trust(msgspec.Struct, frozen=True):
 
     silent: bool = False
     asked_at: float | None = None
-    answered_at: float | None = None
-    passed_at: float | None = None
     suspended_at: float | None = None
     """Since when for something proven (integrity or serving); want of presence is seen from its share alone."""
 
@@ -137,7 +135,7 @@ def after(trust: Trust, outcome: Outcome, now_seconds: float, *, retrieval: bool
     if trust.excluded_at is not None and not _excluded(trust, now_seconds):
         trust = msgspec.structs.replace(NEW_HOST, habit_seconds=trust.habit_seconds, asked_at=trust.asked_at)
     trust = _with_presence(trust, outcome, now_seconds)
-    trust = _with_integrity(trust, outcome, now_seconds)
+    trust = _with_integrity(trust, outcome)
     if retrieval:
         trust = _with_serving(trust, outcome)
     return _judged(trust, outcome, now_seconds, retrieval=retrieval)
@@ -195,11 +193,10 @@ def _with_presence(trust: Trust, outcome: Outcome, now_seconds: float) -> Trust:
         silence_seconds=trust.silence_seconds + observed if silent and trust.silent else 0.0,
         silent=silent,
         asked_at=now_seconds,
-        answered_at=trust.answered_at if silent else now_seconds,
     )
 
 
-def _with_integrity(trust: Trust, outcome: Outcome, now_seconds: float) -> Trust:
+def _with_integrity(trust: Trust, outcome: Outcome) -> Trust:
     if outcome not in {"passed", "failed", "missing"}:
         return trust
     good = 1.0 if outcome == "passed" else 0.0
@@ -210,7 +207,6 @@ def _with_integrity(trust: Trust, outcome: Outcome, now_seconds: float) -> Trust
         kept=trust.kept * forget + good,
         broken=trust.broken * forget + bad,
         passed=trust.passed + good,
-        passed_at=now_seconds if good else trust.passed_at,
     )
 
 

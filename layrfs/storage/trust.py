@@ -8,7 +8,7 @@ A piece that was fetched well is written down with the next audit only: whoever 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import msgspec
 
@@ -36,10 +36,6 @@ class Trusts:
     def get(self, host: NodeId) -> Trust:
         """``NEW_HOST`` of one that was never asked."""
         return self._memories.get(host, NEW_HOST)
-
-    def all(self) -> Mapping[NodeId, Trust]:
-        """Of every host that was ever asked."""
-        return self._memories
 
     def heard(self, host: NodeId, outcome: Outcome, *, retrieval: bool = False) -> Trust:
         """A host was asked to prove that it has a piece, or with ``retrieval`` for the piece, and this came of it."""
