@@ -91,12 +91,14 @@ class HistoryPage(Struct, frozen=True):
 
 
 class Fate(Struct, frozen=True):
-    """What one server knew, asked in this order: the newest ledger, the source account, the transaction.
+    """What was answered, asked in this order: the newest ledger, the source account, the transaction.
 
     So when ``head`` is past the time a transaction may be in, or ``source`` past its number, and ``transaction`` is
-    None, it can never come: a server that lags behind says less, nothing wrong.
+    None, it can never come; unless several servers share an address, and the last to answer was ``lag_seconds`` of the
+    ledger's time behind the first (`layrfs.policy.submitting`).
     """
 
     head: LedgerHead
     source: LedgerAccount | None
     transaction: LedgerTransaction | None
+    lag_seconds: int = 0

@@ -1,7 +1,7 @@
 """A ledger reached through Horizon's interface, by one or several servers, from threads of its own.
 
 Owns the asking: which server, how long, what each failure means. Must not know what the answers are for. The
-invariant: an answer is believed when it is complete, of the network that was chosen, and from one server at one time;
+invariant: an answer is believed when it is complete, of the network that was chosen, and from one address at one time;
 everything else is one sentence and LedgerUnavailable. That Horizon is away for days is normal here.
 """
 
@@ -32,6 +32,9 @@ GET_SECONDS, SUBMIT_SECONDS = 15, 45
 """Horizon answers a submission when the transaction is in, or after half a minute."""
 
 QUESTION_SECONDS = 60.0
+LAG_SECONDS = 120
+"""Behind an address elsewhere may be many servers, some behind others; one that lags more calls itself out of order."""
+
 _MOST_THREADS = 8
 _MOST_DIGITS = 9
 _OK, _BAD_REQUEST, _FORBIDDEN, _NOT_FOUND, _TOO_MANY, _BROKEN = 200, 400, 403, 404, 429, 500
@@ -71,7 +74,7 @@ class Horizon:
         return await self._ask(lambda server: server.transaction(hash_))
 
     async def fate(self, hash_: bytes, source: bytes) -> Fate:
-        return await self._ask(lambda server: Fate(server.head(), server.account(source), server.transaction(hash_)))
+        return await self._ask(lambda server: server.fate(hash_, source))
 
     async def submit(self, xdr: str) -> LedgerTransaction:
         hash_ = submission_untrusted(xdr, self._passphrase).hash
@@ -150,6 +153,10 @@ class Server:
     def transaction(self, hash_: bytes) -> LedgerTransaction | None:
         found = self._get(f"/transactions/{hash_.hex()}", answers.Transaction)
         return None if found is None else self._transaction(found, hash_)
+
+    def fate(self, hash_: bytes, source: bytes) -> Fate:
+        lag_seconds = 0 if is_local(self._url) else LAG_SECONDS
+        return Fate(self.head(), self.account(source), self.transaction(hash_), lag_seconds)
 
     def history(self, key: bytes, cursor: str, *, newest_first: bool) -> HistoryPage:
         asked = {

@@ -50,6 +50,8 @@ class Submitter:
         self._ledger = ledger
         self._intents = intents
         self._payer = payer
+        self._used_since: dict[bytes, int] = {}
+        """Since when, by the ledger, a transaction that is not in is known to have a number that is used."""
 
     async def submit(self, xdr: str, purpose: str) -> LedgerTransaction:
         """Return when the transaction is in; twice is as good as once. Waits for a ledger that is away, for days.
@@ -61,7 +63,7 @@ class Submitter:
         intent = Intent(submission.hash, xdr, int(time.time()), submission.latest, purpose)
         await self._intents.keep(intent)
         reached("intent kept")
-        return await _Attempts(self._ledger, self._intents, self._payer, intent, submission).see_through()
+        return await self._attempts(intent, submission).see_through()
 
     def open(self) -> list[Intent]:
         """Those whose fate is not known. What was signed for another ledger waits until that is chosen again."""
@@ -84,25 +86,35 @@ class Submitter:
 
     async def _settle(self, intent: Intent) -> Settled | None:
         submission = submission_untrusted(intent.xdr, self._ledger.passphrase)
-        attempts = _Attempts(self._ledger, self._intents, self._payer, intent, submission)
+        attempts = self._attempts(intent, submission)
         settled = await attempts.look()
         if settled is None and not intent.is_abandoned:
             await attempts.send()
             settled = await attempts.look()
         return settled
 
+    def _attempts(self, intent: Intent, submission: Submission) -> _Attempts:
+        return _Attempts(self._ledger, self._intents, self._payer, intent, submission, self._used_since)
+
 
 class _Attempts:
     """What is tried for one intent, and how it went so far."""
 
     def __init__(
-        self, ledger: Ledger, intents: Intents, payer: bytes | None, intent: Intent, submission: Submission
+        self,
+        ledger: Ledger,
+        intents: Intents,
+        payer: bytes | None,
+        intent: Intent,
+        submission: Submission,
+        used_since: dict[bytes, int],
     ) -> None:
         self._ledger = ledger
         self._intents = intents
         self._payer = payer
         self._intent = intent
         self._submission = submission
+        self._used_since = used_since
         self._bid = submission.fee_stroops // max(1, submission.operations)
         self._xdr = intent.xdr
         self._first_seen_ledger: int | None = None
@@ -143,6 +155,7 @@ class _Attempts:
         if fate.transaction is None and not self._can_never_come(fate):
             self._note_head(fate.head.sequence)
             return None
+        self._used_since.pop(self._intent.hash, None)
         await self._intents.forget(self._intent.hash)
         reached("intent forgotten")
         return Settled(self._intent, fate.transaction)
@@ -155,7 +168,10 @@ class _Attempts:
             return None
 
     def _can_never_come(self, fate: Fate) -> bool:
-        return policy.can_never_come(fate, self._submission.sequence, self._submission.latest)
+        hash_, used_since = self._submission.hash, None
+        if policy.is_number_used(fate, self._submission.sequence):
+            used_since = self._used_since.setdefault(hash_, fate.head.closed_at)
+        return policy.can_never_come(fate, self._submission.sequence, self._submission.latest, used_since)
 
     def _outcome(self, settled: Settled) -> LedgerTransaction:
         done = settled.transaction

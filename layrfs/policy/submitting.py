@@ -1,7 +1,8 @@
 """Whether a transaction can still get into the ledger, and what to bid so that it does. Pure.
 
-The invariant: "never" follows only from what a ledger says of its own time and of the source account, as seen by one
-server before it was asked for the transaction (`layrfs.model.ledger.Fate`); our clock proves nothing.
+The invariant: "never" follows only from what a ledger says of its own time and of the source account, before it was
+asked for the transaction (`layrfs.model.ledger.Fate`), and so long before that no server lags that much; our clock
+proves nothing.
 """
 
 from __future__ import annotations
@@ -21,13 +22,22 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 60.0
 _LEDGER_BITS = 32
 
 
-def can_never_come(fate: Fate, sequence: int, latest: int) -> bool:
-    """Of a transaction with this number that may be in until `latest` (0: whenever)."""
+def is_number_used(fate: Fate, sequence: int) -> bool:
+    """Whether the source account is past a transaction's number, by that one or by another."""
+    begins_at = fate.head.sequence << _LEDGER_BITS  # of an account that does not exist, should it be created
+    return (fate.source.sequence if fate.source is not None else begins_at) >= sequence
+
+
+def can_never_come(fate: Fate, sequence: int, latest: int, used_since: int | None = None) -> bool:
+    """Of a transaction with this number that may be in until `latest` (0: whenever).
+
+    `used_since`: since when, by the ledger, its number is known to be used; None: not before now.
+    """
     if fate.transaction is not None:
         return False
-    begins_at = fate.head.sequence << _LEDGER_BITS  # of an account that does not exist, should it be created
-    used = fate.source.sequence if fate.source is not None else begins_at
-    return used >= sequence or 0 < latest < fate.head.closed_at
+    certain = fate.head.closed_at - fate.lag_seconds
+    since = fate.head.closed_at if used_since is None else used_since
+    return 0 < latest < certain or (is_number_used(fate, sequence) and since <= certain)
 
 
 def is_stuck(first_seen_ledger: int, head_ledger: int) -> bool:

@@ -42,6 +42,9 @@ class InProcessLedger:
         """What is submitted is gone, and nobody is told."""
         self.passes_by_below_stroops = 0
         """What bids less for an operation is taken, and never gets into a ledger."""
+        self.lag_seconds = 0
+        """By so much its servers may be behind each other; with the next: the one that knows transactions is."""
+        self.hides_transactions = False
         self.submitted: list[str] = []
         """All that was handed in, in order."""
 
@@ -68,7 +71,8 @@ class InProcessLedger:
 
     async def fate(self, hash_: bytes, source: bytes) -> Fate:
         await self._reach()
-        return Fate(self._head(), self._account(source), self._transaction(hash_))
+        found = None if self.hides_transactions else self._transaction(hash_)
+        return Fate(self._head(), self._account(source), found, self.lag_seconds)
 
     async def submit(self, xdr: str) -> LedgerTransaction:
         await self._reach()

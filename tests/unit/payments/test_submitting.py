@@ -195,6 +195,23 @@ async def test_a_wrong_ledger_ends_no_drive(autojump_clock: MockClock) -> None:
     assert scene.intents.all()
 
 
+async def test_a_server_that_lags_is_not_believed_too_soon(autojump_clock: MockClock) -> None:
+    scene = Scene()
+    scene.ledger.lag_seconds, scene.ledger.hides_transactions, scene.ledger.loses_answers = 120, True, True
+    async with trio.open_nursery() as nursery:
+
+        @nursery.start_soon
+        async def pay() -> None:
+            assert (await scene.submitter.submit(scene.xdr, "rent")).successful
+
+        for _ledger in range(20):
+            await trio.sleep(5)
+            scene.bank.close()
+        assert scene.intents.all()
+        scene.ledger.hides_transactions = False
+    assert scene.received() == 5
+
+
 async def test_another_payment_that_took_the_number_is_told(autojump_clock: MockClock) -> None:
     scene = Scene()
     other = scene.payment("7", scene.payer)

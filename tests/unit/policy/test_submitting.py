@@ -14,30 +14,50 @@ from layrfs.policy import submitting as policy
 DONE = LedgerTransaction(bytes(32), successful=True, ledger=1, closed_at=1, fee_charged_stroops=100, envelope="")
 
 
-def fate(*, at: int = 1_000, ledger: int = 7, used: int | None = 41, done: LedgerTransaction | None = None) -> Fate:
+def fate(
+    *, at: int = 1_000, ledger: int = 7, used: int | None = 41, done: LedgerTransaction | None = None, lag: int = 0
+) -> Fate:
     source = None if used is None else LedgerAccount(bytes(32), used, 0, (0, 0, 0), ())
-    return Fate(LedgerHead(ledger, at, 1, 100), source, done)
+    return Fate(LedgerHead(ledger, at, 1, 100), source, done, lag)
 
 
 @pytest.mark.parametrize(
-    ("found", "never"),
+    ("found", "used"),
     [
         (fate(), False),
-        (fate(at=2_000), False),  # a ledger that closes in the same second may still take it
-        (fate(at=2_001), True),
         (fate(used=42), True),
         (fate(used=43), True),
         (fate(used=None, ledger=0), False),  # the account may still begin, below the number
         (fate(used=None, ledger=1), True),
-        (fate(at=9_999, used=99, done=DONE), False),
     ],
 )
-def test_never_is_what_the_ledger_proves(found: Fate, never: bool) -> None:
-    assert policy.can_never_come(found, sequence=42, latest=2_000) is never
+def test_a_number_is_used_when_the_account_is_past_it(found: Fate, used: bool) -> None:
+    assert policy.is_number_used(found, 42) is used
+
+
+@pytest.mark.parametrize(
+    ("found", "used_since", "never"),
+    [
+        (fate(), None, False),
+        (fate(at=2_000), None, False),  # a ledger that closes in the same second may still take it
+        (fate(at=2_001), None, True),
+        (fate(at=2_001, lag=120), None, False),
+        (fate(at=2_121, lag=120), None, True),
+        (fate(used=42), None, True),
+        (fate(used=42), 1_000, True),
+        (fate(used=42, lag=120), None, False),  # whoever was asked for the transaction may not be there yet
+        (fate(used=42, lag=120), 881, False),
+        (fate(used=42, lag=120), 880, True),
+        (fate(used=41, lag=120), 1, False),
+        (fate(at=9_999, used=42, done=DONE), 1, False),
+    ],
+)
+def test_never_is_what_the_ledger_proves(found: Fate, used_since: int | None, never: bool) -> None:
+    assert policy.can_never_come(found, 42, 2_000, used_since) is never
 
 
 def test_without_a_limit_time_proves_nothing() -> None:
-    assert not policy.can_never_come(fate(at=2**40), sequence=42, latest=0)
+    assert not policy.can_never_come(fate(at=2**40), 42, 0)
 
 
 @given(st.integers(1, 10**7))
