@@ -6,6 +6,7 @@ on the trio thread beside FUSE requests, so whatever grows with the volume yield
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import time
@@ -29,7 +30,7 @@ from layrfs.control.commands import Progress
 from layrfs.control.metrics import CONTENT_TYPE, exposition
 from layrfs.control.server import Page
 from layrfs.crypto.keys import VolumeKeys
-from layrfs.errors import CorruptFile, NotADirectory, NotFound, NotSupported
+from layrfs.errors import CorruptFile, LocalError, NotADirectory, NotFound, NotSupported
 from layrfs.history.following import Follower
 from layrfs.history.publishing import Publisher
 from layrfs.ids import ROOT_INODE, InodeNumber
@@ -39,7 +40,6 @@ from layrfs.model.status import (
     CacheDropped,
     Done,
     Fetched,
-    HostStatus,
     ListEntry,
     ListPage,
     ManifestText,
@@ -49,11 +49,11 @@ from layrfs.model.status import (
     SyncReport,
     VolumeStatus,
 )
-from layrfs.network.addresses import format_address
 from layrfs.storage.aside import asides
 from layrfs.storage.content import Catalog
 from layrfs.storage.database import Database
 from layrfs.storage.recoding import Recoding
+from layrfs.storage.totals import Totals, count_totals
 from layrfs.storage.tree import Tree
 from layrfs.vfs.contents import Contents
 from layrfs.vfs.directories import Listing
@@ -123,7 +123,7 @@ class Answers:
         """
 
         async def status(_request: commands.Nothing, _progress: Progress) -> VolumeStatus:
-            return self._status(mountpoint)
+            return await self._status(mountpoint)
 
         async def upload(request: commands.Upload, progress: Progress) -> Stored:
             return await self._upload(request, progress, name_changed)
@@ -152,18 +152,24 @@ class Answers:
 
     def pages(self, mountpoint: str) -> dict[str, Page]:
         """What the control socket hands out in HTTP."""
-        return {"/metrics": Page(CONTENT_TYPE, lambda: exposition(self._status(mountpoint)))}
 
-    def _status(self, mountpoint: str) -> VolumeStatus:
+        async def metrics() -> str:
+            return exposition(await self._status(mountpoint))
+
+        return {"/metrics": Page(CONTENT_TYPE, metrics)}
+
+    async def _status(self, mountpoint: str) -> VolumeStatus:
         try:
-            return self._counted_status(mountpoint)
+            with contextlib.suppress(LocalError):  # of a disk that takes nothing any more: it is among the problems
+                self._database.commit()
+            return self._counted_status(mountpoint, await trio.to_thread.run_sync(count_totals, self._database.path))
         except CorruptFile as error:  # nothing can be counted; that this is so must be said all the same
             pid, uptime_seconds = os.getpid(), int(time.monotonic() - self._started)
             return VolumeStatus(
                 self._volume, mountpoint, pid=pid, uptime_seconds=uptime_seconds, problems=(str(error),)
             )
 
-    def _counted_status(self, mountpoint: str) -> VolumeStatus:
+    def _counted_status(self, mountpoint: str, totals: Totals) -> VolumeStatus:
         stats, pins = self._contents.stats(), self._contents.pins.stats()
         problems = [
             text
@@ -194,17 +200,17 @@ class Answers:
             uptime_seconds=int(time.monotonic() - self._started),
             read_only=self._filesystem.is_read_only,
             files=self._tree.inode_count - 1,
-            file_bytes=self._catalog.live_bytes() + stats.dirty_bytes,
+            file_bytes=totals.plain_bytes - totals.dead_bytes + stats.dirty_bytes,
             cached_bytes=stats.cached_bytes,
             cache_limit_bytes=stats.limit_bytes,
             dirty_bytes=stats.dirty_bytes,
             uploading_bytes=stats.uploading_bytes,
             upload_bytes_per_second=int(stats.upload_bytes_per_second),
-            shards=stats.shards,
+            shards=totals.shards,
             degraded_shards=stats.degraded_shards,
             lost_shards=stats.unreachable_shards,
             health=self._upkeep.health.report(),
-            deleted_bytes=self._catalog.dead_bytes(),
+            deleted_bytes=totals.dead_bytes,
             eta_seconds=None if stats.eta_seconds is None else int(stats.eta_seconds),
             published_version=(self._follower or self._publisher).version,
             unpublished=self._follower is None and self._publisher.is_behind,
@@ -212,31 +218,9 @@ class Answers:
             pinned_bytes=pins.here_bytes,
             unfetched_bytes=pins.missing_bytes,
             problems=tuple(problems),
-            hosts=self._hosts(),
+            hosts=self._upkeep.health.hosts(self._membership.known_hosts(), totals.pieces),
             network=self._membership.status(),
         )
-
-    def _hosts(self) -> tuple[HostStatus, ...]:
-        """Those that answer now, then those that hold pieces of ours but are silent."""
-        pieces = self._catalog.pieces.per_host()
-        known = {record.node_id: record for record in self._membership.known_hosts()}
-        online = [
-            HostStatus(
-                node.hex(),
-                format_address(record.host, record.tcp_port),
-                "online" if record.free_bytes else "full",
-                record.free_bytes,
-                pieces.get(node, 0),
-                self._upkeep.health.host(node),
-            )
-            for node, record in known.items()
-        ]
-        silent = [
-            HostStatus(node.hex(), "", "silent", 0, count, self._upkeep.health.host(node))
-            for node, count in pieces.items()
-            if count and node not in known
-        ]
-        return tuple(online + silent)
 
     async def path_status(self, request: commands.AtPath, _progress: Progress) -> PathStatus:
         inode = self._filesystem.resolve(request.path)

@@ -6,10 +6,13 @@ Reads what the patcher found when it last looked, and what is remembered of host
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from layrfs.ids import InodeNumber, NodeId
 from layrfs.model.health import HEALTHY, Health, HealthReport, at_risk_sentence, health_of
+from layrfs.model.records import NodeRecord
+from layrfs.model.status import HostStatus
+from layrfs.network.addresses import format_address
 from layrfs.policy.patching import URGENCIES
 from layrfs.policy.trust import silent_seconds
 from layrfs.storage.content import Catalog
@@ -68,6 +71,27 @@ class HealthWatch:
         silent_hours = silent_seconds(self._trusts.get(node), now_seconds()) / 3600
         standing = self._trusts.standing(node)
         return f"{standing}, silent for {silent_hours:.0f} h" if silent_hours >= 1 else standing
+
+    def hosts(self, known: Iterable[NodeRecord], pieces: Mapping[NodeId, int]) -> tuple[HostStatus, ...]:
+        """Those that answer now, then those that should have pieces of ours, so many, but are silent."""
+        answering = {record.node_id: record for record in known}
+        online = [
+            HostStatus(
+                node.hex(),
+                format_address(record.host, record.tcp_port),
+                "online" if record.free_bytes else "full",
+                record.free_bytes,
+                pieces.get(node, 0),
+                self.host(node),
+            )
+            for node, record in answering.items()
+        ]
+        silent = [
+            HostStatus(node.hex(), "", "silent", 0, count, self.host(node))
+            for node, count in pieces.items()
+            if count and node not in answering
+        ]
+        return tuple(online + silent)
 
     def _files(self, needs: Sequence[Need]) -> list[bytes]:
         shards = [need.shard for need in sorted(needs)[:SHARDS_LOOKED_INTO]]

@@ -15,7 +15,7 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import NamedTuple
 
@@ -41,10 +41,10 @@ _REQUEST_SECONDS = 30.0
 
 
 class Page(NamedTuple):
-    """What can be had in HTTP: ``text`` makes it, at once."""
+    """What can be had in HTTP: ``text`` makes it."""
 
     content_type: str
-    text: Callable[[], str]
+    text: Callable[[], Awaitable[str]]
 
 
 class ControlServer:
@@ -80,7 +80,7 @@ class ControlServer:
             if request is None:
                 return
             if http.is_request(request):
-                await _Sender(stream).send_bytes(self._page(request))
+                await _Sender(stream).send_bytes(await self._page(request))
             else:
                 await self._converse(stream, request)
 
@@ -92,13 +92,13 @@ class ControlServer:
             await sender.send(await self._reply(line, sender.report))
             nursery.cancel_scope.cancel()
 
-    def _page(self, request: bytes) -> bytes:
+    async def _page(self, request: bytes) -> bytes:
         """Raises nothing either."""
         page = self._pages.get(http.path_of(request))
         if page is None:
             return http.answer(HTTPStatus.NOT_FOUND, "text/plain", "".join(f"{path}\n" for path in self._pages))
         try:
-            return http.answer(HTTPStatus.OK, page.content_type, page.text())
+            return http.answer(HTTPStatus.OK, page.content_type, await page.text())
         except Exception as error:  # noqa: BLE001  a bug in one page must not end the drive
             return http.answer(HTTPStatus.INTERNAL_SERVER_ERROR, "text/plain", f"{_explain(error).message}\n")
 

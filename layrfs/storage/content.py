@@ -267,13 +267,9 @@ class Catalog:
 
     def live_bytes(self) -> int:
         """Plaintext of all shards but those that nothing needs."""
-        total: int = self._database.value("SELECT coalesce(sum(plain_bytes), 0) FROM shard")
-        return total - self.dead_bytes()
-
-    def dead_bytes(self) -> int:
-        """Plaintext of shards that nothing needs, but perhaps a retained version."""
         total: int = self._database.value(
-            "SELECT coalesce(sum(s.plain_bytes), 0) FROM dead d JOIN shard s ON s.number = d.shard"
+            "SELECT (SELECT coalesce(sum(plain_bytes), 0) FROM shard) -"
+            " (SELECT coalesce(sum(s.plain_bytes), 0) FROM dead d JOIN shard s ON s.number = d.shard)"
         )
         return total
 

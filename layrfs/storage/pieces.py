@@ -171,13 +171,6 @@ class Pieces:
         """The node records last seen of all hosts ever met; they may be out of date."""
         return dict(self._database.rows("SELECT node_id, record FROM host WHERE record IS NOT NULL"))
 
-    def per_host(self) -> dict[NodeId, int]:
-        """How many pieces each host holds for this volume."""
-        rows = self._database.rows(
-            "SELECT h.node_id, (SELECT count(*) FROM piece p WHERE p.host = h.number) FROM host h ORDER BY h.number"
-        )
-        return {NodeId(node): count for node, count in rows}
-
     def holders(self) -> list[NodeId]:
         """The hosts that hold anything, without counting how much: a look into an index for each."""
         rows = self._database.rows(

@@ -20,7 +20,6 @@ class CacheStats(msgspec.Struct, frozen=True):
     eta_seconds: float | None
     degraded_shards: int
     unreachable_shards: int
-    shards: int
     last_moved: float
     """When bytes last arrived at a host, on trio's clock."""
     problem: str | None

@@ -65,10 +65,10 @@ class Handlers:
             self.hung_up.set()
         raise AssertionError
 
-    def numbers(self) -> str:
+    async def numbers(self) -> str:
         return "one 1\n"
 
-    def broken(self) -> str:
+    async def broken(self) -> str:
         raise ZeroDivisionError("oh")
 
     def bound(self) -> list[Bound]:

@@ -15,6 +15,7 @@ from layrfs.storage.changes import ChangeLog
 from layrfs.storage.content import Catalog
 from layrfs.storage.database import Database
 from layrfs.storage.pieces import _ON_HOST, Pieces
+from layrfs.storage.totals import count_totals
 
 
 def host(number: int) -> NodeId:
@@ -84,10 +85,11 @@ def test_a_redundancy_that_cannot_be_is_a_damaged_database(
         assert [held.shard for held in pieces.held([good, bad])] == [good]
 
 
-def test_hosts_are_counted_and_their_records_kept(catalog: Catalog, pieces: Pieces) -> None:
-    catalog.add_shard(record(1))
-    catalog.add_shard(record(2, pieces=1))
-    assert pieces.per_host() == {host(0): 2, host(1): 1, host(2): 1}
+def test_hosts_are_counted_and_their_records_kept(database: Database, catalog: Catalog, pieces: Pieces) -> None:
+    numbers = [catalog.add_shard(record(1)), catalog.add_shard(record(2, pieces=1))]
+    database.write("INSERT INTO dead VALUES(?, 1)", (numbers[1],))
+    database.commit()
+    assert count_totals(database.path) == (2, 2000, 1000, {host(0): 2, host(1): 1, host(2): 1})
     assert pieces.holders() == [host(0), host(1), host(2)]
     pieces.put_host_record(host(0), b"record")
     pieces.put_host_record(host(9), b"another")
