@@ -43,9 +43,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """The exit code. Raises LayrError."""
-    words, (fewest, most, action) = arguments.words, _ACTIONS[arguments.action]
+    words, (fewest, most, takes, action) = arguments.words, _ACTIONS[arguments.action]
     if not fewest <= len(words) <= most:
-        raise UsageError(f"`layrfs wallet {arguments.action}` takes {_count(fewest, most)} (--help explains)")
+        raise UsageError(f"`layrfs wallet {arguments.action}` takes {takes} (--help explains)")
     paths = Paths.from_environment()
     paths.check()
     action(paths, arguments)
@@ -154,7 +154,7 @@ def _ledger(paths: Paths, arguments: argparse.Namespace) -> None:
     if arguments.json:
         say_json({"name": config.name, "horizon": config.horizon, "passphrase": config.passphrase})
     else:
-        say(f"{config.name} ({config.passphrase})", *(f"  {url}" for url in config.horizon))
+        say(config.passphrase, *(f"  {url}" for url in config.horizon))
 
 
 def _named_ledger(words: list[str], passphrase: str | None) -> LedgerConfig:
@@ -207,20 +207,14 @@ def _confirm(question: str, *, yes: bool) -> None:
         raise UsageError("nothing was sent")
 
 
-def _count(fewest: int, most: int) -> str:
-    if most == 0:
-        return "nothing more"
-    return f"{fewest} more words" if fewest == most else f"{fewest} to {most} more words"
-
-
 _MOST_SERVERS = 8
-_ACTIONS: dict[str, tuple[int, int, Callable[[Paths, argparse.Namespace], None]]] = {
-    "address": (0, 0, _address),
-    "balance": (0, 0, _balance),
-    "history": (0, 0, _history),
-    "send": (2, 2, _send),
-    "fund": (0, 0, _fund),
-    "export": (0, 0, _export),
-    "ledger": (0, _MOST_SERVERS, _ledger),
+_ACTIONS: dict[str, tuple[int, int, str, Callable[[Paths, argparse.Namespace], None]]] = {
+    "address": (0, 0, "nothing more", _address),
+    "balance": (0, 0, "nothing more", _balance),
+    "history": (0, 0, "nothing more", _history),
+    "send": (2, 2, "an ADDRESS and an AMOUNT", _send),
+    "fund": (0, 0, "nothing more", _fund),
+    "export": (0, 0, "nothing more", _export),
+    "ledger": (0, _MOST_SERVERS, "public, test, or addresses of Horizon servers", _ledger),
 }
-"""With the fewest and the most words that follow."""
+"""With the fewest and the most words that follow, and what they are."""

@@ -25,8 +25,9 @@ from layrfs.payments.submitting import Submitter
 from layrfs.payments.wallet import Wallet, secret_of
 from layrfs.storage.intents import IntentFile
 from tests.canned_http import Canned, canned_server
-from tests.drive import layrfs
+from tests.drive import layrfs, wait_for
 from tests.hosts.local_ledger import LocalLedger, ledger_run
+from tests.hosts.processes import child
 
 USAGE, SECRET, CORRUPT, NETWORK, MONEY, KILLED = 2, 7, 8, 11, 16, -9
 
@@ -132,7 +133,7 @@ def test_mistakes_move_nothing(rich: Purse) -> None:
         (("send", rich.address, "1"), USAGE, "own address"),
         (("send", rich.other, "0.5"), MONEY, "needs more than that to begin with"),
         (("send", rich.other, "1", "--memo", "x" * 29), USAGE, "at most 28 bytes"),
-        (("send", rich.other), USAGE, "takes 2 more words"),
+        (("send", rich.other), USAGE, "takes an ADDRESS and an AMOUNT"),
         (("ledger", "http://horizon.example"), USAGE, "https"),
         (("history", "--limit", "0"), USAGE, "1 or more"),
         (("fund",), MONEY, "gave nothing"),
@@ -175,6 +176,22 @@ def test_a_payment_that_is_killed_is_made_once(rich: Purse, tmp_path: Path, poin
     told = f"7 XLM to {rich.other}: it was done"
     assert (told in settled.err) == (point != "intent forgotten")
     assert [row["amount"] for row in rich.json("history")].count("-7") == 1
+
+
+def test_a_ledger_that_is_killed_meanwhile_is_waited_for(purse: Purse, tmp_path: Path) -> None:
+    directory = tmp_path / "ledger"
+    with ledger_run(directory, "--close-seconds", "0") as first:
+        purse.says("ledger", first.url)
+        purse.says("fund")
+        send = ("-m", "layrfs.cli.main", "wallet", "send", purse.other, "7")
+        with child(*send, home=Path(purse.home)) as sending:
+            wait_for(Path(purse.home, "volumes", "default", "payments.json").exists, "the payment is written down")
+            first.process.process.kill()
+            with ledger_run(directory, "--close-seconds", "0.2", listen=None) as second:
+                assert second.url == first.url
+                assert sending.says("sent: transaction")
+                assert sending.ended() == 0
+                assert [row["amount"] for row in purse.json("history")] == ["-7", "10000"]
 
 
 def test_a_volume_with_a_passphrase_opens_with_it_alone(purse: Purse, tmp_path: Path) -> None:
