@@ -32,7 +32,7 @@ from layrfs.network.listening import open_listener
 from layrfs.payments.devledger.books import Books
 from layrfs.payments.devledger.desk import Desk
 from layrfs.payments.devledger.friendbot import root_keypair
-from layrfs.payments.devledger.ledger import FORWARD_SECONDS, DevelopmentLedger
+from layrfs.payments.devledger.ledger import FORWARD_SECONDS, DevelopmentLedger, resumed
 from layrfs.payments.devledger.service import LedgerService
 from layrfs.payments.devledger.state import DEVELOPMENT_PREFIX, State, genesis
 from layrfs.payments.devledger.web import Bounds, serve
@@ -64,7 +64,9 @@ async def run_ledger(options: LedgerOptions, say: Callable[[str], None]) -> None
     """
     _make(options.directory)
     with locked(options.directory, "ledger"), contextlib.closing(_books(options.directory)) as books:
-        ledger = DevelopmentLedger(books.state() or _first_state(options), books, _forward_seconds(options))
+        known = books.state()
+        state = _first_state(options) if known is None else resumed(known)
+        ledger = DevelopmentLedger(state, books, _forward_seconds(options))
         if options.passphrase not in {None, ledger.passphrase}:
             raise UsageError(f"the ledger in {options.directory} has another passphrase; use another --dir")
         with _listener(options) as listener:

@@ -64,7 +64,7 @@ class LedgerService:
         while self._close_seconds:
             await trio.sleep(self._close_seconds)
             try:
-                self.close()
+                self.close(is_idle=True)
             except LocalError as error:
                 _log.error("no ledger was closed: %s", error)
         await trio.sleep_forever()
@@ -75,12 +75,14 @@ class LedgerService:
         *,
         base_fee_stroops: int | None = None,
         base_reserve_stroops: int | None = None,
+        is_idle: bool = False,
     ) -> Header:
         """Close the next ledger, now or at the time given, and tell who waits for it. Raises LocalError."""
         found = self._ledger.close(
             int(self._now()) if at_seconds is None else at_seconds,
             base_fee_stroops=base_fee_stroops,
             base_reserve_stroops=base_reserve_stroops,
+            is_idle=is_idle,
         )
         last, self._next = self._next, _Next()
         last.outcomes.update((each.hash, each) for each in found)

@@ -8,8 +8,8 @@ import pytest
 
 from layrfs.errors import CorruptFile
 from layrfs.payments.devledger.books import EVERYBODY, Books, Page
-from layrfs.payments.devledger.ledger import DevelopmentLedger
-from tests.ledgers import START, Bank, bump, signed
+from layrfs.payments.devledger.ledger import IDLE_LEDGERS, DevelopmentLedger, resumed
+from tests.ledgers import START, Bank, bump, person, sign, signed
 
 
 def test_a_ledger_goes_on_where_its_books_end(tmp_path: Path) -> None:
@@ -69,3 +69,19 @@ def test_ledgers_without_transactions_leave_nothing_but_the_last_ones_number() -
     assert kept is not None
     assert kept.header.sequence == 7
     assert kept.header.closed_at == START + 30
+
+
+def test_idle_ledgers_are_written_down_now_and_then_and_no_number_comes_twice() -> None:
+    bank = Bank()
+    bank.person(1)
+    for _ in range(40):
+        bank.ledger.close(bank.now, is_idle=True)
+        kept = bank.ledger.books.state()
+        assert kept is not None
+        here = bank.ledger.state.header.sequence
+        assert here - kept.header.sequence < IDLE_LEDGERS
+        assert resumed(kept).header.sequence >= here
+    ann, last = person(1), bank.ledger.state.header.sequence
+    bank.ledger.submit(sign(bank.build(ann).append_bump_sequence_op(0), ann))
+    assert bank.ledger.close(bank.now, is_idle=True)
+    assert bank.ledger.books.closing(last + 1) is not None
