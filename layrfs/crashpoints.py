@@ -68,6 +68,11 @@ POINTS: Mapping[str, str] = MappingProxyType(
         "piece durable": "Host: it is stored for good; the owner does not know.",
         "ledger written": "Development ledger: a ledger's rows are in the open transaction.",
         "ledger closed": "Development ledger: they are on the disk; nobody knows.",
+        "contract agreed": "Host: terms are on record; the owner does not know.",
+        "contract open": "Host: the escrow was found good, and that is on record; the owner does not know.",
+        "cover recorded": "Host: pieces and locks are on record; the owner does not know.",
+        "salt recorded": "Host: a salt is on record; nothing is claimed with it.",
+        "claim recorded": "Host: the ledger has paid, and that is on record.",
         "root kept": "Host: a root record is stored for good; the owner does not know.",
     }
 )

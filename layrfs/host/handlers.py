@@ -6,7 +6,8 @@ the right shape already.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Generic, Protocol, TypeVar, cast
 
@@ -25,6 +26,9 @@ from layrfs.wire.contracts import (
     ContractResponse,
     Cover,
     Disclose,
+    EarningReport,
+    Leave,
+    Leaving,
     Opened,
     Propose,
     Quote,
@@ -76,13 +80,21 @@ class Delegations(Protocol):
 
 
 class Contracts(Protocol):
-    """What handlers need of `layrfs.app.earning.Earning`; all of it is asked for by the tenant itself."""
+    """What handlers need of `layrfs.app.earning.Earning`, which says what each means."""
 
     def quote(self) -> Quoted: ...
-
     def answer(self, request: ContractRequest, body: memoryview) -> ContractResponse | messages.Refused:
-        """Raises BadMessage, LocalError."""
+        """Raises BadMessage, LocalError. Asked for by the tenant itself."""
         ...
+
+    def room(self, tenant: bytes, piece_bytes: int) -> AbstractContextManager[Reason | None]: ...
+    def stored(self, piece: PieceId, tenant: bytes, piece_bytes: int) -> None: ...
+    def has_contract(self, tenant: bytes) -> bool: ...
+    def serves(self, piece: PieceId) -> bool: ...
+    def droppable(self, pieces: Sequence[PieceId]) -> list[PieceId]: ...
+    def dropped(self, pieces: Collection[PieceId]) -> None: ...
+    def leave(self) -> Leaving: ...
+    def report(self) -> EarningReport: ...
 
 
 class Host(Struct, frozen=True):
@@ -121,11 +133,15 @@ def handle_store(call: Call[messages.Store]) -> Answer:
         return _refuse("not the owner")
     except NoSpace:
         return _refuse("full")
+    if call.host.contracts is not None:
+        call.host.contracts.stored(call.request.piece, call.request.tenant, len(call.body))
     return Answer(messages.Stored())
 
 
 def handle_retrieve(call: Call[messages.Retrieve]) -> Answer:
     """The whole piece as it is (its id proves it), or whole leaves with their proof."""
+    if call.host.contracts is not None and not call.host.contracts.serves(call.request.piece):
+        return _refuse("no contract")
     if call.request.offset == 0 and call.request.length == 0:
         data = call.host.pieces.read(call.request.piece)
         return _refuse("missing") if data is None else Answer(messages.Retrieved(len(data)), data)
@@ -173,7 +189,11 @@ def handle_delete(call: Call[messages.Delete]) -> Answer:
     statement = messages.delete_statement(host.network_id, host.node_id, visit.challenge, number, request.pieces)
     if not verify_signature(request.tenant, statement, request.signature):
         return _refuse("not the owner")
-    return Answer(messages.Deleted(sum(host.pieces.delete(piece, request.tenant) for piece in request.pieces)))
+    wanted = request.pieces if host.contracts is None else host.contracts.droppable(request.pieces)
+    deleted = [piece for piece in wanted if host.pieces.delete(piece, request.tenant)]
+    if host.contracts is not None:
+        host.contracts.dropped(deleted)
+    return Answer(messages.Deleted(len(deleted)))
 
 
 def handle_renew(call: Call[messages.Renew]) -> Answer:
@@ -183,6 +203,8 @@ def handle_renew(call: Call[messages.Renew]) -> Answer:
     statement = messages.renew_statement(host.network_id, host.node_id, visit.challenge, number, request.pieces)
     if not verify_signature(request.tenant, statement, request.signature):
         return _refuse("not the owner")
+    if host.contracts is not None and not host.contracts.has_contract(request.tenant):
+        return _refuse("no contract")
     return Answer(messages.Renewed(tuple(host.pieces.renew(piece, request.tenant) for piece in request.pieces)))
 
 
@@ -254,6 +276,13 @@ def handle_contract(call: Call[ContractRequest]) -> Answer:
         return _refuse("bad terms")
 
 
+def handle_leave(call: Call[Leave]) -> Answer:
+    """For ourselves; where nothing is paid there is nothing to wait for."""
+    if call.visit.node_id != call.host.node_id or call.host.contracts is None:
+        return _refuse("not allowed")
+    return Answer(call.host.contracts.leave())
+
+
 def handle_status(call: Call[messages.Status]) -> Answer:
     """For ourselves: whoever proves this very node's key."""
     if call.visit.node_id != call.host.node_id:
@@ -280,6 +309,7 @@ HANDLERS: dict[type[Struct], Handler] = dict(
         _entry(messages.GetRoot, handle_get_root),
         *((kind, cast("Handler", handle_delegation)) for kind in (Delegate, Entrust, GetPatches, Revoke)),
         _entry(Quote, handle_quote),
+        _entry(Leave, handle_leave),
         *((kind, cast("Handler", handle_contract)) for kind in (Propose, Opened, Cover, Disclose, Settle, Standing)),
     )
 )

@@ -16,7 +16,7 @@ import msgspec
 from layrfs.crypto.identity import NodeIdentity
 from layrfs.errors import LocalError, NoSpace
 from layrfs.host.admission import Admission
-from layrfs.host.handlers import HANDLERS, Call, Delegations, Host
+from layrfs.host.handlers import HANDLERS, Call, Contracts, Delegations, Host
 from layrfs.network.piece_server import Answer, Counts, Limits, Visit
 from layrfs.storage.piece_store import PieceStore
 from layrfs.storage.root_store import RootStore
@@ -44,14 +44,16 @@ class HostService:
         limits: Limits,
         dropped: Counts,
         delegations: Delegations | None = None,
+        contracts: Contracts | None = None,
     ) -> None:
-        """`delegations` None: this host repairs nothing for others."""
+        """`delegations` None: this host repairs nothing for others. `contracts` None: it is free."""
         self._store = store
+        self._contracts = contracts
         self._dropped = dropped
         self._requests = Counts()
         self._audits = Counts()
         self._started = time.time()
-        self._host = Host(identity.node_id, network_id, store, roots, self.report, delegations)
+        self._host = Host(identity.node_id, network_id, store, roots, self.report, delegations, contracts)
         self._admission = Admission(
             total=limits.bodies, per_peer=limits.bodies_per_peer, patience_seconds=limits.queue_seconds
         )
@@ -93,13 +95,28 @@ class HostService:
             dropped=self._dropped.snapshot(),
             started=self._started,
             audits_answered=self._audits.snapshot().get("answered", 0),
+            earning=None if self._contracts is None else self._contracts.report(),
         )
 
     def _refusal(self, request: Request, body_bytes: int, room: contextlib.ExitStack) -> Reason | None:
-        if isinstance(request, messages.Store):
-            try:
-                room.enter_context(self._store.room(body_bytes))
-            except NoSpace:
-                self._dropped.add("full")
-                return "full"
+        if not isinstance(request, messages.Store):
+            return None
+        reason = self._store_refusal(request, body_bytes, room)
+        if reason is not None:
+            self._dropped.add(reason)
+        return reason
+
+    def _store_refusal(self, request: messages.Store, body_bytes: int, room: contextlib.ExitStack) -> Reason | None:
+        """Credit first, where there is a price: whoever has none need not know how full the disk is."""
+        try:
+            if self._contracts is not None:
+                reason = room.enter_context(self._contracts.room(request.tenant, body_bytes))
+                if reason is not None:
+                    return reason
+            room.enter_context(self._store.room(body_bytes))
+        except NoSpace:
+            return "full"
+        except LocalError as error:
+            _log.warning("A request failed here: %s", error)
+            return "failed"
         return None

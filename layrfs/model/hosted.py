@@ -13,13 +13,17 @@ from layrfs.wire.contracts import ContractState, InstalmentState
 
 
 class Hosted(Struct, frozen=True):
-    """One contract. ``number`` is the record's own; ``since`` is when the state began."""
+    """One contract. ``number`` is the record's own; ``since`` is when the state began.
+
+    ``late``: it was taken up again in the middle, because the record was lost.
+    """
 
     number: int
     terms: Terms
     state: ContractState
     since: int
     released: bool = False
+    late: bool = False
 
 
 class Batch(Struct, frozen=True):

@@ -23,6 +23,7 @@ from layrfs.model.records import HostAddress
 from layrfs.network.connections import Cancellation, Connection, ConnectionPool, HostRefused
 from layrfs.network.frame_stream import ConnectionEnded, Progress
 from layrfs.wire import messages
+from layrfs.wire.contracts import Leave, Leaving
 from layrfs.wire.messages import PIECES_PER_MESSAGE, Response
 
 __all__ = ["Cancellation", "HostLinks", "HostRefused"]
@@ -193,6 +194,10 @@ class HostLinks:
         """How a host is; answered only when these links have the host's own identity."""
         return self._call(host, _status, deadline_seconds, None)
 
+    def leave(self, host: HostAddress, *, deadline_seconds: float = ANSWER_SECONDS) -> Leaving:
+        """Have our own host take nothing new and end when nothing is due; like `status`."""
+        return self._call(host, _leave, deadline_seconds, None)
+
     def converse(self, host: HostAddress, talk: Talk[ResponseT], *, deadline_seconds: float) -> ResponseT:
         """Any other conversation; raises what `talk` and all others do."""
         return self._call(host, talk, deadline_seconds, None)
@@ -333,6 +338,10 @@ def _get_root(volume: bytes, connection: Connection, deadline: float) -> bytes:
 
 def _status(connection: Connection, deadline: float) -> messages.StatusReport:
     return expect(messages.StatusReport, *connection.ask(messages.Status(), b"", deadline))
+
+
+def _leave(connection: Connection, deadline: float) -> Leaving:
+    return expect(Leaving, *connection.ask(Leave(), b"", deadline))
 
 
 def expect(kind: type[ResponseT], answer: Response, body_bytes: int) -> ResponseT:

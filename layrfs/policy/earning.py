@@ -7,7 +7,7 @@ who falls silent is kept for: `layrfs.policy.contracts.SILENT_WINDOWS` windows, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Literal
 
 from layrfs.model.contracts import Terms
@@ -33,7 +33,21 @@ SETTLE_SECONDS = 600
 MOST_SALTS = 3
 """Different ones for one instalment: each costs a reading of all pieces."""
 
+SHORTEST_ROUND_SECONDS, LONGEST_ROUND_SECONDS = 1.0, 60.0
+ROUNDS_PER_WINDOW = 20
+
 CoverFault = Literal["wrong window", "bad lock"]
+
+
+def round_seconds(windows: Collection[int]) -> float:
+    """How long a host may wait until it looks at its contracts again, by their windows' seconds."""
+    shortest = min(windows, default=LONGEST_ROUND_SECONDS * ROUNDS_PER_WINDOW)
+    return min(LONGEST_ROUND_SECONDS, max(SHORTEST_ROUND_SECONDS, shortest / ROUNDS_PER_WINDOW))
+
+
+def claimable(terms: Terms, owed: Sequence[Owed], now: int) -> list[Owed]:
+    """Instalments whose salt is known and whose window is open."""
+    return [one for one in owed if one.state == "disclosed" and is_window_open(terms, one.instalment, now)]
 
 
 def amounts_due(terms: Terms, batches: Sequence[Batch]) -> tuple[int, ...]:
@@ -45,18 +59,21 @@ def amounts_due(terms: Terms, batches: Sequence[Batch]) -> tuple[int, ...]:
 
 
 def cover_fault(
-    terms: Terms, batches: Sequence[Batch], owed: Sequence[Owed], new: Batch, amounts: Sequence[int], now: int
+    hosted: Hosted, batches: Sequence[Batch], owed: Sequence[Owed], new: Batch, amounts: Sequence[int], now: int
 ) -> CoverFault | None:
     """Why one more batch is not covered by these amounts of the instalments from its first on; None: it is.
 
-    The first is the one whose window is open at the batch's time, or the next: an owner cannot put off paying.
+    The first is the one whose window is open, or the next: nobody can put off paying, nor pay in windows that are over.
+    Covers of a contract that is taken up again are said again as they were: they count by the time that they name.
     """
-    if not terms.start <= now + CLOCKS_APART_SECONDS or now >= terms.end or new.at > now + CLOCKS_APART_SECONDS:
+    terms, seen = hosted.terms, new.at if hosted.late else now
+    if new.at > now + CLOCKS_APART_SECONDS or now >= terms.end:
         return "wrong window"
-    open_then = terms.instalment_at(max(terms.start, new.at))
-    if open_then is None or new.first > min(open_then + 1, terms.instalments - 1):
+    open_then = terms.instalment_at(min(max(terms.start, seen), terms.end - 1)) or 0
+    if new.first not in {open_then, min(open_then + 1, terms.instalments - 1)}:
         return "wrong window"
-    if any(one.state != "waiting" for one in owed[new.first :]):
+    settled = {"disclosed", "claimed"} if hosted.late else {"disclosed", "claimed", "missed"}
+    if any(one.state in settled for one in owed[new.first :]):
         return "wrong window"
     due = amounts_due(terms, [*batches, new])[new.first :]
     if len(amounts) != len(due) or any(paid < least for paid, least in zip(amounts, due, strict=True)):
@@ -69,13 +86,13 @@ def batches_of(batches: Sequence[Batch], instalment: int) -> tuple[int, ...]:
     return tuple(number for number, batch in enumerate(batches) if batch.first <= instalment)
 
 
-def unclaimed_stroops(terms: Terms, amounts: Sequence[int], owed: Sequence[Owed], now: int) -> list[int]:
-    """Of the instalments that can still be claimed: what the escrow has to hold for them."""
-    return [
-        amount
-        for one, amount in zip(owed, amounts, strict=True)
-        if amount and one.state in {"waiting", "disclosed"} and terms.window(one.instalment)[1] >= now
-    ]
+def unclaimed(terms: Terms, owed: Sequence[Owed], now: int) -> set[int]:
+    """The instalments that can still be claimed: the escrow has to hold what they pay."""
+    return {
+        one.instalment
+        for one in owed
+        if one.state in {"waiting", "disclosed"} and terms.window(one.instalment)[1] >= now
+    }
 
 
 def last_claimed(owed: Sequence[Owed]) -> int:

@@ -15,7 +15,7 @@ from layrfs.model.hosted import Batch, Hosted, Owed, Uncovered
 from layrfs.policy.contracts import HostState, InstalmentState
 from layrfs.storage.database import Database, Row
 
-_HOSTED = "SELECT number, terms, state, since, released FROM local_hosted"
+_HOSTED = "SELECT number, terms, state, since, released, late FROM local_hosted"
 _NAMED = (
     "SELECT 1 FROM local_hosted_piece p JOIN local_hosted c ON c.number = p.contract"
     " WHERE p.piece = ? AND c.released = 0"
@@ -32,11 +32,11 @@ class HostContracts:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, terms: Terms, now: int) -> Hosted:
+    def add(self, terms: Terms, now: int, *, late: bool = False) -> Hosted:
         """Agreed. Terms that are here already stay as they are."""
-        row = (terms.contract_id, terms.tenant, terms.to_bytes(), now)
+        row = (terms.contract_id, terms.tenant, terms.to_bytes(), now, int(late))
         self._database.write(
-            "INSERT INTO local_hosted(id, tenant, terms, state, since) VALUES(?, ?, ?, 'agreed', ?)"
+            "INSERT INTO local_hosted(id, tenant, terms, state, since, late) VALUES(?, ?, ?, 'agreed', ?, ?)"
             " ON CONFLICT(id) DO NOTHING",
             row,
         )
@@ -55,6 +55,13 @@ class HostContracts:
         row = self._database.row(f"{_HOSTED} WHERE id = ?", (contract_id,))
         return None if row is None else _hosted(row)
 
+    def fresh(self, hosted: Hosted) -> Hosted:
+        """As it is now. Raises KeyError when it was forgotten."""
+        row = self._database.row(f"{_HOSTED} WHERE number = ?", (hosted.number,))
+        if row is None:
+            raise KeyError(hosted.number)
+        return _hosted(row)
+
     def of_tenant(self, tenant: bytes) -> list[Hosted]:
         """All of an owner's, oldest first."""
         return [_hosted(row) for row in self._database.rows(f"{_HOSTED} WHERE tenant = ? ORDER BY number", (tenant,))]
@@ -70,6 +77,11 @@ class HostContracts:
     def set_state(self, number: int, state: HostState, since: int) -> None:
         """Since when, in Unix seconds."""
         self._database.write("UPDATE local_hosted SET state = ?, since = ? WHERE number = ?", (state, since, number))
+
+    def forget(self, number: int) -> None:
+        """A contract that never began."""
+        self._database.write("DELETE FROM local_hosted_instalment WHERE contract = ?", (number,))
+        self._database.write("DELETE FROM local_hosted WHERE number = ?", (number,))
 
     def batches(self, number: int) -> list[Batch]:
         """Of a contract, in order."""
@@ -100,8 +112,8 @@ class HostContracts:
         rows = ((number, batch, position, piece) for position, piece in enumerate(pieces))
         self._database.write_many("INSERT INTO local_hosted_piece VALUES(?, ?, ?, ?)", rows)
         self._database.write_many(
-            "UPDATE local_hosted_instalment SET amount = ?, hash = ?, signature = ?"
-            " WHERE contract = ? AND instalment = ?",
+            "UPDATE local_hosted_instalment SET amount = ?, hash = ?, signature = ?, salt = NULL, problem = NULL,"
+            " state = 'waiting' WHERE contract = ? AND instalment = ?",
             ((*lock, number, instalment) for instalment, lock in enumerate(locks, first)),
         )
         self._database.write_many("DELETE FROM local_uncovered WHERE piece = ?", ((piece,) for piece in pieces))
@@ -180,5 +192,5 @@ class HostContracts:
 
 
 def _hosted(row: Row) -> Hosted:
-    number, terms, state, since, released = row
-    return Hosted(number, terms_untrusted(terms), state, since, bool(released))
+    number, terms, state, since, released, late = row
+    return Hosted(number, terms_untrusted(terms), state, since, bool(released), bool(late))

@@ -43,6 +43,12 @@ def read_chosen(descriptor: int, hashes: Sequence[bytes], choose: Callable[[int]
     return LeafReads(size, numbers, leaves, hashes)
 
 
+def read_as_is(descriptor: int, choose: Callable[[int], Sequence[int]]) -> tuple[int, bytes]:
+    """The piece's length by its head, and the chosen leaves one behind the other, unverified."""
+    size = read_head(descriptor).length
+    return size, b"".join(_read_leaf(descriptor, size, number) for number in choose(size))
+
+
 def _read_leaf(descriptor: int, size: int, number: int) -> bytes:
     start = number * merkle.LEAF_BYTES
     return os.pread(descriptor, min(size - start, merkle.LEAF_BYTES), HEAD_BYTES + start)

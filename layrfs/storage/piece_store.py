@@ -38,7 +38,7 @@ from layrfs.storage.piece_file import (
     write_new,
 )
 from layrfs.storage.piece_folders import PieceFolders
-from layrfs.storage.piece_ranges import LeafReads, RangeRead, read_chosen, read_proven
+from layrfs.storage.piece_ranges import LeafReads, RangeRead, read_as_is, read_chosen, read_proven
 from layrfs.wire.messages import LISTED_PER_MESSAGE, Listed
 
 _log = logging.getLogger(__name__)
@@ -156,10 +156,25 @@ class PieceStore:
         """The leaves that `choose` chooses by the piece's length in bytes, verified; None when missing."""
         return self._read_some(piece, lambda descriptor, hashes: read_chosen(descriptor, hashes, choose))
 
+    def read_unverified(self, piece: PieceId, choose: Callable[[int], Sequence[int]]) -> tuple[int, bytes] | None:
+        """The length, and the leaves that `choose` chooses, just as the disk has them; None when missing.
+
+        For who is going to compare a digest of them: nothing else is read, however long ago all of it was.
+        """
+        with self._opened(piece) as descriptor:
+            return None if descriptor is None else read_as_is(descriptor, choose)
+        return None
+
+    def head(self, piece: PieceId) -> PieceHead | None:
+        """Whose it is and how long; None when there is no such piece, or its head is damaged (it is set aside then)."""
+        with self._opened(piece) as descriptor:
+            return None if descriptor is None else read_head(descriptor)
+        return None
+
     def delete(self, piece: PieceId, tenant: bytes) -> bool:
         """Forget a piece of this tenant; False when there is none, or it is another's."""
         with self._lock:
-            head = self._head(piece)
+            head = self.head(piece)
             if head is None or head.tenant != tenant:
                 return False
             os.unlink(self._folders.path(piece))
@@ -170,7 +185,7 @@ class PieceStore:
     def renew(self, piece: PieceId, tenant: bytes) -> bool:
         """The lease of a piece of this tenant begins anew; False when there is none, or it is another's."""
         with self._lock:
-            head = self._head(piece)
+            head = self.head(piece)
             if head is None or head.tenant != tenant:
                 return False
             try:
@@ -217,7 +232,7 @@ class PieceStore:
             full = count == self._heads_per_listing or len(found) == LISTED_PER_MESSAGE
             if full or (count and time.monotonic() > deadline):
                 return found, reached
-            head = self._head(piece)
+            head = self.head(piece)
             if head is not None and head.tenant == tenant:
                 found.append(Listed(piece, head.stored, head.note))
             reached = piece
@@ -265,7 +280,7 @@ class PieceStore:
 
     def _stored_already(self, piece: PieceId, tenant: bytes) -> bool:
         """Whether a good copy is here; a bad one is moved out of the way of the new one."""
-        head = self._head(piece)
+        head = self.head(piece)
         if head is None:
             return False
         if head.tenant != tenant:
@@ -278,7 +293,7 @@ class PieceStore:
     def _publish(self, piece: PieceId, temporary: str, tenant: bytes, piece_bytes: int) -> None:
         path = self._folders.path(piece)
         with self._lock:
-            head = self._head(piece)
+            head = self.head(piece)
             if head is not None and head.tenant != tenant:
                 raise NotPermitted("another tenant has stored this piece here")
             os.rename(temporary, path)
@@ -291,12 +306,6 @@ class PieceStore:
     def _account(self, more_bytes: int, more_pieces: int) -> None:
         self._used += more_bytes
         self._count += more_pieces
-
-    def _head(self, piece: PieceId) -> PieceHead | None:
-        """None when there is no such piece, or its head is damaged (the piece is set aside then)."""
-        with self._opened(piece) as descriptor:
-            return None if descriptor is None else read_head(descriptor)
-        return None
 
     def _read(self, piece: PieceId, take: Callable[[memoryview, list[bytes]], T]) -> T | None:
         """What `take` makes of the bytes, which it must not keep, and their leaf hashes, when all is verified."""

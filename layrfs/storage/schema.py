@@ -267,7 +267,8 @@ CREATE TABLE local_hosted(           -- only at a host with a price: its contrac
     terms BLOB NOT NULL,             -- as they were agreed to, see model/contracts.py
     state TEXT NOT NULL,             -- see policy/contracts.py
     since INTEGER NOT NULL,          -- when it became so, by the ledger's clock
-    released INTEGER NOT NULL DEFAULT 0 -- 1: its pieces are not kept for it any more
+    released INTEGER NOT NULL DEFAULT 0, -- 1: its pieces are not kept for it any more
+    late INTEGER NOT NULL            -- 1: it was taken up again in the middle: its record was lost
 ) STRICT;
 
 CREATE TABLE local_hosted_batch(     -- what an owner has covered

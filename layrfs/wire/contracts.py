@@ -204,6 +204,46 @@ class Stands(Struct, frozen=True, tag="stands"):
     """Whether the host takes nothing new, because it is going."""
 
 
+class Leave(Struct, frozen=True, tag="leave"):
+    """Take nothing new, and end when nothing is due any more. Answered only to who proves the host's own identity."""
+
+
+class Leaving(Struct, frozen=True, tag="leaving"):
+    """So it does: so many contracts run, the last one until then (Unix seconds; 0: none does)."""
+
+    contracts: Uint32
+    until: Uint63
+
+
+class OwnerReport(Struct, frozen=True, array_like=True):
+    """What one owner's contracts bring, all of them; `state`, `stored_bytes` and `until` are of the newest."""
+
+    tenant: bytes
+    state: ContractState
+    stored_bytes: int
+    until: int
+    earned_stroops: int
+    pending_stroops: int
+    at_risk_stroops: int
+
+
+class EarningReport(Struct, frozen=True):
+    """What `layrfs host status` shows of money. `balance_stroops` None: no account was seen on the ledger."""
+
+    price: int
+    account: bytes
+    balance_stroops: int | None
+    problem: str
+    """Why the ledger cannot be asked; empty: it can."""
+
+    leaving: bool
+    running: int
+    earned_stroops: int
+    pending_stroops: int
+    at_risk_stroops: int
+    owners: tuple[OwnerReport, ...]
+
+
 ContractRequest = Propose | Opened | Cover | Disclose | Settle | Standing
 ContractResponse = Agreed | Ready | Covered | Disclosed | Settled | Stands
 

@@ -26,6 +26,9 @@ from layrfs.wire.contracts import (
     Covered,
     Disclose,
     Disclosed,
+    EarningReport,
+    Leave,
+    Leaving,
     Opened,
     Propose,
     Quote,
@@ -275,6 +278,8 @@ class StatusReport(Struct, frozen=True, tag="status report"):
     started: float
     audits_answered: int = 0
     """Challenges met since the start: `prove` and `answer`."""
+    earning: EarningReport | None = None
+    """None: the host is free."""
 
 
 class Refused(Struct, frozen=True, tag="refused"):
@@ -306,6 +311,7 @@ Request = (
     | Disclose
     | Settle
     | Standing
+    | Leave
 )
 Response = (
     Welcome
@@ -331,6 +337,7 @@ Response = (
     | Disclosed
     | Settled
     | Stands
+    | Leaving
     | Refused
 )
 

@@ -17,6 +17,7 @@ from tests.contract_terms import TERMS
 WINDOW = TERMS.window_seconds
 START, END = TERMS.start, TERMS.end
 GIB = 1 << 30
+OPEN = Hosted(1, TERMS, "open", START)
 
 
 def owed(*states: InstalmentState, amount: int = 0) -> list[Owed]:
@@ -29,7 +30,7 @@ def owed(*states: InstalmentState, amount: int = 0) -> list[Owed]:
 
 def covered(new: Batch, *, amounts: tuple[int, ...] | None = None, now: int, known: list[Owed] | None = None) -> object:
     amounts = earning.amounts_due(TERMS, [new])[new.first :] if amounts is None else amounts
-    return earning.cover_fault(TERMS, [], known or owed(), new, amounts, now)
+    return earning.cover_fault(OPEN, [], known or owed(), new, amounts, now)
 
 
 def test_a_cover_pays_for_its_bytes_to_the_end() -> None:
@@ -41,6 +42,7 @@ def test_a_cover_pays_for_its_bytes_to_the_end() -> None:
 def test_what_pays_enough_from_the_window_that_is_open_or_the_next_is_covered() -> None:
     assert covered(Batch(0, START, GIB, 9), now=START + 5) is None
     assert covered(Batch(1, START + 5, GIB, 9), now=START + 5) is None
+    assert covered(Batch(2, START + 5, GIB, 9), now=START + WINDOW + 5) is None
     assert covered(Batch(0, START + 5, GIB, 9), now=START + 5) is None
     assert covered(Batch(3, END - 5, GIB, 9), now=END - 5) is None
 
@@ -52,11 +54,25 @@ def test_what_pays_enough_from_the_window_that_is_open_or_the_next_is_covered() 
         (3, START + WINDOW, START + WINDOW),
         (0, START, END),
         (0, START + 1000, START + 5),
-        (0, START, START - 1000),
+        (0, START, START + WINDOW),
+        (0, START + WINDOW, START + WINDOW),
+        (3, START, START + WINDOW),
     ],
 )
 def test_payment_cannot_be_put_off_nor_dated_ahead(first: int, at: int, now: int) -> None:
     assert covered(Batch(first, at, GIB, 9), now=now) == "wrong window"
+
+
+def test_covers_of_a_contract_that_is_taken_up_again_count_by_their_own_time() -> None:
+    late = msgspec.structs.replace(OPEN, late=True)
+    batch = Batch(0, START, GIB, 9)
+    amounts = earning.amounts_due(TERMS, [batch])
+    known = owed("missed", "missed")
+    assert earning.cover_fault(late, [], known, batch, amounts, START + 2 * WINDOW) is None
+    assert earning.cover_fault(OPEN, [], known, batch, amounts, START + 2 * WINDOW) == "wrong window"
+    later = Batch(0, START + 2 * WINDOW, GIB, 9)
+    assert earning.cover_fault(late, [], known, later, amounts, START + 2 * WINDOW) == "wrong window"
+    assert earning.cover_fault(late, [], owed("claimed"), batch, amounts, START + 2 * WINDOW) == "wrong window"
 
 
 def test_an_instalment_whose_salt_is_known_cannot_change() -> None:
@@ -79,9 +95,9 @@ def test_an_instalment_is_about_the_batches_that_began_with_it_or_before() -> No
 
 def test_the_escrow_has_to_hold_what_can_still_be_claimed() -> None:
     known = owed("claimed", "disclosed")
-    assert earning.unclaimed_stroops(TERMS, (1, 2, 3, 4), known, START + WINDOW) == [2, 3, 4]
-    assert earning.unclaimed_stroops(TERMS, (1, 2, 3, 4), known, START + 2 * WINDOW) == [3, 4]
-    assert earning.unclaimed_stroops(TERMS, (0, 0, 0, 0), owed(), START) == []
+    assert earning.unclaimed(TERMS, known, START + WINDOW) == {1, 2, 3}
+    assert earning.unclaimed(TERMS, known, START + 2 * WINDOW) == {2, 3}
+    assert earning.unclaimed(TERMS, owed(), END) == set()
     assert [earning.last_claimed(owed(*states)) for states in ((), ("claimed",), ("missed", "claimed"))] == [0, 1, 2]
 
 

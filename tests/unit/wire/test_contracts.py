@@ -34,6 +34,7 @@ REQUESTS: list[msgspec.Struct] = [
     contracts.Disclose(KEY, KEY, 63, KEY, SIGNATURE),
     contracts.Settle(KEY, KEY, MOST, MOST, MOST, SIGNATURE),
     contracts.Standing(KEY, 65535, SIGNATURE),
+    contracts.Leave(),
 ]
 RESPONSES: list[msgspec.Struct] = [
     contracts.Quoted(MOST, KEY, KEY, 2, 64, 1, 2**32 - 1, 0),
@@ -43,6 +44,7 @@ RESPONSES: list[msgspec.Struct] = [
     contracts.Covered(),
     contracts.Disclosed("disclosed"),
     contracts.Settled(SIGNATURE),
+    contracts.Leaving(2**32 - 1, MOST),
     STANDS,
     messages.Refused("lock does not fit"),
 ]

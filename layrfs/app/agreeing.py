@@ -1,0 +1,318 @@
+"""What owners ask of a host that is paid, and what becomes of it: propose, open, cover, disclose, settle, standing.
+
+Owns the order of look, decide and write down. Must not know connections, or how an instalment is claimed.
+Invariants: nothing of an owner's is believed that the ledger, the disk or a signature can say; what was answered with
+yes is on the disk; between the last look at the record and the change of it nobody else runs.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import msgspec
+import trio
+
+from layrfs.app.trade import Trade
+from layrfs.crashpoints import reached
+from layrfs.errors import MissingPiece
+from layrfs.host.instalments import held_bytes
+from layrfs.ids import PieceId
+from layrfs.model.contracts import Lock, Terms, terms_untrusted
+from layrfs.model.hosted import Batch, Hosted, Owed
+from layrfs.model.ledger import LedgerAccount, LedgerHead
+from layrfs.payments import envelopes
+from layrfs.payments.escrow import escrow_faults
+from layrfs.policy import earning
+from layrfs.policy.agreeing import terms_faults
+from layrfs.policy.contracts import host_after
+from layrfs.policy.pricing import credit_bytes, escrow_needs, starting_stroops
+from layrfs.wire import contracts
+from layrfs.wire.contracts import ContractRequest, ContractResponse
+from layrfs.wire.messages import Reason, Refused
+
+MOST_AGREED = 256
+"""Contracts whose escrow has not come: they cost nobody anything to ask for, and are forgotten within minutes."""
+
+_log = logging.getLogger(__name__)
+
+
+class Agreements:
+    """One host's; on the trio thread."""
+
+    def __init__(self, trade: Trade, disclosed: Callable[[], None]) -> None:
+        """``disclosed`` is called whenever there is a salt to claim with."""
+        self._trade = trade
+        self._record = trade.record
+        self._disclosed = disclosed
+        self.settling: dict[int, int] = {}
+        """Contracts whose end was signed, and until when that may come."""
+
+    async def respond(self, request: ContractRequest, body: bytes) -> ContractResponse | Refused:
+        """Raises BadMessage, LocalError, LedgerUnavailable, WrongLedger."""
+        match request:
+            case contracts.Propose():
+                return await self._propose(request)
+            case contracts.Opened():
+                return await self._opened(request)
+            case contracts.Cover():
+                return await self._cover(request, contracts.covered_untrusted(body))
+            case contracts.Disclose():
+                return await self._disclose(request)
+            case contracts.Settle():
+                return await self._settle(request)
+            case contracts.Standing():
+                return self._standing(request)
+
+    async def _propose(self, request: contracts.Propose) -> ContractResponse | Refused:
+        terms = terms_untrusted(request.terms)
+        if self._record.find(terms.contract_id) is None:
+            refusal = await self._refusal(terms, request.tenant)
+            if refusal is not None:
+                return refusal
+            head = await self._trade.clock.head()
+            late = bool(terms_faults(terms, self._trade.offer, self._trade.node, request.tenant, head))
+            self._record.add(terms, head.closed_at, late=late)
+            await self._trade.database.sync()
+            reached("contract agreed")
+        setup = envelopes.setup(terms)
+        return contracts.Agreed(setup.sign(self._trade.private) if terms.collateral_stroops else b"")
+
+    async def _refusal(self, terms: Terms, tenant: bytes) -> Refused | None:
+        """Why these terms are not agreed to. Those of an escrow that is there were once, and our record was lost."""
+        offer = self._trade.offer
+        if self._record.leaving:
+            return Refused("leaving")
+        if terms.network != offer.network:
+            return Refused("wrong ledger")
+        if terms.price < offer.price:
+            return Refused("wrong price")
+        if await self._trade.ledger.account(offer.account) is None:
+            return Refused("not on the ledger")
+        head = await self._trade.clock.head()
+        faults = terms_faults(terms, offer, self._trade.node, tenant, head)
+        if faults and not await self._was_set_up(terms, tenant, head):
+            _log.warning("Terms were refused: %s", "; ".join(faults))
+            return Refused("bad terms")
+        waiting = sum(one.state == "agreed" for one in self._record.kept())
+        return Refused("busy") if waiting >= MOST_AGREED else None
+
+    async def _was_set_up(self, terms: Terms, tenant: bytes, head: LedgerHead) -> bool:
+        """Whether all of it would have been agreed to then, and the set-up is on the ledger, just as it had to be."""
+        then = msgspec.structs.replace(head, sequence=terms.last_setup_ledger - 1, closed_at=terms.start)
+        if terms_faults(terms, self._trade.offer, self._trade.node, tenant, then) or head.closed_at >= terms.end:
+            return False
+        return await self._is_set_up(terms)
+
+    async def _is_set_up(self, terms: Terms) -> bool:
+        setup = await self._trade.ledger.transaction(envelopes.setup(terms).hash)
+        return setup is not None and setup.successful
+
+    async def _opened(self, request: contracts.Opened) -> ContractResponse | Refused:
+        hosted = self._mine(request.contract, request.tenant)
+        if hosted is None or hosted.state == "ended":
+            return Refused("no contract")
+        if hosted.state == "agreed":
+            account = await self._trade.ledger.account(hosted.terms.escrow)
+            reason = await self._opening_refusal(hosted.terms, account)
+            if reason is not None:
+                return Refused(reason)
+            self._record.set_state(hosted.number, host_after(hosted.state, "set up"), await self._trade.clock.now())
+            await self._trade.database.sync()
+            reached("contract open")
+        return contracts.Ready(credit_bytes(hosted.terms))
+
+    async def _opening_refusal(self, terms: Terms, account: LedgerAccount | None) -> Reason | None:
+        """An escrow that was never claimed from holds all that was agreed; one that was, what it takes to go on."""
+        passed = await self._passed(terms, account, 0)
+        needed = escrow_needs([]) if passed else starting_stroops(terms) + terms.collateral_stroops
+        return _escrow_reason(terms, account, needed, passed)
+
+    async def _passed(self, terms: Terms, account: LedgerAccount | None, known: int) -> int:
+        """Up to which instalment the escrow may have been claimed from. ``known``: what our record says.
+
+        When it says less than the account's number, it was lost once: nobody can have raised that number without us,
+        if the set-up is the one that we agreed to.
+        """
+        if account is None or account.sequence < envelopes.sequence(terms, known + 1):
+            return known
+        return terms.instalments if await self._is_set_up(terms) else known
+
+    async def _cover(self, request: contracts.Cover, pieces: tuple[PieceId, ...]) -> ContractResponse | Refused:
+        hosted = self._open(request.contract, request.tenant)
+        if hosted is None:
+            return Refused("no contract")
+        new = Batch(request.first, request.at, request.bytes, len(pieces))
+        if self._is_last(hosted.number, request, new, pieces):
+            return contracts.Covered()
+        try:
+            count = partial(held_bytes, self._trade.store, request.tenant, pieces)
+            found_bytes = await trio.to_thread.run_sync(count)
+        except MissingPiece:
+            return Refused("missing")
+        signed = await trio.to_thread.run_sync(_are_signed, hosted.terms, request.first, request.locks)
+        account = await self._trade.ledger.account(hosted.terms.escrow)
+        passed = await self._passed(hosted.terms, account, self._last_claimed(hosted.number, request.first))
+        now = await self._trade.clock.now()
+        reason = self._cover_refusal(request, new, account, passed, now)
+        if reason is not None:
+            return Refused(reason)
+        if not signed or found_bytes != request.bytes:
+            return Refused("bad lock")
+        locks = [(lock.amount_stroops, lock.hash, lock.signature) for lock in request.locks]
+        self._record.cover(hosted.number, request.first, request.at, request.bytes, pieces, locks)
+        await self._trade.database.sync()
+        reached("cover recorded")
+        return contracts.Covered()
+
+    def _cover_refusal(
+        self, request: contracts.Cover, new: Batch, account: LedgerAccount | None, passed: int, now: int
+    ) -> Reason | None:
+        """Looked up anew, because others may have changed something while we were waiting."""
+        hosted = self._open(request.contract, request.tenant)
+        if hosted is None:
+            return "no contract"
+        terms, batches = hosted.terms, self._record.batches(hosted.number)
+        owed = self._record.instalments(hosted.number)
+        if request.batch != len(batches):
+            return "bad terms"
+        amounts = [lock.amount_stroops for lock in request.locks]
+        fault = earning.cover_fault(hosted, batches, owed, new, amounts, now)
+        if fault is not None:
+            return fault
+        known = [one.amount_stroops for one in owed[: new.first]]
+        still = earning.unclaimed(terms, owed, now)
+        needed = [
+            amount
+            for instalment, amount in enumerate([*known, *amounts])
+            if amount and instalment in still and not _is_past(terms, account, instalment)
+        ]
+        return _escrow_reason(terms, account, escrow_needs(needed), passed)
+
+    def _last_claimed(self, number: int, first: int) -> int:
+        """Instalments before the cover's first may be being claimed now."""
+        return max(earning.last_claimed(self._record.instalments(number)), first)
+
+    def _is_last(self, number: int, request: contracts.Cover, new: Batch, pieces: Sequence[PieceId]) -> bool:
+        """Whether just this was covered already, and the owner did not hear the answer."""
+        batches = self._record.batches(number)
+        if request.batch != len(batches) - 1 or batches[-1] != new:
+            return False
+        known = [(one.amount_stroops, one.hash) for one in self._record.instalments(number)[new.first :]]
+        same_locks = known == [(lock.amount_stroops, lock.hash) for lock in request.locks]
+        return same_locks and self._record.pieces(number, request.batch) == tuple(pieces)
+
+    async def _disclose(self, request: contracts.Disclose) -> ContractResponse | Refused:
+        hosted = self._mine(request.contract, request.tenant)
+        if hosted is None or hosted.state not in {"open", "notice"} or request.instalment >= hosted.terms.instalments:
+            return Refused("no contract")
+        now = await self._trade.clock.now()
+        owed = self._record.instalments(hosted.number)[request.instalment]
+        known = _known(owed, request.salt)
+        if known is not None:
+            return known
+        if not owed.amount_stroops:
+            return Refused("bad lock")
+        if not earning.is_window_open(hosted.terms, owed.instalment, now):
+            return Refused("wrong window")
+        if owed.state == "disclosed" or owed.salts >= earning.MOST_SALTS:
+            return Refused("lock does not fit")
+        self._record.disclose(hosted.number, owed.instalment, request.salt)
+        if hosted.state == "notice":
+            self._record.set_state(hosted.number, host_after(hosted.state, "heard"), now)
+        await self._trade.database.sync()
+        reached("salt recorded")
+        self._disclosed()
+        return contracts.Disclosed("disclosed")
+
+    async def _settle(self, request: contracts.Settle) -> ContractResponse | Refused:
+        hosted = self._mine(request.contract, request.tenant)
+        if hosted is None or hosted.state not in {"open", "notice"}:
+            return Refused("no contract")
+        now = await self._trade.clock.now()
+        if request.max_time > now + earning.SETTLE_SECONDS:
+            return Refused("wrong window")
+        batches, owed = self._record.batches(hosted.number), self._record.instalments(hosted.number)
+        if request.host_stroops < earning.least_settlement(hosted.terms, batches, owed, now):
+            return Refused("wrong price")
+        envelope = envelopes.settle(
+            hosted.terms,
+            host_stroops=request.host_stroops,
+            sequence_number=request.sequence,
+            last_second=request.max_time,
+        )
+        self.settling[hosted.number] = request.max_time
+        return contracts.Settled(envelope.sign(self._trade.private))
+
+    def _standing(self, request: contracts.Standing) -> ContractResponse | Refused:
+        found = [one for one in self._record.of_tenant(request.tenant) if one.terms.number == request.number]
+        if not found:
+            return Refused("no contract")
+        hosted = found[-1]
+        uncovered = self._record.uncovered(request.tenant, self._trade.clock.last_known())
+        return contracts.Stands(
+            hosted.terms.to_bytes(),
+            hosted.state,
+            tuple(
+                contracts.StandingBatch(one.first, one.at, one.bytes, one.pieces)
+                for one in self._record.batches(hosted.number)
+            ),
+            tuple(
+                contracts.StandingInstalment(one.amount_stroops, one.hash, one.state)
+                for one in self._record.instalments(hosted.number)
+            ),
+            uncovered.bytes,
+            self._record.leaving,
+        )
+
+    def _mine(self, contract_id: bytes, tenant: bytes) -> Hosted | None:
+        hosted = self._record.find(contract_id)
+        return hosted if hosted is not None and hosted.terms.tenant == tenant else None
+
+    def _open(self, contract_id: bytes, tenant: bytes) -> Hosted | None:
+        hosted = self._mine(contract_id, tenant)
+        return hosted if hosted is not None and hosted.state == "open" else None
+
+
+def _known(owed: Owed, salt: bytes) -> ContractResponse | Refused | None:
+    """The answer to a salt that needs nothing more to be done about; None: it is new."""
+    if owed.state == "claimed":
+        return contracts.Disclosed("claimed")
+    if owed.state == "missed":
+        return Refused("wrong window")
+    if owed.salt != salt:
+        return None
+    if owed.problem is not None:
+        return Refused("missing" if owed.problem == "missing" else "lock does not fit")
+    return contracts.Disclosed("disclosed")
+
+
+def _are_signed(terms: Terms, first: int, locks: Sequence[contracts.SignedLock]) -> bool:
+    """Whether the escrow's key has signed just the payments that these locks make. For a thread: it takes a while."""
+    if any(not lock.amount_stroops for lock in locks):
+        return False
+    rebuilt = [
+        envelopes.claim(terms, instalment, Lock(lock.amount_stroops, lock.hash))
+        for instalment, lock in enumerate(locks, first)
+        if instalment < terms.instalments
+    ]
+    return len(rebuilt) == len(locks) and all(
+        envelopes.signed_by(envelope, terms.escrow, lock.signature)
+        for envelope, lock in zip(rebuilt, locks, strict=True)
+    )
+
+
+def _is_past(terms: Terms, account: LedgerAccount | None, instalment: int) -> bool:
+    return account is not None and account.sequence >= envelopes.sequence(terms, instalment + 1)
+
+
+def _escrow_reason(terms: Terms, account: LedgerAccount | None, needed_stroops: int, passed: int) -> Reason | None:
+    """Why nobody should rely on the escrow; None: it is exactly what was agreed."""
+    faults = escrow_faults(terms, account, needed_stroops, passed=passed)
+    if not faults:
+        return None
+    _log.warning("An escrow is not what was agreed: %s", "; ".join(faults))
+    if account is None:
+        return "not on the ledger"
+    return "bad escrow" if escrow_faults(terms, account, 0, passed=passed) else "no funds"

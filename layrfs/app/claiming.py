@@ -1,0 +1,108 @@
+"""A host claims what it is owed: it reads its pieces, opens the lock, and has the ledger pay.
+
+Owns the order. Must not know connections, or what owners may ask. Invariants: a claim is made from what is on record
+alone, so whoever is killed claims again, and the same transaction; an instalment counts as claimed when it was seen on
+the ledger, as missed when its window is over there and it was not.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+
+import trio
+
+from layrfs.app.trade import Trade
+from layrfs.crashpoints import reached
+from layrfs.crypto.instalments import lock_hash
+from layrfs.errors import MissingPiece, Rejected
+from layrfs.host.instalments import answer_from_disk, are_whole
+from layrfs.ids import PieceId
+from layrfs.model.contracts import Lock
+from layrfs.model.hosted import Hosted, Owed
+from layrfs.payments.envelopes import Envelope, claim
+from layrfs.policy.contracts import InstalmentEvent, instalment_after
+from layrfs.policy.earning import batches_of
+
+_log = logging.getLogger(__name__)
+
+MISSING, NOT_FITTING = "missing", "lock does not fit"
+
+
+class Claimer:
+    """One host's; on the trio thread."""
+
+    def __init__(self, trade: Trade) -> None:
+        self._trade = trade
+        self._record = trade.record
+        self._reading = trio.CapacityLimiter(1)
+        self._answers: dict[tuple[int, int], bytes] = {}
+        self._running: set[tuple[int, int]] = set()
+
+    def is_running(self, hosted: Hosted, owed: Owed) -> bool:
+        """Whether it is being claimed now."""
+        return (hosted.number, owed.instalment) in self._running
+
+    async def claim(self, hosted: Hosted, owed: Owed) -> None:
+        """An instalment whose salt is disclosed. Raises Rejected, LedgerUnavailable, WrongLedger, LocalError."""
+        key = hosted.number, owed.instalment
+        self._running.add(key)
+        try:
+            answer = self._answers.get(key) or await self._answer(hosted, owed)
+            if answer is not None:
+                self._answers[key] = answer
+                await self._submit(hosted, owed, answer)
+        finally:
+            self._running.discard(key)
+
+    async def see_missed(self, hosted: Hosted, owed: Owed) -> None:
+        """An instalment whose window is over: unless the ledger has it all the same. Raises LedgerUnavailable."""
+        found = None
+        if owed.amount_stroops:
+            found = await self._trade.ledger.transaction(_envelope(hosted, owed).hash)
+        event: InstalmentEvent = "claimed" if found is not None and found.successful else "window over"
+        self._record.set_instalment(hosted.number, owed.instalment, instalment_after(owed.state, event))
+        self._answers.pop((hosted.number, owed.instalment), None)
+
+    async def _answer(self, hosted: Hosted, owed: Owed) -> bytes | None:
+        """What opens the lock; None, and a problem on record, when nothing does."""
+        numbers = batches_of(self._record.batches(hosted.number), owed.instalment)
+        batches = [self._record.pieces(hosted.number, number) for number in numbers]
+        problem = MISSING
+        try:
+            answer = await self._read(hosted, owed, batches)
+            if lock_hash(answer) == owed.hash:
+                return answer
+            check = partial(are_whole, self._trade.store, batches)
+            whole = await trio.to_thread.run_sync(check, limiter=self._reading)
+            problem = NOT_FITTING if whole else MISSING
+        except MissingPiece:
+            pass
+        _log.warning("Instalment %d of contract %s: %s", owed.instalment, hosted.terms.contract_id.hex()[:12], problem)
+        self._record.set_problem(hosted.number, owed.instalment, problem)
+        await self._trade.database.sync()
+        return None
+
+    async def _read(self, hosted: Hosted, owed: Owed, batches: list[tuple[PieceId, ...]]) -> bytes:
+        contract, salt = hosted.terms.contract_id, owed.salt or b""
+        read = partial(answer_from_disk, self._trade.store, contract, owed.instalment, salt, batches)
+        return await trio.to_thread.run_sync(read, limiter=self._reading)
+
+    async def _submit(self, hosted: Hosted, owed: Owed, answer: bytes) -> None:
+        terms, envelope = hosted.terms, _envelope(hosted, owed)
+        signatures = {terms.escrow: owed.signature, terms.host: envelope.sign(self._trade.private)}
+        purpose = f"instalment {owed.instalment} of contract {terms.contract_id.hex()[:12]}"
+        try:
+            await self._trade.submitter.submit(envelope.xdr(signatures, [answer]), purpose)
+        except Rejected:
+            if await self._trade.ledger.account(terms.escrow) is None:
+                await self.see_missed(hosted, owed)
+            raise
+        self._record.set_instalment(hosted.number, owed.instalment, instalment_after(owed.state, "claimed"))
+        await self._trade.database.sync()
+        reached("claim recorded")
+        self._answers.pop((hosted.number, owed.instalment), None)
+
+
+def _envelope(hosted: Hosted, owed: Owed) -> Envelope:
+    return claim(hosted.terms, owed.instalment, Lock(owed.amount_stroops, owed.hash))

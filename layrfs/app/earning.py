@@ -1,0 +1,241 @@
+"""A host that is paid: what strangers' threads ask of it, and the rounds in which time, silence and salts take effect.
+
+Owns the state of its contracts from agreement to release, and who gets room and is served. Must not know sockets, nor
+how an instalment is read or paid. Invariants: the record changes on the trio thread alone; a ledger that is silent
+stops claims and agreements, never what hosts do for those who have a contract; no failure ends a round for others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
+from typing import TypeVar
+
+import trio
+
+from layrfs.app.agreeing import Agreements
+from layrfs.app.claiming import Claimer
+from layrfs.app.earning_report import earning_report, running
+from layrfs.app.trade import Trade
+from layrfs.errors import LayrError, LedgerUnavailable, LocalError, Rejected, WrongLedger
+from layrfs.ids import PieceId
+from layrfs.model.hosted import Hosted, Owed
+from layrfs.model.ledger import LedgerHead
+from layrfs.policy import earning
+from layrfs.policy.contracts import HostEvent, host_after
+from layrfs.policy.pricing import credit_bytes
+from layrfs.wire.contracts import ContractRequest, ContractResponse, EarningReport, Leaving, Quoted
+from layrfs.wire.messages import Reason, Refused
+
+_log = logging.getLogger(__name__)
+
+ResultT = TypeVar("ResultT")
+
+
+class Earning:
+    """One host's; ``run`` must be running before anything is asked."""
+
+    def __init__(self, trade: Trade) -> None:
+        self._trade = trade
+        self._record = trade.record
+        self._claimer = Claimer(trade)
+        self._told = trio.Event()
+        self._agreements = Agreements(trade, self._wake)
+        self._reserved: Counter[bytes] = Counter()
+        self._unserved: frozenset[bytes] = frozenset()
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._balance_stroops: int | None = None
+        self._problem = ""
+        self.left = trio.Event()
+        """Set when the host is leaving and nothing is due any more."""
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Until cancelled. What was claimed when the host last ended is claimed again."""
+        self._token = trio.lowlevel.current_trio_token()
+        self._see_who_is_served()
+        async with trio.open_nursery() as nursery:
+            task_status.started()
+            while True:
+                await self._round(nursery)
+                windows = [one.terms.window_seconds for one in self._record.kept()]
+                with trio.move_on_after(earning.round_seconds(windows)):
+                    await self._told.wait()
+                self._told = trio.Event()
+
+    def quote(self) -> Quoted:
+        """See ``layrfs.host.handlers.Contracts``."""
+        offer = self._trade.offer
+        return Quoted(
+            offer.price,
+            offer.account,
+            offer.network,
+            offer.fewest_instalments,
+            offer.most_instalments,
+            offer.shortest_window_seconds,
+            offer.longest_window_seconds,
+            offer.most_collateral_stroops,
+        )
+
+    def answer(self, request: ContractRequest, body: memoryview) -> ContractResponse | Refused:
+        """Called from the threads that serve connections."""
+        try:
+            return trio.from_thread.run(self._agreements.respond, request, bytes(body), trio_token=self._token)
+        except (trio.RunFinishedError, trio.Cancelled) as error:
+            raise LocalError("the host is stopping") from error
+        except (LedgerUnavailable, WrongLedger) as error:
+            raise LocalError(f"the ledger is needed for an answer: {error}") from error
+
+    @contextlib.contextmanager
+    def room(self, tenant: bytes, piece_bytes: int) -> Iterator[Reason | None]:
+        """Credit for one piece while it is on its way: None, or why there is none. Called from threads."""
+        reason = self._on_trio(partial(self._reserve, tenant, piece_bytes))
+        try:
+            yield reason
+        finally:
+            if reason is None:
+                with contextlib.suppress(LocalError):
+                    self._on_trio(partial(self._reserved.subtract, {tenant: piece_bytes}))
+
+    def stored(self, piece: PieceId, tenant: bytes, piece_bytes: int) -> None:
+        """It is on the disk: from now on it costs credit until it is covered. Called from threads."""
+        now = self._trade.clock.last_known()
+        self._on_trio(partial(self._record.stored, piece, tenant, piece_bytes, now))
+
+    def has_contract(self, tenant: bytes) -> bool:
+        """Whether pieces are kept for this owner. Called from threads."""
+        return self._on_trio(lambda: any(not one.released for one in self._record.of_tenant(tenant)))
+
+    def serves(self, piece: PieceId) -> bool:
+        """Whether a piece is given out: not one of an owner who has been silent for too long. Called from threads."""
+        if not self._unserved:
+            return True
+        head = self._trade.store.head(piece)
+        return head is None or head.tenant not in self._unserved
+
+    def droppable(self, pieces: Sequence[PieceId]) -> list[PieceId]:
+        """Those that no running contract needs: an owner who had us forget the others could never be claimed from."""
+        return self._on_trio(lambda: [piece for piece in pieces if not self._record.is_owed(piece)])
+
+    def dropped(self, pieces: Collection[PieceId]) -> None:
+        """They are gone. Called from threads."""
+        self._on_trio(partial(self._record.forget_uncovered, pieces))
+
+    def leave(self) -> Leaving:
+        """Called from threads."""
+        return self._on_trio(self._leave)
+
+    def report(self) -> EarningReport:
+        """Called from threads."""
+        now = self._trade.clock.last_known()
+        make = partial(earning_report, self._trade, self._balance_stroops, self._problem, now)
+        return self._on_trio(make)
+
+    def _on_trio(self, call: Callable[[], ResultT]) -> ResultT:
+        try:
+            return trio.from_thread.run_sync(call, trio_token=self._token)
+        except (trio.RunFinishedError, trio.Cancelled) as error:
+            raise LocalError("the host is stopping") from error
+
+    def _leave(self) -> Leaving:
+        self._record.set_leaving(leaving=True)
+        self._wake()
+        still = running(self._record)
+        return Leaving(len(still), max((one.terms.end for one in still), default=0))
+
+    def _reserve(self, tenant: bytes, piece_bytes: int) -> Reason | None:
+        if self._record.leaving:
+            return "leaving"
+        ours = [one for one in self._record.of_tenant(tenant) if one.state == "open"]
+        if not ours:
+            return "no contract"
+        taken = self._record.uncovered(tenant, 0).bytes + self._reserved[tenant] + piece_bytes
+        if taken > sum(credit_bytes(one.terms) for one in ours):
+            return "no credit"
+        self._reserved[tenant] += piece_bytes
+        return None
+
+    def _wake(self) -> None:
+        self._told.set()
+
+    async def _round(self, nursery: trio.Nursery) -> None:
+        try:
+            head, now = await self._trade.clock.head(), await self._trade.clock.now()
+            account = await self._trade.ledger.account(self._trade.offer.account)
+            self._balance_stroops = None if account is None else account.balance_stroops
+            for hosted in self._record.kept():
+                await self._step(hosted, head, now, nursery)
+            self._problem = ""
+        except (LayrError, OSError) as error:
+            if str(error) != self._problem:
+                _log.warning("Contracts wait: %s", error)
+            self._problem = str(error)
+        self._see_who_is_served()
+        if self._record.leaving and not running(self._record):
+            self.left.set()
+
+    async def _step(self, hosted: Hosted, head: LedgerHead, now: int, nursery: trio.Nursery) -> None:
+        """What one contract needs now."""
+        terms, owed = hosted.terms, self._record.instalments(hosted.number)
+        for one in earning.missed(terms, owed, now):
+            if not self._claimer.is_running(hosted, one):
+                await self._claimer.see_missed(hosted, one)
+        for one in earning.claimable(terms, owed, now):
+            if not self._claimer.is_running(hosted, one):
+                nursery.start_soon(self._claim, hosted, one)
+        event = await self._event(hosted, owed, head, now)
+        if event == "too late":
+            self._record.forget(hosted.number)
+            return
+        state = hosted.state if event is None else host_after(hosted.state, event)
+        if event is not None and state != hosted.state:
+            _log.info("Contract %s: %s, so %s", terms.contract_id.hex()[:12], event, state)
+            self._record.set_state(hosted.number, state, min(now, terms.end))
+        if earning.is_to_be_released(self._record.fresh(hosted), now):
+            await self._release(hosted)
+
+    async def _event(self, hosted: Hosted, owed: Sequence[Owed], head: LedgerHead, now: int) -> HostEvent | None:
+        """Of time, and of the ledger where that is to be asked first."""
+        settling_until = self._agreements.settling.get(hosted.number)
+        if settling_until is not None:
+            if await self._trade.ledger.account(hosted.terms.escrow) is None:
+                return "merged"
+            if now > settling_until:
+                del self._agreements.settling[hosted.number]
+        in_use = bool(self._record.batches(hosted.number)) or self._record.uncovered(hosted.terms.tenant, now).bytes > 0
+        event = earning.event(hosted, owed, in_use=in_use, ledger=head.sequence, now=now)
+        if event == "too late" and await self._trade.ledger.account(hosted.terms.escrow) is not None:
+            return None
+        return event
+
+    async def _claim(self, hosted: Hosted, owed: Owed) -> None:
+        if self._claimer.is_running(hosted, owed):
+            return
+        try:
+            await self._claimer.claim(hosted, owed)
+        except (Rejected, LedgerUnavailable, WrongLedger, LocalError) as error:
+            _log.warning("Instalment %d waits: %s", owed.instalment, error)
+        else:
+            self._wake()
+
+    async def _release(self, hosted: Hosted) -> None:
+        """The room is others' now."""
+        tenant = hosted.terms.tenant
+        pieces = self._record.release(hosted.number)
+        if not any(not one.released for one in self._record.of_tenant(tenant)):
+            on_credit = self._record.uncovered_pieces(tenant)
+            self._record.forget_uncovered(on_credit)
+            pieces += on_credit
+        deleted = await trio.to_thread.run_sync(_delete_all, self._trade, tenant, pieces)
+        _log.info("Contract %s is over: %d pieces are gone", hosted.terms.contract_id.hex()[:12], deleted)
+
+    def _see_who_is_served(self) -> None:
+        kept = self._record.kept()
+        served = {one.terms.tenant for one in kept if one.state != "notice"}
+        self._unserved = frozenset(one.terms.tenant for one in kept) - served
+
+
+def _delete_all(trade: Trade, tenant: bytes, pieces: Sequence[PieceId]) -> int:
+    return sum(trade.store.delete(piece, tenant) for piece in pieces)

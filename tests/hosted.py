@@ -1,0 +1,335 @@
+"""A host that is paid, on a development ledger in this process, and an owner who plays by the rules if asked to."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import msgspec
+import trio
+
+from layrfs.app.earning import Earning
+from layrfs.app.trade import LedgerClock, Trade
+from layrfs.crypto import instalments, merkle, wallet_keys
+from layrfs.crypto.identity import NodeIdentity
+from layrfs.errors import LedgerUnavailable, Rejected
+from layrfs.ids import PieceId
+from layrfs.model.contracts import Lock, Offer, Terms
+from layrfs.model.hosted import Batch
+from layrfs.model.ledger import (
+    Fate,
+    HistoryPage,
+    LedgerAccount,
+    LedgerHead,
+    LedgerSigner,
+    LedgerTransaction,
+    SignerKind,
+)
+from layrfs.payments import envelopes
+from layrfs.payments.devledger import friendbot
+from layrfs.payments.devledger.books import Entry
+from layrfs.payments.devledger.ledger import DevelopmentLedger
+from layrfs.payments.devledger.ledger import Rejected as NotAdmitted
+from layrfs.payments.devledger.rules import Outcome
+from layrfs.payments.devledger.state import genesis
+from layrfs.payments.devledger.transactions import submission_untrusted
+from layrfs.policy.earning import amounts_due
+from layrfs.policy.pricing import deposit_for
+from layrfs.storage.database import Database
+from layrfs.storage.host_contracts import HostContracts
+from layrfs.storage.piece_store import PieceStore
+from layrfs.wire import contracts
+from layrfs.wire.contracts import ContractRequest, ContractResponse, SignedLock
+from layrfs.wire.messages import Refused
+
+LEDGER_NAME = "LayrFS development ledger ; hosted"
+START = 1_800_000_000
+WINDOW_SECONDS = 3_600
+PRICE = 2 * 10**7 * 1024
+"""Dear: 2 XLM for a GiB and 30 days, so that a few pieces cost something."""
+
+OWNER, WALLET, NODE = bytes([7]) * 32, bytes([8]) * 32, NodeIdentity(bytes([1]) * 32)
+TENANT = NodeIdentity(bytes([3]) * 32)
+_KINDS: dict[str, SignerKind] = {"ed25519_public_key": "key", "preauth_tx": "preauth", "sha256_hash": "hash"}
+
+
+class LedgerHere:
+    """The ``Ledger`` port on a development ledger; each submission closes the next ledger, time is what we say."""
+
+    def __init__(self, people: Sequence[bytes]) -> None:
+        root = friendbot.root_keypair(LEDGER_NAME)
+        self.ledger = DevelopmentLedger(genesis(LEDGER_NAME, root.raw_public_key(), START - 10))
+        self.ledger.submit(friendbot.gifts(LEDGER_NAME, 0, people))
+        self.is_away = False
+        self.submissions: list[str] = []
+        self.go_to(START)
+
+    @property
+    def passphrase(self) -> str:
+        return LEDGER_NAME
+
+    def go_to(self, seconds: int) -> None:
+        """Close a ledger at this time."""
+        self.ledger.close(seconds)
+
+    @property
+    def now(self) -> int:
+        """Of the last ledger."""
+        return self.ledger.state.header.closed_at
+
+    async def head(self) -> LedgerHead:
+        self._check()
+        header = self.ledger.state.header
+        return LedgerHead(header.sequence, header.closed_at, header.base_reserve_stroops, header.base_fee_stroops)
+
+    async def account(self, key: bytes) -> LedgerAccount | None:
+        self._check()
+        found = self.ledger.account(key)
+        if found is None:
+            return None
+        signers = tuple(LedgerSigner(_KINDS[one.key.kind], one.key.key, one.weight) for one in found.all_signers())
+        thresholds = (found.low, found.medium, found.high)
+        return LedgerAccount(
+            key, found.sequence, found.balance_stroops, thresholds, signers, len(found.signers), flags=found.flags
+        )
+
+    def balance(self, key: bytes) -> int:
+        """In stroops; 0 without an account."""
+        found = self.ledger.account(key)
+        return 0 if found is None else found.balance_stroops
+
+    async def transaction(self, hash_: bytes) -> LedgerTransaction | None:
+        self._check()
+        entry = self.ledger.books.entry(hash_)
+        return None if entry is None else _transaction(entry)
+
+    async def fate(self, hash_: bytes, source: bytes) -> Fate:
+        return Fate(await self.head(), await self.account(source), await self.transaction(hash_))
+
+    async def submit(self, xdr: str) -> LedgerTransaction:
+        self._check()
+        self.submissions.append(xdr)
+        answer = self.ledger.submit(xdr)
+        if not isinstance(answer, Entry | NotAdmitted):
+            closed = self.ledger.close(self.now)
+            answer = next(one for one in closed if one.hash == answer.hash)
+        if not answer.outcome.is_success:
+            raise Rejected("the ledger says no", _codes(answer.outcome))
+        assert isinstance(answer, Entry)
+        return _transaction(answer)
+
+    async def history(self, key: bytes, cursor: str = "", *, newest_first: bool = False) -> HistoryPage:
+        raise NotImplementedError
+
+    def _check(self) -> None:
+        if self.is_away:
+            raise LedgerUnavailable("the ledger is away")
+
+
+def _transaction(entry: Entry) -> LedgerTransaction:
+    outcome = entry.outcome
+    return LedgerTransaction(
+        entry.inner_hash or entry.hash,
+        outcome.is_success,
+        entry.ledger,
+        entry.closed_at,
+        entry.fee_stroops,
+        entry.envelope,
+        () if outcome.is_success else _codes(outcome),
+    )
+
+
+def _codes(outcome: Outcome) -> tuple[str, ...]:
+    return (outcome.code, *(one.code for one in outcome.operations))
+
+
+class Straight:
+    """A submitter that asks the ledger once."""
+
+    def __init__(self, ledger: LedgerHere) -> None:
+        self._ledger = ledger
+
+    async def submit(self, xdr: str, purpose: str) -> LedgerTransaction:
+        assert purpose
+        known = await self._ledger.transaction(submission_untrusted(xdr, envelopes.network_id(LEDGER_NAME)).hash)
+        return known or await self._ledger.submit(xdr)
+
+
+class Hosting:
+    """The host's side: what it keeps on its disk, and the part under test."""
+
+    def __init__(self, directory: Path, ledger: LedgerHere, offer: Offer | None = None) -> None:
+        self.ledger = ledger
+        self.store = PieceStore(str(directory), space_bytes=1 << 30)
+        self.database = Database(str(directory / "contracts.db"))
+        self.record = HostContracts(self.database)
+        self.account = wallet_keys.account_of(WALLET)
+        self.offer = offer or Offer(PRICE, self.account, envelopes.network_id(LEDGER_NAME))
+        clock = LedgerClock(ledger, fresh_seconds=-1, monotonic=lambda: 0)
+        self.trade = Trade(
+            NODE.node_id, self.offer, WALLET, self.database, self.record, self.store, ledger, clock, Straight(ledger)
+        )
+        self.earning = Earning(self.trade)
+
+    async def ask(self, request: ContractRequest, body: bytes = b"") -> ContractResponse | Refused:
+        """As a thread that serves a connection does."""
+        return await trio.to_thread.run_sync(self.earning.answer, request, memoryview(body))
+
+    async def until(self, true: Callable[[], bool]) -> None:
+        """Rounds go by (on a clock that jumps) until it is so."""
+        for _ in range(100_000):
+            if true():
+                return
+            await trio.sleep(1)
+        raise AssertionError("it never became true")
+
+
+@contextlib.asynccontextmanager
+async def hosting(directory: Path, ledger: LedgerHere, offer: Offer | None = None) -> AsyncIterator[Hosting]:
+    """A host that runs; may be started again on its directory."""
+    host = Hosting(directory, ledger, offer)
+    with host.database:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(host.earning.run)
+            yield host
+            nursery.cancel_scope.cancel()
+
+
+class OwnerHere:
+    """The owner's side of one contract, with all its secrets."""
+
+    def __init__(self, ledger: LedgerHere, *, number: int = 0, stored_bytes: int = 1 << 22, **changes: object) -> None:
+        self.ledger = ledger
+        self.escrow_private = wallet_keys.escrow_private(OWNER, NODE.node_id, number)
+        header = ledger.ledger.state.header
+        owner = ledger.ledger.account(wallet_keys.account_of(OWNER))
+        assert owner is not None
+        agreed = Terms(
+            owner=owner.key,
+            host=wallet_keys.account_of(WALLET),
+            escrow=wallet_keys.account_of(self.escrow_private),
+            node=NODE.node_id,
+            tenant=TENANT.public_key,
+            number=number,
+            start=header.closed_at,
+            window_seconds=WINDOW_SECONDS,
+            instalments=4,
+            price=PRICE,
+            deposit_stroops=deposit_for(PRICE, stored_bytes, 4, WINDOW_SECONDS),
+            last_setup_ledger=header.sequence + 12,
+            collateral_stroops=0,
+            memo=bytes(32),
+            owner_sequence=owner.sequence + 1,
+            network=envelopes.network_id(LEDGER_NAME),
+        )
+        self.terms = msgspec.structs.replace(agreed, **changes)
+        self.batches: list[tuple[Batch, list[PieceId], list[bytes]]] = []
+
+    @property
+    def id(self) -> bytes:
+        """Of the contract."""
+        return self.terms.contract_id
+
+    def salt(self, instalment: int) -> bytes:
+        """Disclosed when it falls due."""
+        salts = wallet_keys.salts_key(OWNER)
+        return wallet_keys.instalment_salt(salts, NODE.node_id, self.terms.number, instalment)
+
+    def propose(self) -> contracts.Propose:
+        return contracts.Propose(TENANT.public_key, self.terms.to_bytes(), bytes(64))
+
+    async def set_up(self, host_signature: bytes = b"") -> None:
+        """Put the escrow on the ledger."""
+        envelope = envelopes.setup(self.terms)
+        signatures = {self.terms.owner: envelope.sign(OWNER), self.terms.escrow: envelope.sign(self.escrow_private)}
+        if host_signature:
+            signatures[self.terms.host] = host_signature
+        await self.ledger.submit(envelope.xdr(signatures))
+
+    def opened(self) -> contracts.Opened:
+        return contracts.Opened(TENANT.public_key, self.id, bytes(64))
+
+    def add(self, data: Sequence[bytes], *, first: int = 0, at: int | None = None) -> contracts.Cover:
+        """Cover these pieces as well."""
+        pieces = [merkle.piece_id(one) for one in data]
+        batch = Batch(first, self.ledger.now if at is None else at, sum(map(len, data)), len(data))
+        self.batches.append((batch, pieces, list(data)))
+        return self.cover(len(self.batches) - 1)
+
+    def cover(self, number: int) -> contracts.Cover:
+        """What is said of the batch of this number, as long as there are no later ones."""
+        known = self.batches[: number + 1]
+        batch = known[-1][0]
+        amounts = amounts_due(self.terms, [one for one, _, _ in known])
+        locks = [self.lock(instalment, amounts[instalment], known) for instalment in range(batch.first, len(amounts))]
+        return contracts.Cover(
+            TENANT.public_key, self.id, number, batch.first, batch.at, batch.bytes, tuple(locks), bytes(64)
+        )
+
+    def body(self, number: int = -1) -> bytes:
+        """Of a cover."""
+        return contracts.cover_body(tuple(self.batches[number][1]))
+
+    def lock(
+        self, instalment: int, stroops: int, known: Sequence[tuple[Batch, list[PieceId], list[bytes]]]
+    ) -> SignedLock:
+        """The lock of all pieces that the instalment is about."""
+        salt = self.salt(instalment)
+        digests = [
+            instalments.batch_digest(
+                salt,
+                [instalments.piece_digest(salt, instalment, *each) for each in zip(pieces, data, strict=True)],
+            )
+            for batch, pieces, data in known
+            if batch.first <= instalment
+        ]
+        answer = instalments.answer(salt, self.id, instalment, digests)
+        return self.signed_lock(instalment, Lock(stroops, instalments.lock_hash(answer)))
+
+    def signed_lock(self, instalment: int, lock: Lock) -> SignedLock:
+        """Any lock."""
+        signature = envelopes.claim(self.terms, instalment, lock).sign(self.escrow_private)
+        return SignedLock(lock.amount_stroops, lock.hash, signature)
+
+    def disclose(self, instalment: int, salt: bytes | None = None) -> contracts.Disclose:
+        return contracts.Disclose(TENANT.public_key, self.id, instalment, salt or self.salt(instalment), bytes(64))
+
+    def pass_set_up(self) -> None:
+        """Close ledgers until a set-up can be in none."""
+        while self.ledger.ledger.state.header.sequence <= self.terms.last_setup_ledger:
+            self.ledger.go_to(self.ledger.now)
+
+    async def refund(self) -> None:
+        """What is left comes back."""
+        self.pass_set_up()
+        await self.ledger.submit(envelopes.refund(self.terms).xdr({}))
+
+
+def data_of(seed: int, sizes: Sequence[int] = (300_000, 70_000)) -> list[bytes]:
+    """Pieces."""
+    return [random.Random(f"{seed} {at}").randbytes(size) for at, size in enumerate(sizes)]
+
+
+async def stored(host: Hosting, data: Sequence[bytes]) -> list[str]:
+    """Store pieces as a connection does; why not, for each that is not taken."""
+
+    def store(one: bytes) -> str | None:
+        with host.earning.room(TENANT.public_key, len(one)) as reason:
+            if reason is not None:
+                return reason
+            host.store.put(merkle.piece_id(one), one, TENANT.public_key)
+            host.earning.stored(merkle.piece_id(one), TENANT.public_key, len(one))
+        return None
+
+    reasons = [await trio.to_thread.run_sync(partial(store, one)) for one in data]
+    return [reason for reason in reasons if reason is not None]
+
+
+async def opened(host: Hosting, owner: OwnerHere) -> None:
+    """Agreed, set up, opened."""
+    assert isinstance(await host.ask(owner.propose()), contracts.Agreed)
+    await owner.set_up()
+    assert isinstance(await host.ask(owner.opened()), contracts.Ready)

@@ -1,0 +1,536 @@
+"""A host that is paid: the whole life of a contract on a ledger in this process, and every lie of an owner."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+import trio
+from trio.testing import MockClock
+
+from layrfs.crypto import merkle, wallet_keys
+from layrfs.crypto.identity import NodeIdentity
+from layrfs.errors import BadMessage, LocalError
+from layrfs.model.contracts import Lock, Offer
+from layrfs.payments import envelopes
+from layrfs.policy.pricing import credit_bytes, starting_stroops
+from layrfs.wire import contracts
+from layrfs.wire.messages import Refused
+from tests.hosted import (
+    LEDGER_NAME,
+    OWNER,
+    PRICE,
+    START,
+    TENANT,
+    WALLET,
+    WINDOW_SECONDS,
+    Hosting,
+    LedgerHere,
+    OwnerHere,
+    data_of,
+    hosting,
+    opened,
+    stored,
+)
+
+DATA, MORE = data_of(1), data_of(2, (100_000,))
+
+
+@pytest.fixture
+def ledger() -> LedgerHere:
+    return LedgerHere([wallet_keys.account_of(OWNER), wallet_keys.account_of(WALLET)])
+
+
+@pytest.fixture
+async def host(tmp_path: Path, ledger: LedgerHere) -> AsyncIterator[Hosting]:
+    async with hosting(tmp_path, ledger) as host:
+        yield host
+
+
+@pytest.fixture
+def owner(ledger: LedgerHere) -> OwnerHere:
+    return OwnerHere(ledger)
+
+
+def state_of(host: Hosting, instalment: int) -> str:
+    return host.record.instalments(host.record.all()[-1].number)[instalment].state
+
+
+async def covered(host: Hosting, owner: OwnerHere) -> None:
+    """Opened, stored, covered."""
+    await opened(host, owner)
+    assert await stored(host, DATA) == []
+    assert await host.ask(owner.add(DATA), owner.body()) == contracts.Covered()
+
+
+async def claimed(host: Hosting, owner: OwnerHere, instalment: int) -> None:
+    """Disclosed, and seen on the ledger."""
+    assert await host.ask(owner.disclose(instalment)) == contracts.Disclosed("disclosed")
+    await host.until(lambda: state_of(host, instalment) == "claimed")
+
+
+async def test_pieces_are_paid_for_at_upload_and_at_each_audit(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere
+) -> None:
+    before, owners = ledger.balance(host.account), ledger.balance(owner.terms.owner)
+    await covered(host, owner)
+    await claimed(host, owner, 0)
+    ledger.go_to(START + WINDOW_SECONDS + 5)
+    assert await stored(host, MORE) == []
+    assert await host.ask(owner.add(MORE, first=1), owner.body()) == contracts.Covered()
+    for instalment in (1, 2, 3):
+        ledger.go_to(START + instalment * WINDOW_SECONDS + 5)
+        await claimed(host, owner, instalment)
+    assert await host.ask(owner.disclose(3)) == contracts.Disclosed("claimed")
+    report = await trio.to_thread.run_sync(host.earning.report)
+    (hosted,) = host.record.all()
+    due = sum(one.amount_stroops for one in host.record.instalments(hosted.number))
+    assert due > 0
+    assert ledger.balance(host.account) == before + due
+    assert (report.earned_stroops, report.pending_stroops, report.at_risk_stroops) == (due, 0, 0)
+    ledger.go_to(owner.terms.end)
+    await owner.refund()
+    fees = 300 + 4 * 100 + 100
+    assert ledger.balance(owner.terms.owner) == owners - due - fees
+
+
+async def test_what_is_asked_again_is_answered_again(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere
+) -> None:
+    for _ in range(2):
+        assert await host.ask(owner.propose()) == contracts.Agreed(b"")
+    await owner.set_up()
+    for _ in range(2):
+        assert await host.ask(owner.opened()) == contracts.Ready(credit_bytes(owner.terms))
+    await stored(host, DATA)
+    cover = owner.add(DATA)
+    for _ in range(2):
+        assert await host.ask(cover, owner.body()) == contracts.Covered()
+    (hosted,) = host.record.all()
+    assert len(host.record.batches(hosted.number)) == 1
+
+
+WRONG_TERMS: dict[str, tuple[dict[str, object], str]] = {
+    "another ledger": ({"network": bytes(32)}, "wrong ledger"),
+    "a lower price": ({"price": PRICE - 1}, "wrong price"),
+    "another host": ({"node": bytes(20)}, "bad terms"),
+    "another account": ({"host": bytes(32)}, "bad terms"),
+    "another tenant": ({"tenant": bytes(32)}, "bad terms"),
+    "windows of a second": ({"window_seconds": 1}, "bad terms"),
+    "a start long ago": ({"start": START - 5000}, "bad terms"),
+    "a start far ahead": ({"start": START + 5000}, "bad terms"),
+    "a set-up in a year": ({"last_setup_ledger": 10**6}, "bad terms"),
+    "collateral that was not offered": ({"collateral_stroops": 1}, "bad terms"),
+}
+
+
+async def test_terms_that_were_not_offered_are_refused(
+    autojump_clock: MockClock, host: Hosting, ledger: LedgerHere
+) -> None:
+    answers = {
+        name: await host.ask(OwnerHere(ledger, **changes).propose()) for name, (changes, _) in WRONG_TERMS.items()
+    }
+    assert answers == {name: Refused(reason) for name, (_, reason) in WRONG_TERMS.items()}  # type: ignore[arg-type]
+    assert host.record.all() == []
+
+
+async def test_terms_that_are_none_are_a_bad_message(autojump_clock: MockClock, host: Hosting) -> None:
+    with pytest.raises(BadMessage):
+        await host.ask(contracts.Propose(TENANT.public_key, b"\x90", bytes(64)))
+
+
+async def test_a_price_that_was_raised_holds_for_new_contracts_only(
+    autojump_clock: MockClock, tmp_path: Path, ledger: LedgerHere
+) -> None:
+    owner = OwnerHere(ledger)
+    async with hosting(tmp_path, ledger) as host:
+        await covered(host, owner)
+    dearer = Offer(2 * PRICE, wallet_keys.account_of(WALLET), envelopes.network_id(LEDGER_NAME))
+    async with hosting(tmp_path, ledger, dearer) as host:
+        assert await host.ask(OwnerHere(ledger, number=1).propose()) == Refused("wrong price")
+        await claimed(host, owner, 0)
+
+
+async def test_no_piece_before_the_escrow_is_there_and_good(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere
+) -> None:
+    assert await stored(host, DATA[:1]) == ["no contract"]
+    assert await host.ask(owner.opened()) == Refused("no contract")
+    await host.ask(owner.propose())
+    assert await host.ask(owner.opened()) == Refused("not on the ledger")
+    assert await stored(host, DATA[:1]) == ["no contract"]
+    await owner.set_up()
+    assert await stored(host, DATA[:1]) == ["no contract"]
+    await host.ask(owner.opened())
+    assert await stored(host, DATA[:1]) == []
+
+
+async def test_an_escrow_with_another_signer_is_refused(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere
+) -> None:
+    from stellar_sdk import Account, Keypair, Signer, TransactionBuilder
+
+    await host.ask(owner.propose())
+    escrow, payer = (Keypair.from_raw_ed25519_seed(private) for private in (owner.escrow_private, OWNER))
+    made = TransactionBuilder(Account(payer.public_key, owner.terms.owner_sequence - 1), LEDGER_NAME)
+    made.append_create_account_op(escrow.public_key, "10")
+    for signer in (
+        Signer.ed25519_public_key(Keypair.from_raw_ed25519_public_key(owner.terms.host).public_key, 1),
+        Signer.pre_auth_tx(envelopes.refund(owner.terms).hash, 2),
+        Signer.sha256_hash(bytes(32), 2),
+    ):
+        made.append_set_options_op(signer=signer, source=escrow.public_key)
+    made.append_set_options_op(
+        master_weight=1, low_threshold=2, med_threshold=2, high_threshold=2, source=escrow.public_key
+    )
+    envelope = made.add_time_bounds(0, 0).build()
+    envelope.sign(payer)
+    envelope.sign(escrow)
+    await ledger.submit(envelope.to_xdr())
+    assert await host.ask(owner.opened()) == Refused("bad escrow")
+    assert await stored(host, DATA) == ["no contract"] * 2
+
+
+async def test_a_contract_that_never_came_is_forgotten(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere
+) -> None:
+    await host.ask(owner.propose())
+    for _ in range(14):
+        ledger.go_to(ledger.now + 5)
+    await host.until(lambda: host.record.all() == [])
+
+
+async def test_credit_is_one_instalment_and_comes_back_with_a_cover(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere
+) -> None:
+    credit = credit_bytes(owner.terms)
+    await opened(host, owner)
+    big = data_of(3, (credit - 1000, 1000, 1))
+    assert await stored(host, big) == ["no credit"]
+    assert await host.ask(owner.add(big[:2]), owner.body()) == contracts.Covered()
+    assert await stored(host, big[2:]) == []
+
+
+Lie = Callable[[contracts.Cover, OwnerHere], contracts.Cover]
+
+
+def less_paid(cover: contracts.Cover, owner: OwnerHere) -> contracts.Cover:
+    short = cover.locks[2]
+    lock = owner.signed_lock(2, Lock(short.amount_stroops - 1, short.hash))
+    return msgspec.structs.replace(cover, locks=(*cover.locks[:2], lock, cover.locks[3]))
+
+
+def another_signature(cover: contracts.Cover, owner: OwnerHere) -> contracts.Cover:
+    moved = msgspec.structs.replace(cover.locks[1], signature=cover.locks[2].signature)
+    return msgspec.structs.replace(cover, locks=(cover.locks[0], moved, *cover.locks[2:]))
+
+
+def paid_later(cover: contracts.Cover, owner: OwnerHere) -> contracts.Cover:
+    return msgspec.structs.replace(cover, first=2, locks=cover.locks[2:])
+
+
+LIES: dict[str, tuple[Lie, str]] = {
+    "a stroop less": (less_paid, "bad lock"),
+    "the signature of another instalment": (another_signature, "bad lock"),
+    "fewer bytes": (lambda cover, _: msgspec.structs.replace(cover, bytes=cover.bytes - 1), "bad lock"),
+    "more bytes": (lambda cover, _: msgspec.structs.replace(cover, bytes=cover.bytes + 1), "bad lock"),
+    "fewer locks": (lambda cover, _: msgspec.structs.replace(cover, locks=cover.locks[1:]), "bad lock"),
+    "paid later": (paid_later, "wrong window"),
+    "dated ahead": (lambda cover, _: msgspec.structs.replace(cover, at=cover.at + 4000), "wrong window"),
+    "another number": (lambda cover, _: msgspec.structs.replace(cover, batch=1), "bad terms"),
+    "another contract": (lambda cover, _: msgspec.structs.replace(cover, contract=bytes(32)), "no contract"),
+}
+
+
+async def test_a_cover_that_does_not_pay_is_refused(autojump_clock: MockClock, host: Hosting, owner: OwnerHere) -> None:
+    await opened(host, owner)
+    await stored(host, DATA)
+    cover, body = owner.add(DATA), owner.body()
+    answers = {name: await host.ask(lie(cover, owner), body) for name, (lie, _) in LIES.items()}
+    assert answers == {name: Refused(reason) for name, (_, reason) in LIES.items()}  # type: ignore[arg-type]
+    (hosted,) = host.record.all()
+    assert host.record.batches(hosted.number) == []
+    assert await host.ask(cover, body) == contracts.Covered()
+
+
+async def test_a_cover_of_pieces_that_are_not_here_is_refused(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere
+) -> None:
+    await opened(host, owner)
+    await stored(host, DATA[:1])
+    assert await host.ask(owner.add(DATA), owner.body()) == Refused("missing")
+
+
+async def test_a_cover_that_the_escrow_cannot_pay_is_refused(
+    autojump_clock: MockClock, host: Hosting, ledger: LedgerHere
+) -> None:
+    owner = OwnerHere(ledger, stored_bytes=350_000)
+    await opened(host, owner)
+    for part in data_of(5, (80_000,) * 5):
+        assert await stored(host, [part]) == []
+        last = await host.ask(owner.add([part]), owner.body())
+        if last != contracts.Covered():
+            break
+    assert last == Refused("no funds")
+
+
+async def test_a_salt_of_another_window_or_of_nothing_is_refused(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere
+) -> None:
+    await opened(host, owner)
+    assert await host.ask(owner.disclose(0)) == Refused("bad lock")
+    await stored(host, DATA)
+    await host.ask(owner.add(DATA), owner.body())
+    assert await host.ask(owner.disclose(1)) == Refused("wrong window")
+    ledger.go_to(START + WINDOW_SECONDS)
+    assert await host.ask(owner.disclose(0)) == Refused("wrong window")
+    assert len(ledger.submissions) == 1, "the set-up"
+
+
+async def test_a_lock_that_does_not_fit_moves_nothing_and_says_so(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere
+) -> None:
+    await covered(host, owner)
+    wrong = owner.disclose(0, bytes(32))
+    assert await host.ask(wrong) == contracts.Disclosed("disclosed")
+    await host.until(lambda: state_of(host, 0) == "waiting")
+    assert await host.ask(wrong) == Refused("lock does not fit")
+    assert len(ledger.submissions) == 1, "the set-up"
+    await claimed(host, owner, 0)
+
+
+async def test_tries_at_a_salt_are_numbered(autojump_clock: MockClock, host: Hosting, owner: OwnerHere) -> None:
+    await covered(host, owner)
+    for number in range(3):
+        await host.ask(owner.disclose(0, bytes([number]) * 32))
+        await host.until(lambda: state_of(host, 0) == "waiting")
+    assert await host.ask(owner.disclose(0)) == Refused("lock does not fit")
+
+
+async def test_a_host_that_lost_a_piece_says_so(autojump_clock: MockClock, host: Hosting, owner: OwnerHere) -> None:
+    await covered(host, owner)
+    host.store.delete(merkle.piece_id(DATA[1]), TENANT.public_key)
+    await host.ask(owner.disclose(0))
+    await host.until(lambda: state_of(host, 0) == "waiting")
+    assert await host.ask(owner.disclose(0)) == Refused("missing")
+
+
+async def test_what_a_contract_needs_is_not_forgotten_at_its_owners_word(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere
+) -> None:
+    await covered(host, owner)
+    pieces = [merkle.piece_id(one) for one in (*DATA, *MORE)]
+    assert await trio.to_thread.run_sync(host.earning.droppable, pieces) == pieces[2:]
+
+
+def here(host: Hosting, data: list[bytes]) -> list[bool]:
+    return [host.store.has(merkle.piece_id(one)) for one in data]
+
+
+async def test_silence_ends_service_and_then_frees_the_room(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere
+) -> None:
+    await covered(host, owner)
+    await stored(host, MORE)
+    piece = merkle.piece_id(DATA[0])
+    ledger.go_to(START + 3 * WINDOW_SECONDS)
+    await host.until(lambda: host.record.all()[0].state == "notice")
+    assert not host.earning.serves(piece)
+    assert await stored(host, data_of(9)) == ["no contract"] * 2
+    assert here(host, [*DATA, *MORE]) == [True] * 3
+    ledger.go_to(owner.terms.end + WINDOW_SECONDS)
+    await host.until(lambda: here(host, [*DATA, *MORE]) == [False] * 3)
+    assert [state_of(host, instalment) for instalment in range(4)] == ["missed"] * 4
+
+
+async def test_an_owner_who_comes_back_in_time_is_served_again(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere
+) -> None:
+    await covered(host, owner)
+    ledger.go_to(START + 3 * WINDOW_SECONDS)
+    await host.until(lambda: host.record.all()[0].state == "notice")
+    await claimed(host, owner, 3)
+    assert host.record.all()[0].state == "open"
+    await host.until(lambda: host.earning.serves(merkle.piece_id(DATA[0])))
+
+
+async def test_a_renewed_contract_keeps_what_it_covers(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere
+) -> None:
+    await covered(host, owner)
+    ledger.go_to(START + 3 * WINDOW_SECONDS)
+    await claimed(host, owner, 3)
+    again = OwnerHere(ledger, number=1)
+    await opened(host, again)
+    assert await host.ask(again.add(DATA[:1]), again.body()) == contracts.Covered()
+    ledger.go_to(owner.terms.end + WINDOW_SECONDS)
+    await claimed(host, again, 2)
+    await host.until(lambda: here(host, DATA) == [True, False])
+
+
+async def test_a_ledger_that_is_away_stops_claims_and_nothing_else(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere
+) -> None:
+    await covered(host, owner)
+    ledger.is_away = True
+    assert await stored(host, MORE) == []
+    with pytest.raises(LocalError):
+        await host.ask(owner.disclose(0))
+    ledger.is_away = False
+    await claimed(host, owner, 0)
+
+
+async def test_a_host_that_is_started_again_claims_what_it_was_going_to(
+    autojump_clock: MockClock, tmp_path: Path, ledger: LedgerHere, owner: OwnerHere
+) -> None:
+    async with hosting(tmp_path, ledger) as host:
+        await covered(host, owner)
+        host.record.disclose(1, 0, owner.salt(0))
+    before = ledger.balance(host.account)
+    async with hosting(tmp_path, ledger) as host:
+        await host.until(lambda: state_of(host, 0) == "claimed")
+        amount = host.record.instalments(1)[0].amount_stroops
+        host.record.set_instalment(1, 0, "disclosed")  # as if killed before it was written down
+    async with hosting(tmp_path, ledger) as host:
+        await host.until(lambda: state_of(host, 0) == "claimed")
+    assert ledger.balance(host.account) == before + amount
+
+
+async def test_a_host_that_lost_its_record_gets_it_back_from_ledger_and_owner(
+    autojump_clock: MockClock, tmp_path: Path, ledger: LedgerHere, owner: OwnerHere
+) -> None:
+    async with hosting(tmp_path, ledger) as host:
+        await covered(host, owner)
+        await claimed(host, owner, 0)
+        ledger.go_to(START + WINDOW_SECONDS + 5)
+        await stored(host, MORE)
+        await host.ask(owner.add(MORE, first=1), owner.body())
+        await claimed(host, owner, 1)
+    for name in tmp_path.glob("contracts.db*"):
+        name.unlink()
+    before = ledger.balance(host.account)
+    async with hosting(tmp_path, ledger) as host:
+        assert await host.ask(owner.disclose(1)) == Refused("no contract")
+        assert await host.ask(owner.propose()) == contracts.Agreed(b"")
+        assert isinstance(await host.ask(owner.opened()), contracts.Ready)
+        for number in range(2):
+            assert await host.ask(owner.cover(number), owner.body(number)) == contracts.Covered()
+        await host.until(lambda: state_of(host, 0) == "claimed")
+        await claimed(host, owner, 1)
+        assert ledger.balance(host.account) == before, "nothing is paid twice"
+        ledger.go_to(START + 2 * WINDOW_SECONDS + 5)
+        await claimed(host, owner, 2)
+        assert ledger.balance(host.account) > before
+
+
+async def test_terms_of_an_escrow_that_we_never_agreed_to_are_not_taken_up_later(
+    autojump_clock: MockClock, host: Hosting, ledger: LedgerHere
+) -> None:
+    owner = OwnerHere(ledger)
+    ledger.go_to(START + WINDOW_SECONDS)
+    assert await host.ask(owner.propose()) == Refused("bad terms")
+
+
+async def test_an_end_by_consent_pays_what_is_due(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere
+) -> None:
+    await covered(host, owner)
+    ledger.go_to(START + WINDOW_SECONDS)
+    owner.pass_set_up()
+    escrow = await ledger.account(owner.terms.escrow)
+    assert escrow is not None
+
+    def settle(stroops: int, last_second: int = START + WINDOW_SECONDS + 60) -> contracts.Settle:
+        return contracts.Settle(TENANT.public_key, owner.id, stroops, escrow.sequence + 1, last_second, bytes(64))
+
+    assert await host.ask(settle(1)) == Refused("wrong price")
+    assert await host.ask(settle(10**6, START + 3 * WINDOW_SECONDS)) == Refused("wrong window")
+    before = ledger.balance(host.account)
+    settled = await host.ask(settle(100))
+    assert isinstance(settled, contracts.Settled)
+    envelope = envelopes.settle(
+        owner.terms,
+        host_stroops=100,
+        sequence_number=escrow.sequence + 1,
+        last_second=START + WINDOW_SECONDS + 60,
+    )
+    signatures = {
+        owner.terms.escrow: envelope.sign(owner.escrow_private),
+        owner.terms.host: settled.host_signature,
+    }
+    await ledger.submit(envelope.xdr(signatures))
+    assert ledger.balance(host.account) == before + 100
+    await host.until(lambda: host.record.all()[0].state == "ended")
+
+
+async def test_collateral_is_put_up_to_the_limit_and_comes_back_with_instalments(
+    autojump_clock: MockClock, tmp_path: Path, ledger: LedgerHere
+) -> None:
+    offer = Offer(
+        PRICE, wallet_keys.account_of(WALLET), envelopes.network_id(LEDGER_NAME), most_collateral_stroops=4000
+    )
+    async with hosting(tmp_path, ledger, offer) as host:
+        too_much = OwnerHere(ledger, collateral_stroops=4001)
+        assert await host.ask(too_much.propose()) == Refused("bad terms")
+        owner = OwnerHere(ledger, collateral_stroops=4000)
+        before = ledger.balance(host.account)
+        agreed = await host.ask(owner.propose())
+        assert isinstance(agreed, contracts.Agreed)
+        await owner.set_up(agreed.setup_signature)
+        assert ledger.balance(host.account) == before - 4000
+        assert ledger.balance(owner.terms.escrow) == starting_stroops(owner.terms) + 4000
+        assert isinstance(await host.ask(owner.opened()), contracts.Ready)
+        await stored(host, DATA)
+        assert await host.ask(owner.add(DATA), owner.body()) == contracts.Covered()
+        await claimed(host, owner, 0)
+        report = await trio.to_thread.run_sync(host.earning.report)
+        assert ledger.balance(host.account) == before - 3000 + report.earned_stroops
+
+
+async def test_a_host_that_leaves_takes_nothing_new_and_ends_when_nothing_is_due(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere
+) -> None:
+    await covered(host, owner)
+    left = await trio.to_thread.run_sync(host.earning.leave)
+    assert left == contracts.Leaving(1, owner.terms.end)
+    assert await stored(host, MORE) == ["leaving"]
+    assert await host.ask(OwnerHere(ledger, number=1).propose()) == Refused("leaving")
+    await claimed(host, owner, 0)
+    assert not host.earning.left.is_set()
+    ledger.go_to(owner.terms.end)
+    await host.until(host.earning.left.is_set)
+
+
+async def test_an_owner_is_told_what_is_on_record(autojump_clock: MockClock, host: Hosting, owner: OwnerHere) -> None:
+    await covered(host, owner)
+    await stored(host, MORE)
+    await claimed(host, owner, 0)
+    stands = await host.ask(contracts.Standing(TENANT.public_key, 0, bytes(64)))
+    assert isinstance(stands, contracts.Stands)
+    assert (stands.terms, stands.state, stands.uncovered_bytes) == (owner.terms.to_bytes(), "open", 100_000)
+    assert stands.batches == (contracts.StandingBatch(0, START, 370_000, 2),)
+    assert [one.state for one in stands.instalments] == ["claimed", "waiting", "waiting", "waiting"]
+    other = NodeIdentity(bytes([99]) * 32).public_key
+    for question in (contracts.Standing(other, 0, bytes(64)), contracts.Standing(TENANT.public_key, 1, bytes(64))):
+        assert await host.ask(question) == Refused("no contract")
+
+
+async def test_another_tenant_has_no_part_in_a_contract(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere
+) -> None:
+    await covered(host, owner)
+    other = NodeIdentity(bytes([99]) * 32).public_key
+    for request in (owner.opened(), owner.disclose(0), owner.cover(0)):
+        stolen = msgspec.structs.replace(request, tenant=other)
+        body = owner.body() if isinstance(request, contracts.Cover) else b""
+        assert await host.ask(stolen, body) == Refused("no contract")
+    assert not await trio.to_thread.run_sync(host.earning.has_contract, other)
+
+
+def test_what_a_trade_prints_shows_no_key(tmp_path: Path, ledger: LedgerHere) -> None:
+    host = Hosting(tmp_path, ledger)
+    with host.database:
+        assert WALLET.hex() not in repr(host.trade)
+        assert repr(WALLET) not in repr(host.trade)
