@@ -28,6 +28,7 @@ def canned_server(answer: Answerer) -> Iterator[str]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        wbufsize = -1  # head and body in one segment, or the other end waits for the second
 
         def do_GET(self) -> None:
             self._say("GET", b"")

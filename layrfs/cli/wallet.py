@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import resource
 import sys
 from collections.abc import Callable
 
@@ -177,6 +178,7 @@ def _opened(paths: Paths, arguments: argparse.Namespace) -> tuple[str, bytes]:
     """The volume and its wallet's private key."""
     from layrfs.storage.keyring import load_volume_key
 
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold the key
     volume = chosen_volume(paths, arguments.volume)
     return volume, load_volume_key(paths.volume_key(volume), asker(arguments.passfile)).wallet_private
 
