@@ -16,7 +16,8 @@ import msgspec
 import trio
 
 from layrfs.crashpoints import reached
-from layrfs.errors import LedgerUnavailable, Rejected, WrongLedger
+from layrfs.errors import LayrError, LedgerUnavailable, Rejected, WrongLedger
+from layrfs.logs import log_failure
 from layrfs.model.intents import Intent, Settled
 from layrfs.model.ledger import Fate, LedgerTransaction
 from layrfs.payments.fees import with_higher_fee
@@ -82,6 +83,8 @@ class Submitter:
                     logger.info("%s: %s", settled.intent.purpose, "done" if settled.transaction else "it never came")
             except (LedgerUnavailable, WrongLedger) as error:
                 logger.debug("payments wait: %s", error)
+            except LayrError as error:
+                log_failure(logger, "payments wait", error)
             await trio.sleep(SETTLE_SECONDS)
 
     async def _settle(self, intent: Intent) -> Settled | None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from stellar_sdk import Asset, Keypair
 from trio.testing import MockClock
 
-from layrfs.errors import LedgerUnavailable, Rejected
+from layrfs.errors import LedgerUnavailable, LocalError, Rejected
 from layrfs.model.intents import Intent
 from layrfs.model.ledger import STROOPS_PER_XLM
 from layrfs.payments.submitting import Submitter
@@ -193,6 +193,20 @@ async def test_a_wrong_ledger_ends_no_drive(autojump_clock: MockClock) -> None:
         await scene.submitter.run()
     assert scope.cancelled_caught
     assert scene.intents.all()
+
+
+async def test_a_disk_that_fails_ends_no_drive(autojump_clock: MockClock) -> None:
+    class Failing(MemoryIntents):
+        async def forget(self, hash_: bytes) -> None:
+            raise LocalError(f"the disk is full: {hash_.hex()} stays")
+
+    scene = Scene()
+    intents = Failing()
+    await intents.keep(Intent(scene.ledger.hash_of(scene.xdr), scene.xdr, 1, scene.bank.now + 100, "rent"))
+    with trio.move_on_after(600) as scope:
+        await Submitter(scene.ledger, intents).run()
+    assert scope.cancelled_caught
+    assert scene.received() == 5
 
 
 async def test_a_server_that_lags_is_not_believed_too_soon(autojump_clock: MockClock) -> None:
