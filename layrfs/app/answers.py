@@ -111,7 +111,7 @@ class Answers:
         self._recoding = Recoding(database)
         self._snapshots = snapshots
         self._upkeep = upkeep
-        self._patching = Patching(upkeep, catalog, self._inodes_below, read_only=options.read_only)
+        self._patching = Patching(upkeep, catalog, self._inodes_below, self._silent_hosts, read_only=options.read_only)
         self._started = time.monotonic()
         self.stopping = trio.Event()
         """Set by the command ``stop``; whoever runs the drive waits for it."""
@@ -221,6 +221,11 @@ class Answers:
             hosts=self._upkeep.health.hosts(self._membership.known_hosts(), totals.pieces),
             network=self._membership.status(),
         )
+
+    async def _silent_hosts(self) -> int:
+        totals = await trio.to_thread.run_sync(count_totals, self._database.path)
+        hosts = self._upkeep.health.hosts(self._membership.known_hosts(), totals.pieces)
+        return sum(host.state == "silent" for host in hosts)
 
     async def path_status(self, request: commands.AtPath, _progress: Progress) -> PathStatus:
         inode = self._filesystem.resolve(request.path)

@@ -60,6 +60,7 @@ class HealthWatch:
             waiting=len(waiting),
             eta_seconds=int(len(waiting) * seconds / HANDS) if waiting and seconds else None,
             files=tuple(self._files([*at_risk, *lost])),
+            made_anew=self._patcher.made_anew,
         )
 
     def sentence(self) -> str | None:

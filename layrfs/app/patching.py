@@ -31,10 +31,20 @@ InodesBelow = Callable[[bytes], Awaitable[Sequence[InodeNumber] | None]]
 class Patching:
     """The handler."""
 
-    def __init__(self, upkeep: Upkeep, catalog: Catalog, inodes_below: InodesBelow, *, read_only: bool) -> None:
+    def __init__(
+        self,
+        upkeep: Upkeep,
+        catalog: Catalog,
+        inodes_below: InodesBelow,
+        silent_hosts: Callable[[], Awaitable[int]],
+        *,
+        read_only: bool,
+    ) -> None:
+        """``silent_hosts``: how many have pieces of the volume and are not seen now."""
         self._upkeep = upkeep
         self._catalog = catalog
         self._inodes_below = inodes_below
+        self._silent_hosts = silent_hosts
         self._read_only = read_only
 
     async def patch(self, request: commands.Patch, progress: Progress) -> PatchReport:
@@ -74,6 +84,7 @@ class Patching:
             lost=len(lost),
             listed=await self._listed(done),
             lost_parts=await self._lost_parts(lost),
+            silent_hosts=await self._silent_hosts(),
         )
 
     async def _listed(self, done: Sequence[Mended]) -> tuple[PatchedShard, ...]:

@@ -46,6 +46,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def page(report: PatchReport) -> list[str]:
     """The lines."""
+    if not report.shards and report.silent_hosts:
+        hosts = shown_count(report.silent_hosts, "host")
+        return [f"nothing has to be made anew yet; {hosts} that have pieces are not seen now, and waited for"]
     if not report.shards:
         return ["every shard has all its pieces"]
     lines = table([_row(one, dry_run=report.dry_run) for one in report.listed], indent="  ")

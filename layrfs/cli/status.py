@@ -87,7 +87,7 @@ def volume_page(status: VolumeStatus) -> list[str]:
         *([("pinned", _pinned(status))] if status.pinned_bytes or status.unfetched_bytes else []),
         *([("follows", _following(status, status.follows))] if status.follows else [("upload", _upload(status))]),
         ("health", _health(status)),
-        *([("patching", _patching(status.health))] if status.health.waiting else []),
+        *([("patching", _patching(status.health))] if status.health.waiting or status.health.made_anew else []),
     ]
     if status.network is not None:
         rows.append(("network", network_line(status.network)))
@@ -201,8 +201,12 @@ def _health(status: VolumeStatus) -> str:
 
 
 def _patching(health: HealthReport) -> str:
+    done = f"{shown_count(health.made_anew, 'piece')} made anew since the start"
+    if not health.waiting:
+        return done
     left = "" if health.eta_seconds is None else f", {shown_seconds(health.eta_seconds)} of work"
-    return f"{shown_count(health.waiting, 'shard')} wait for new pieces{left}"
+    waiting = f"{shown_count(health.waiting, 'shard')} wait for new pieces{left}"
+    return f"{waiting}; {done}" if health.made_anew else waiting
 
 
 def _endangered(health: HealthReport) -> list[str]:

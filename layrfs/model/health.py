@@ -36,6 +36,8 @@ class HealthReport(msgspec.Struct, frozen=True):
     waiting: int = 0
     eta_seconds: int | None = None
     files: tuple[bytes, ...] = ()
+    made_anew: int = 0
+    """Pieces, since the drive was started."""
 
 
 def health_of(urgency: str) -> Health:

@@ -44,3 +44,5 @@ class PatchReport(msgspec.Struct, frozen=True):
     """Of which too few pieces are left."""
     listed: tuple[PatchedShard, ...] = ()
     lost_parts: tuple[LostPart, ...] = ()
+    silent_hosts: int = 0
+    """That have pieces and are not seen now: what they have is counted on for a while."""

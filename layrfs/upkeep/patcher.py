@@ -132,6 +132,9 @@ class Patcher:
 
         self._hosts_at = 0.0
         self._queue: dict[int, Need] = {}
+        self.made_anew = 0
+        """Pieces that were made, since the start."""
+
         self.shard_seconds = 0.0
         """How long one shard takes, lately."""
 
@@ -317,6 +320,7 @@ class Patcher:
 
     def _made(self, need: Need, made: Sequence[PieceRecord], seconds: float) -> None:
         self.shard_seconds += SMOOTHING * (seconds - self.shard_seconds) if self.shard_seconds else seconds
+        self.made_anew += len(made)
         if made:
             self._needs.believe(shards=[need.shard])
         if len(made) == len(need.positions):

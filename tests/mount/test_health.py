@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from layrfs.app.notices import PROGRAM
@@ -43,4 +44,6 @@ def test_danger_is_shown_everywhere_and_passes_when_hosts_come(tmp_path: Path) -
         for number in (1, 2):
             hosts.replace(number)
         wait_for(lambda: os.getxattr(path, "user.layrfs.health") == b"good", "the file is well again", SECONDS)
-        assert "all with every piece" in layrfs(drive.home, "status").stdout
+        page = layrfs(drive.home, "status").stdout
+        assert "all with every piece" in page
+        assert re.search(r"patching +\d+ pieces? made anew", page), "what was healed is said afterwards"

@@ -16,6 +16,13 @@ def test_nothing_to_do_is_said() -> None:
     assert exit_code(report) == exit_codes.DONE
 
 
+def test_hosts_that_are_away_are_no_reason_to_say_that_all_is_well() -> None:
+    report = PatchReport(dry_run=True, shards=0, mended=0, lost=0, silent_hosts=2)
+    assert page(report) == [
+        "nothing has to be made anew yet; 2 hosts that have pieces are not seen now, and waited for"
+    ]
+
+
 def test_what_could_not_be_made_is_said_with_the_reason() -> None:
     report = PatchReport(dry_run=False, shards=1, mended=0, lost=0, listed=(MADE,))
     assert page(report) == [
