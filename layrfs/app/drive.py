@@ -310,7 +310,7 @@ class _Parts:
     def _hosts_appeared(self, hosts: Set[NodeId]) -> None:
         self.transfers.forgive(hosts)
         self.contents.hosts_appeared()
-        self.upkeep.patcher.hosts_appeared(hosts)
+        self.upkeep.hosts_appeared(hosts)
         self.publisher.hosts_appeared()
 
     def _superseded(self, reason: str) -> None:

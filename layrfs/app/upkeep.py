@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 
 import trio
@@ -108,6 +108,7 @@ class Upkeep:
             garbage=garbage,
             log=publisher,
             repacker=repacker(directory=os.path.join(directory, "recoding")),
+            living_hosts=lambda: _known(membership),
             policy_changes=policy_changes,
         )
 
@@ -190,6 +191,11 @@ class Upkeep:
     async def ask_all(self) -> None:
         """Every host says which of its pieces it has; what is gone counts as such when this returns."""
         await self._renewer.ask_all()
+
+    def hosts_appeared(self, hosts: Collection[NodeId]) -> None:
+        """Hosts have been found or come back."""
+        self.patcher.hosts_appeared(hosts)
+        self._recoder.hosts_appeared()
 
     def bad_piece(self, shard: ShardId, piece: PieceId, host: NodeId, kind: str) -> None:
         """A host did not deliver. Silence may pass; what is wrong or gone is gone, and gets replaced.

@@ -28,7 +28,7 @@ def leaving(current: Redundancy, wishes: Mapping[int, Collection[Redundancy]]) -
 
 def is_as_safe(pieces: int, redundancy: Redundancy, spare_before: int) -> bool:
     """Whether bytes may leave shards of which so many hosts can be lost, for one that so many hosts took pieces of."""
-    return pieces >= redundancy.total or pieces - redundancy.needed >= spare_before
+    return pieces >= redundancy.total or (pieces >= redundancy.needed and pieces - redundancy.needed >= spare_before)
 
 
 def from_behind(shards: Iterable[tuple[int, int]], last: int) -> list[tuple[int, int]]:

@@ -168,6 +168,7 @@ class Life:
                 transfers=world.transfers,
                 directory=str(world.directory / "recoding"),
             ),
+            living_hosts=world.transfers.living_hosts,
             policy_changes=lambda: 0,
         )
 

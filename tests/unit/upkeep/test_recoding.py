@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from layrfs.errors import Superseded, Unavailable
-from layrfs.ids import InodeNumber
+from layrfs.ids import InodeNumber, NodeId
 from layrfs.model.redundancy import DEFAULT_REDUNDANCY, REDUNDANCY_ATTRIBUTE, Redundancy
 from layrfs.storage.garbage import Garbage
 from layrfs.storage.recoding import Recoding
@@ -53,6 +53,8 @@ class World:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.transfers = FakeTransfers(hosts=10)
+        self.living: set[NodeId] = set()
+        """Hosts that are there; none: those that take pieces."""
         self.dice = random.Random(5)
         shared = self.dice.randbytes(3000)
         self.files = {file: self.dice.randbytes(self.dice.randrange(500, 5000)) for file in FILES}
@@ -82,6 +84,7 @@ class Life:
                 transfers=world.transfers,
                 directory=str(world.directory / "recoding"),
             ),
+            living_hosts=lambda: world.living or world.transfers.living_hosts(),
             policy_changes=lambda: world.changes,
         )
         self.recoding = Recoding(cache.database)
@@ -119,12 +122,12 @@ async def test_files_get_the_redundancy_that_was_set(world: World) -> None:
         for file in FILES[3:6]:
             life.set(file, CODE)
         assert life.recoding.otherwise_bytes(FILES[3]) == len(world.files[FILES[3]])
-        assert await life.recoder.recode() > 0
+        assert (await life.recoder.recode()).found > 0
         life.check()
         assert [life.kept_as(file) for file in FILES[3:7]] == [{CODE}, {CODE}, {CODE}, {DEFAULT_REDUNDANCY}]
         assert life.recoding.otherwise_bytes(FILES[3]) == 0
         uploads = len(world.transfers.uploads)
-        assert await life.recoder.recode() == 0
+        assert await life.recoder.recode() == (0, 0)
         assert len(world.transfers.uploads) == uploads
 
 
@@ -133,8 +136,8 @@ async def test_what_is_kept_well_is_not_given_up_for_what_too_few_hosts_took(wor
         await life.fill()
         life.set(FILES[3], Redundancy(1, 5))
         kept = set(world.transfers.pieces)
-        world.transfers.hosts = 1
-        await life.recoder.recode()
+        world.living, world.transfers.hosts = world.transfers.living_hosts(), 1
+        assert await life.recoder.recode() == (1, 0)
         assert life.kept_as(FILES[3]) == {DEFAULT_REDUNDANCY}
         assert set(world.transfers.pieces) == kept, "pieces that nothing needs are left on hosts"
         world.transfers.hosts = 3
@@ -145,13 +148,49 @@ async def test_what_is_kept_well_is_not_given_up_for_what_too_few_hosts_took(wor
         assert life.kept_as(FILES[3]) == {Redundancy(1, 1)}, "fewer are as wanted"
 
 
+async def test_nothing_is_fetched_for_a_redundancy_that_there_are_too_few_hosts_for(world: World) -> None:
+    async with world.life() as life:
+        await life.fill()
+        life.set(FILES[3], CODE)
+        life.set(FILES[4], Redundancy(1, 2))
+        world.transfers.hosts = 5
+        assert (await life.recoder.recode()).found == 1
+        assert life.kept_as(FILES[3]) == {DEFAULT_REDUNDANCY}
+        assert life.kept_as(FILES[4]) == {Redundancy(1, 2)}
+        fetched = len(world.transfers.downloads)
+        assert await life.recoder.recode() == (0, 0)
+        assert len(world.transfers.downloads) == fetched
+        world.transfers.hosts = 8
+        assert (await life.recoder.recode()).found == 1
+        assert life.kept_as(FILES[3]) == {CODE}
+
+
+async def test_what_no_host_takes_is_fetched_less_and_less_often_until_hosts_appear(
+    world: World, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with world.life() as life:
+        await life.fill()
+        life.set(FILES[3], CODE)
+        world.living, world.transfers.hosts = world.transfers.living_hosts(), 2
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(life.recoder.run)
+            await trio.sleep(3600)
+            in_an_hour = len(world.transfers.downloads)
+            assert 4 <= in_an_hour <= 8
+            world.transfers.hosts = 10
+            life.recoder.hosts_appeared()
+            await trio.sleep(2 * recoding.AGAIN_SECONDS)
+            assert life.kept_as(FILES[3]) == {CODE}
+            nursery.cancel_scope.cancel()
+
+
 async def test_without_any_wish_nothing_is_looked_at_or_moved(world: World) -> None:
     async with world.life() as life:
         await life.fill()
         uploads = len(world.transfers.uploads)
-        assert await life.recoder.recode() == 0
+        assert await life.recoder.recode() == (0, 0)
         life.set(FILES[0], b"no redundancy at all")
-        assert await life.recoder.recode() == 0
+        assert await life.recoder.recode() == (0, 0)
         assert len(world.transfers.uploads) == uploads
 
 
@@ -165,7 +204,7 @@ async def test_equal_blocks_are_kept_as_the_file_wants_that_asks_for_most(world:
         life.set(FILES[1], Redundancy(1, 2))
         await life.recoder.recode()
         assert life.kept_as(FILES[1]) == {DEFAULT_REDUNDANCY}
-        assert await life.recoder.recode() == 0
+        assert await life.recoder.recode() == (0, 0)
         life.check()
 
 
@@ -175,14 +214,14 @@ async def test_what_cannot_be_fetched_or_stored_waits(world: World) -> None:
         for file in FILES:
             life.set(file, CODE)
         world.transfers.uploads_left = 0
-        assert await life.recoder.recode() > 0
+        assert (await life.recoder.recode()).found > 0
         life.check()
         world.transfers.uploads_left = None
         world.transfers.failure = Unavailable("all hosts are away")
-        assert await life.recoder.recode() > 0
+        assert (await life.recoder.recode()).found > 0
         world.transfers.failure = None
-        world.transfers.hosts = 3
-        assert await life.recoder.recode() > 0
+        world.living, world.transfers.hosts = world.transfers.living_hosts(), 3
+        assert (await life.recoder.recode()).found > 0
         assert life.kept_as(FILES[3]) == {DEFAULT_REDUNDANCY}
         world.transfers.hosts = 10
         await life.recoder.recode()
