@@ -204,8 +204,9 @@ class Earning:
                 return "merged"
             if now > settling_until:
                 del self._agreements.settling[hosted.number]
-        in_use = bool(self._record.batches(hosted.number)) or self._record.uncovered(hosted.terms.tenant, now).bytes > 0
-        event = earning.event(hosted, owed, in_use=in_use, ledger=head.sequence, now=now)
+        on_credit = self._record.uncovered(hosted.terms.tenant, now)
+        in_use = bool(self._record.batches(hosted.number)) or on_credit.bytes > 0
+        event = earning.event(hosted, owed, in_use=in_use, on_credit=on_credit, ledger=head.sequence, now=now)
         if event == "too late" and await self._trade.ledger.account(hosted.terms.escrow) is not None:
             return None
         return event

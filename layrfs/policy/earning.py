@@ -116,9 +116,18 @@ def missed(terms: Terms, owed: Sequence[Owed], now: int) -> list[Owed]:
     return [one for one in owed if one.state in {"waiting", "disclosed"} and terms.window(one.instalment)[1] < now]
 
 
-def event(hosted: Hosted, owed: Sequence[Owed], *, in_use: bool, ledger: int, now: int) -> HostEvent | None:
+def event(
+    hosted: Hosted,
+    owed: Sequence[Owed],
+    *,
+    in_use: bool,
+    on_credit: Uncovered,
+    ledger: int,
+    now: int,
+) -> HostEvent | None:
     """What time alone has brought about. ``in_use``: pieces are here because of it; ``ledger``: the last one closed.
 
+    Who keeps things on credit until that is worth an instalment is as good as silent, whatever else is paid.
     "too late" is to be believed only when the escrow is not on the ledger.
     """
     terms = hosted.terms
@@ -127,7 +136,10 @@ def event(hosted: Hosted, owed: Sequence[Owed], *, in_use: bool, ledger: int, no
     if now >= terms.end:
         return None if hosted.state == "ended" else "period over"
     heard = [one.instalment for one in owed if one.salt is not None and one.problem is None]
-    if hosted.state == "open" and in_use and silent_windows(terms, heard, now) >= SILENT_WINDOWS:
+    is_silent = in_use and silent_windows(terms, heard, now) >= SILENT_WINDOWS
+    if hosted.state == "open" and (
+        is_silent or _worth_on_credit(terms, on_credit) > terms.deposit_stroops // terms.instalments
+    ):
         return "silent"
     if hosted.state == "notice" and now >= hosted.since + KEPT_WINDOWS * terms.window_seconds:
         return "released"
@@ -151,9 +163,12 @@ def earnings(terms: Terms, batches: Sequence[Batch], owed: Sequence[Owed], uncov
     shares = collateral_shares(terms)
     earned = sum(one.amount_stroops - shares[one.instalment] for one in owed if one.state == "claimed")
     pending = sum(one.amount_stroops - shares[one.instalment] for one in owed if one.state == "disclosed")
-    on_credit = -(-terms.price * uncovered.byte_seconds // (PRICED_BYTES * PRICED_SECONDS))
-    kept = _kept_stroops(terms, batches, now) + on_credit
+    kept = _kept_stroops(terms, batches, now) + _worth_on_credit(terms, uncovered)
     return Earnings(earned, pending, max(0, kept - earned - pending))
+
+
+def _worth_on_credit(terms: Terms, uncovered: Uncovered) -> int:
+    return -(-terms.price * uncovered.byte_seconds // (PRICED_BYTES * PRICED_SECONDS))
 
 
 def _kept_stroops(terms: Terms, batches: Sequence[Batch], now: int) -> int:

@@ -206,9 +206,10 @@ def hash_of(name: str) -> int:
 def passes(attempt: Attempt, move: Submitted, state: State) -> bool:
     """Whether it does anything to the escrow. Who gains by it is looked at here as well."""
     submission = submitted(attempt, move)
-    if refusal(submission, state.header, state.accounts) is not None:
+    closing = state.header.closed_at + 5
+    if refusal(submission, state.header, state.accounts, latest=closing) is not None:
         return False
-    _, draft, _ = close([submission], state.header, state.accounts, state.header.closed_at + 5)
+    _, draft, _ = close([submission], state.header, state.accounts, closing)
     before, after = state.accounts.get(KEYS["escrow"]), draft.get(KEYS["escrow"])
     if before == after:
         return False

@@ -135,18 +135,32 @@ def test_what_time_brings(
     state: HostState, since: int, known: list[Owed], ledger: int, now: int, expected: HostEvent | None
 ) -> None:
     hosted = Hosted(1, TERMS, state, since)
-    assert earning.event(hosted, known, in_use=True, ledger=ledger, now=now) == expected
+    assert earning.event(hosted, known, in_use=True, on_credit=Uncovered(), ledger=ledger, now=now) == expected
 
 
 def test_who_has_nothing_here_need_not_say_anything() -> None:
     hosted = Hosted(1, TERMS, "open", START)
-    assert earning.event(hosted, owed(), in_use=False, ledger=9, now=END - 1) is None
+    assert earning.event(hosted, owed(), in_use=False, on_credit=Uncovered(), ledger=9, now=END - 1) is None
+
+
+def test_what_is_on_credit_until_it_is_worth_an_instalment_is_silence() -> None:
+    hosted = Hosted(1, TERMS, "open", START)
+    credit, heard = credit_bytes(TERMS), owed("claimed", "disclosed")
+
+    def said(seconds: int) -> HostEvent | None:
+        on_credit = Uncovered(credit, credit * seconds)
+        return earning.event(hosted, heard, in_use=True, ledger=9, now=START + WINDOW, on_credit=on_credit)
+
+    assert said(WINDOW) is None
+    assert said(WINDOW + 60) == "silent"
 
 
 def test_garbage_for_a_salt_is_silence() -> None:
     garbage = [msgspec.structs.replace(one, salt=bytes(32), problem="lock does not fit") for one in owed()]
     hosted = Hosted(1, TERMS, "open", START)
-    assert earning.event(hosted, garbage, in_use=True, ledger=9, now=START + 3 * WINDOW) == "silent"
+    assert (
+        earning.event(hosted, garbage, in_use=True, on_credit=Uncovered(), ledger=9, now=START + 3 * WINDOW) == "silent"
+    )
 
 
 def test_pieces_are_kept_for_a_while_after_the_end() -> None:

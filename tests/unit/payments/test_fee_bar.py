@@ -1,0 +1,78 @@
+"""What a year costs beside storage: one TiB on twenty hosts, every transaction counted as it would be submitted."""
+
+from __future__ import annotations
+
+import msgspec
+from stellar_sdk import TransactionEnvelope
+
+from layrfs.model.contracts import INSTALMENTS, WINDOW_SECONDS, Lock, Terms
+from layrfs.payments import envelopes
+from layrfs.payments.envelopes import Envelope
+from layrfs.policy import paymaster
+from layrfs.policy.pricing import escrow_needs, increment, locked_stroops
+from tests.contract_ledger import Scene, answer_to, as_read, lock_of
+from tests.contract_terms import LEDGER_NAME, TERMS
+
+XLM = 10**7
+HOSTS, YEAR_SECONDS = 20, 365 * 86_400
+BYTES_EACH = (1 << 40) // HOSTS
+COVER_BYTES = 1 << 30
+"""The more covers the more top-ups: one for each GiB is many."""
+
+
+def test_a_year_of_a_tebibyte_costs_less_than_a_tenth_of_a_lumen_in_fees() -> None:
+    deposit = paymaster.deposit(2 * XLM, left_per_month=None, instalments=INSTALMENTS, window_seconds=WINDOW_SECONDS)
+    assert deposit is not None
+    terms = msgspec.structs.replace(
+        TERMS, price=2 * XLM, instalments=INSTALMENTS, window_seconds=WINDOW_SECONDS, deposit_stroops=deposit
+    )
+    claims = [envelopes.claim(terms, at, Lock(10**6, bytes(32))) for at in range(INSTALMENTS)]
+    agreed = [envelopes.setup(terms), *claims, envelopes.refund(terms)]
+    a_contract = sum(fee_of(each) for each in [*agreed, *top_ups(terms)])
+    contracts = HOSTS * -(-YEAR_SECONDS // (terms.end - terms.start))
+    assert contracts == 260
+    assert 300 + 400 + 100 < a_contract < 3000
+    assert contracts * a_contract < XLM // 10
+
+
+def top_ups(terms: Terms) -> list[Envelope]:
+    """All that one contract needs when a host gets its share of the TiB a GiB at a time, on the first day."""
+    amounts, balance = [0] * terms.instalments, terms.deposit_stroops
+    found = []
+    for _ in range(BYTES_EACH // COVER_BYTES):
+        amounts = [amount + increment(terms, COVER_BYTES, terms.start, 0) for amount in amounts]
+        added = paymaster.top_up(sum(amounts), balance, terms, None)
+        assert added is not None
+        balance += added
+        if added:
+            payment = envelopes.payment(
+                terms.network, terms.owner, terms.escrow, stroops=added, sequence_number=5, last_second=terms.end
+            )
+            found.append(payment)
+    assert balance >= sum(amounts)
+    assert found
+    return found
+
+
+def fee_of(envelope: Envelope) -> int:
+    return TransactionEnvelope.from_xdr(envelope.xdr({}), LEDGER_NAME).transaction.fee
+
+
+def test_an_escrow_locks_two_lumens_whatever_it_pays_and_gives_them_back() -> None:
+    scene = Scene(instalments=INSTALMENTS, deposit_stroops=4 * XLM)
+    before = scene.balance("owner")
+    assert scene.run(envelopes.setup(scene.terms), "owner", "escrow")
+    assert scene.balance("escrow") == escrow_needs([XLM] * INSTALMENTS)
+    for at in range(INSTALMENTS):
+        scene.until(scene.terms.window(at)[0])
+        claim = envelopes.claim(scene.terms, at, lock_of(at, XLM))
+        assert scene.run(claim, "escrow", "host", answer=answer_to(at))
+    account = as_read(scene.ledger.account(scene.terms.escrow))
+    assert account is not None
+    assert account.reserve_stroops(5_000_000) == locked_stroops() == 2 * XLM
+    assert account.balance_stroops == 2 * XLM + 100
+    scene.until(scene.terms.end)
+    while scene.ledger.state.header.sequence <= scene.terms.last_setup_ledger:
+        scene.close()
+    assert scene.run(envelopes.refund(scene.terms))
+    assert before - scene.balance("owner") == 4 * XLM + 300 + 400 + 100
