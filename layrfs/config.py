@@ -17,7 +17,7 @@ import os
 import pwd
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -207,10 +207,19 @@ class MountOptions:
     workers: int = 2
     answers: int = 4
     """So many answers are made of each piece, for audits that cost a hundred bytes; 0: none."""
+    instalments: int = 4
+    """In so many parts a host that is paid gets its money: the first for the upload, the others for audits."""
+    contract_period_seconds: int = 30 * 86400
+    """For so long a contract with such a host is."""
     fsync_network: bool = False
     """``fsync`` waits until hosts have the bytes and the root record, not only until this disk has them."""
     listen: tuple[str, int] = ("0.0.0.0", 0)  # noqa: S104  a peer-to-peer node must be reachable from other machines
     kernel: tuple[str, ...] = ()
+
+    @property
+    def contract_window_seconds(self) -> int:
+        """The part of a contract in which one instalment can be claimed."""
+        return max(1, self.contract_period_seconds // self.instalments)
 
     @classmethod
     def parse(cls, text: str) -> MountOptions:
@@ -323,24 +332,23 @@ def _parse_seconds(text: str) -> float:
     return float(text)
 
 
-def _parse_workers(text: str) -> int:
-    if not re.fullmatch(r"[1-9]\d?", text):
-        raise UsageError(f"workers={text} makes no sense: 1 to 99")
-    return int(text)
+def _count(name: str, numbers: range) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"0|[1-9]\d{0,8}", text, re.ASCII) or int(text) not in numbers:
+            raise UsageError(f"{name}={text} makes no sense: {numbers[0]} to {numbers[-1]}")
+        return int(text)
 
-
-def _parse_answers(text: str) -> int:
-    if not re.fullmatch(r"\d|1[0-6]", text):
-        raise UsageError(f"answers={text} makes no sense: 0 to {MOST_ANSWERS}")
-    return int(text)
+    return parse
 
 
 _WITH_VALUE = {
-    "answers": ("answers", _parse_answers),
+    "instalments": ("instalments", _count("instalments", range(2, 65))),
+    "contract_period": ("contract_period_seconds", _count("contract_period", range(1, 10**9))),
+    "answers": ("answers", _count("answers", range(MOST_ANSWERS + 1))),
     "cache_size": ("cache_bytes", _parse_cache_size),
     "upload_after": ("upload_after_seconds", _parse_seconds),
     "patch_after": ("patch_after_seconds", _parse_seconds),
-    "workers": ("workers", _parse_workers),
+    "workers": ("workers", _count("workers", range(1, 100))),
     "listen": ("listen", parse_address),
 }
 

@@ -135,6 +135,7 @@ class Answers:
             commands.CACHE_DROP.bind(self.cache_drop),
             *self._pinning.table(),
             *self._setting.table(),
+            *self._upkeep.payments.table(),
             commands.AUDIT.bind(self.audit),
             commands.COLLECT.bind(self._upkeep.collect),
             commands.PATCH.bind(self._patching.patch),
@@ -187,6 +188,7 @@ class Answers:
         ]
         if stats.unreachable_shards:
             problems.append(f"{stats.unreachable_shards} shards could not be read from any host")
+        problems += self._upkeep.payments.problems()
         problems += [
             f"what only this machine had is in {name}; remove it when you have what you need"
             for name in asides(self._state_directory)

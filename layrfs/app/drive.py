@@ -22,6 +22,7 @@ from layrfs.app.host_watch import HostWatch, remembered_hosts
 from layrfs.app.kernel import Kernel
 from layrfs.app.membership import Membership
 from layrfs.app.notices import Notices, desktop
+from layrfs.app.paying import Payments
 from layrfs.app.signals import stop_on_signals
 from layrfs.app.snapshot_commands import SnapshotCommands
 from layrfs.app.snapshots import Snapshots
@@ -158,11 +159,11 @@ class _Parts:
     ) -> None:
         paths, volume, options, keys = drive.paths, drive.volume, drive.options, drive.keys
         self.volume, self.options, self.membership = volume, options, membership
-        self.database, self.catalog = database, catalog
+        self.database, self.catalog, self.trusting = database, catalog, trusting
         self.superseded = trio.Event()
-        identity = NodeIdentity.from_private(worker_keys.node_private)
-        self.trusting = trusting
+        device = NodeIdentity.from_private(worker_keys.node_private).node_id
         self.kept_answers = KeptAnswers(database, keys.mask, 0 if options.read_only else options.answers)
+        self.payments = Payments(database=database, paths=paths, keys=keys, options=options)
         self.transfers = PooledTransfers(
             WorkerPool(worker_keys, workers=options.workers),
             membership,
@@ -172,10 +173,11 @@ class _Parts:
             excluded=self.trusting.excluded,
             suspended=self.trusting.trusts.suspended,
             answers=self.kept_answers,
+            market=self.payments,
         )
         cache_bytes = options.cache_bytes or default_cache_bytes(paths.cache_dir(volume))
-        socket = paths.control_socket(volume)
-        control: VirtualAttributes = {b"user.layrfs.control": lambda _inode: os.fsencode(socket)}
+        self.socket = paths.control_socket(volume)
+        control: VirtualAttributes = {b"user.layrfs.control": lambda _inode: os.fsencode(self.socket)}
         self.snapshots = Snapshots(
             database=database,
             catalog=catalog,
@@ -185,7 +187,7 @@ class _Parts:
             cache_bytes=cache_bytes,
             virtual_attributes=control,
         )
-        tenure = Tenure(device=identity.node_id, name=os.uname().nodename, keys=keys, roots=roots, conduct=conduct)
+        tenure = Tenure(device=device, name=os.uname().nodename, keys=keys, roots=roots, conduct=conduct)
         self.publisher = Publisher(
             database=database,
             transfers=self.transfers,
@@ -227,10 +229,10 @@ class _Parts:
             network_id=worker_keys.network_id,
             directory=paths.volume_dir(volume),
             cache_path=CacheFiles(paths.cache_dir(volume)).path,
+            payments=self.payments,
             read_only=options.read_only,
             policy_changes=lambda: policies.changes,
         )
-        space = SpaceGauge(catalog, membership, paths.cache_dir(volume))
         syncer = Syncer(
             database=database,
             contents=self.contents,
@@ -243,7 +245,7 @@ class _Parts:
             tree,
             inodes,
             self.contents,
-            space=space.measure,
+            space=SpaceGauge(catalog, membership, paths.cache_dir(volume)).measure,
             policies=policies,
             virtual_attributes={
                 b"user.layrfs.state": lambda inode: self.contents.state(inode).encode(),
@@ -305,7 +307,6 @@ class _Parts:
             appeared=self._hosts_appeared,
             needs_more=lambda: self.contents.stats().degraded_shards > 0,
         )
-        self.socket = socket
 
     def _hosts_appeared(self, hosts: Set[NodeId]) -> None:
         self.transfers.forgive(hosts)
@@ -346,8 +347,7 @@ async def _run(parts: _Parts, mountpoint: str | None, ready: Callable[[], None])
             nursery.start_soon(parts.watch.run)
             nursery.start_soon(let_go, parts.superseded, kernel, parts.filesystem, parts.publisher, parts.contents)
             nursery.start_soon(stop_on_signals, parts.answers.stopping)
-            table = parts.answers.table(mountpoint or "", kernel.forget_name)
-            pages = parts.answers.pages(mountpoint or "")
+            table, pages = parts.answers.table(mountpoint or "", kernel.forget_name), parts.answers.pages(mountpoint or "")
             await nursery.start(ControlServer(parts.socket, table, pages).run)
             try:
                 await _serve(parts, mountpoint, kernel, ready)

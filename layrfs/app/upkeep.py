@@ -17,6 +17,8 @@ from layrfs.app.delegating import Delegating
 from layrfs.app.health import HealthWatch
 from layrfs.app.losses import Losses
 from layrfs.app.membership import Membership
+from layrfs.app.paying import Payments
+from layrfs.app.reach_of_payments import Reach
 from layrfs.app.trusting import Trusting
 from layrfs.control.commands import Collect, Progress
 from layrfs.crypto.keys import VolumeKeys
@@ -77,6 +79,7 @@ class Upkeep:
         answers: KeptAnswers,
         keys: VolumeKeys,
         network_id: bytes,
+        payments: Payments,
         directory: str,
         cache_path: Callable[[InodeNumber], str],
         read_only: bool,
@@ -154,6 +157,16 @@ class Upkeep:
             repacker=repacker(directory=os.path.join(directory, "repacking")),
             dropper=Dropper(ChangeLog(database), asker),
         )
+        self.payments = payments
+        self._reach_of_payments = Reach(
+            transfers=transfers,
+            holdings=holdings,
+            holders=catalog.pieces.holders,
+            asker=asker,
+            trusts=trusts,
+            links=links,
+            finder=membership,
+        )
         metadata = MetadataPieces(publisher)
         self.delegating = Delegating(
             database=database,
@@ -187,6 +200,7 @@ class Upkeep:
             nursery.start_soon(self._collector.run)
             nursery.start_soon(self._recoder.run)
             nursery.start_soon(self.delegating.run)
+            nursery.start_soon(self.payments.run, self._reach_of_payments)
 
     async def ask_all(self) -> None:
         """Every host says which of its pieces it has; what is gone counts as such when this returns."""

@@ -29,6 +29,8 @@ options (-o, comma-separated):
   fsync=local           what fsync waits for: this disk, or with fsync=network also hosts and root record
   workers=2             processes that compress, encrypt and talk to hosts
   answers=4             digests made of each piece to ask its host for later, each once; 0: none
+  instalments=4         parts in which hosts that are paid get their money
+  contract_period=2592000  seconds that a contract with such a host is for
   listen=0.0.0.0:0      address other nodes reach this one at [any port]
   ro                    read only
   take_over             write here although another machine does; it turns read-only

@@ -1,5 +1,7 @@
 """``layrfs set PATH redundancy=rs:4/8 sharding=count:8``: policies of a path and of everything below it.
 
+Of a mountpoint also what hosts are paid at most: ``layrfs set MOUNTPOINT max_price=2 budget=10``.
+
 Files get another redundancy in the background, after this has returned; ``layrfs status PATH`` says how much is left.
 Without assignments the policy in force is printed.
 """
@@ -15,13 +17,25 @@ from layrfs.cli.arguments import add_json
 from layrfs.cli.locating import MountedPath, mounted_path
 from layrfs.cli.progress import ProgressBar
 from layrfs.cli.rendering import say, say_json, shown_bytes, shown_count
-from layrfs.control.commands import PATH_STATUS, SET_POLICIES, AtPath, SetPolicies
+from layrfs.control.commands import (
+    GET_SPENDING,
+    PATH_STATUS,
+    SET_POLICIES,
+    SET_SPENDING,
+    AtPath,
+    Nothing,
+    SetPolicies,
+    SetSpending,
+)
 from layrfs.errors import UsageError
+from layrfs.model.lumens import parse_lumens, shown_lumens
 from layrfs.model.redundancy import Redundancy
 from layrfs.model.sharding import Sharding
-from layrfs.model.status import PoliciesSet
+from layrfs.model.status import PoliciesSet, SpendingLimit
 
 _PARSERS = {"redundancy": Redundancy.parse, "sharding": Sharding.parse}
+_LIMITS = ("max_price", "budget")
+_OFF = "off"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +45,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "policies",
         metavar="NAME=VALUE",
         nargs="*",
-        help="redundancy=mirror:3 (copies), redundancy=rs:4/8 (any 4 of 8 pieces), sharding=size:4M, sharding=count:8",
+        help="redundancy=mirror:3 (copies), redundancy=rs:4/8 (any 4 of 8 pieces), sharding=size:4M, sharding=count:8;"
+        " of a mountpoint also max_price=2 (XLM for a TiB and 30 days; dearer hosts get nothing; off: nobody is paid)"
+        " and budget=10 (XLM for 30 days; off: any)",
     )
     add_json(parser)
 
@@ -40,18 +56,26 @@ def run(arguments: argparse.Namespace) -> int:
     """Raises UsageError before anything is changed."""
     chosen = dict(_parsed(word) for word in arguments.policies)
     place = mounted_path(arguments.path)
+    limits = {name: chosen.pop(name) for name in _LIMITS if name in chosen}
+    if limits and place.within != b"/":
+        raise UsageError(f"{arguments.path} is not the mountpoint: what hosts are paid is set for a whole volume")
     if chosen:
         _set(place, chosen)
-    if not chosen or arguments.json:
+    if limits:
+        place.client.call(SET_SPENDING, SetSpending(limits.get("max_price", ""), limits.get("budget", "")))
+    if not arguments.policies or arguments.json:
         _show(arguments.path, place, as_json=arguments.json)
     return 0
 
 
 def _parsed(word: str) -> tuple[str, str]:
     name, equals, value = word.partition("=")
+    if equals and name in _LIMITS:
+        return name, value if value == _OFF else shown_lumens(parse_lumens(value))
     if not equals or name not in _PARSERS:
         raise UsageError(
-            f"{word!r} is no policy: redundancy=mirror:N, redundancy=rs:K/N, sharding=size:N or sharding=count:N"
+            f"{word!r} is no policy: redundancy=mirror:N, redundancy=rs:K/N, sharding=size:N,"
+            " sharding=count:N, max_price=XLM or budget=XLM"
         )
     return name, str(_PARSERS[name](value))
 
@@ -82,6 +106,8 @@ def notes(done: PoliciesSet, redundancy: str | None) -> list[str]:
 
 def _show(path: str, place: MountedPath, *, as_json: bool) -> None:
     found = {name: value for name in _PARSERS if (value := _get(path, name)) is not None}
+    if place.within == b"/":
+        found |= shown_limits(place.client.call(GET_SPENDING, Nothing()))
     if as_json:
         say_json(found)
         return
@@ -89,6 +115,12 @@ def _show(path: str, place: MountedPath, *, as_json: bool) -> None:
     status = place.client.call(PATH_STATUS, AtPath(place.within))
     if status.otherwise_bytes:
         say(f"{shown_bytes(status.otherwise_bytes)} are on hosts in another redundancy")
+
+
+def shown_limits(limits: SpendingLimit) -> dict[str, str]:
+    """As they are set."""
+    values = {"max_price": limits.max_price, "budget": limits.budget}
+    return {name: _OFF if stroops is None else shown_lumens(stroops) for name, stroops in values.items()}
 
 
 def _get(path: str, name: str) -> str | None:

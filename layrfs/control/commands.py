@@ -27,6 +27,8 @@ pins            Nothing          PinReport         what is pinned
 pins_wait       Nothing          PinReport         returns when all that is pinned is here; tries for ever
 set_policies    SetPolicies      PoliciesSet       of the path and all below it, what is there and what will be made;
                                                    UsageError before anything changes; files are coded anew later
+set_spending    SetSpending      SpendingLimit     durable; of the whole volume; UsageError before anything changes
+spending        Nothing          SpendingLimit     at once
 collect         Collect          Collected         what nothing needs is on its way out, and that is published; with
                                                    ``dry_run`` nothing changes; ReadOnly where the volume is only read
 audit           Audit            AuditReport       hosts are asked for every piece of what is below path; nothing
@@ -82,6 +84,7 @@ from layrfs.model.status import (
     Revocation,
     Snapshot,
     SnapshotList,
+    SpendingLimit,
     Stored,
     SyncReport,
     VolumeStatus,
@@ -163,6 +166,13 @@ class SetPolicies(msgspec.Struct, frozen=True):
     sharding: str = ""
 
 
+class SetSpending(msgspec.Struct, frozen=True):
+    """In XLM, or `off`; empty: as it is."""
+
+    max_price: str = ""
+    budget: str = ""
+
+
 class Patch(msgspec.Struct, frozen=True):
     """Of all that files below ``path`` need."""
 
@@ -223,6 +233,8 @@ UNPIN = Command("unpin", AtPath, PinReport)
 PINS = Command("pins", Nothing, PinReport)
 PINS_WAIT = Command("pins_wait", Nothing, PinReport)
 SET_POLICIES = Command("set_policies", SetPolicies, PoliciesSet)
+SET_SPENDING = Command("set_spending", SetSpending, SpendingLimit)
+GET_SPENDING = Command("spending", Nothing, SpendingLimit)
 COLLECT = Command("collect", Collect, Collected)
 AUDIT = Command("audit", Audit, AuditReport)
 PATCH = Command("patch", Patch, PatchReport)

@@ -131,6 +131,13 @@ class PoliciesSet(msgspec.Struct, frozen=True):
     hosts: int = 0
 
 
+class SpendingLimit(msgspec.Struct, frozen=True):
+    """What hosts are paid at most, in stroops: `max_price` for a TiB and 30 days (None: off), `budget` for 30 days."""
+
+    max_price: int | None
+    budget: int | None
+
+
 class ListEntry(msgspec.Struct, frozen=True):
     """One name of a directory. `kind` and `state` as in `PathStatus`; `state` is empty but for files."""
 

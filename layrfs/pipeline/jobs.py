@@ -142,11 +142,13 @@ class TopUp(msgspec.Struct, frozen=True, tag="top up"):
 
 
 class Identify(msgspec.Struct, frozen=True, tag="identify"):
-    """Fetch a shard and tell the ids of the pieces that these slots make."""
+    """Fetch a shard and tell the ids of the pieces that these slots make, and their digests under these salts."""
 
     job: int
     plan: FetchPlan
     slots: tuple[Slot, ...]
+    salts: tuple[Salts, ...] = ()
+    """None, or as many as slots."""
 
 
 class Discard(msgspec.Struct, frozen=True, tag="discard"):

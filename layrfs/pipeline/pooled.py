@@ -19,6 +19,7 @@ from layrfs.errors import Unavailable
 from layrfs.ids import NodeId, PieceId
 from layrfs.model.answers import PieceAnswer
 from layrfs.model.notes import CONTENT, Purpose
+from layrfs.model.payables import Salts
 from layrfs.model.records import HostAddress
 from layrfs.model.redundancy import DEFAULT_REDUNDANCY, Redundancy
 from layrfs.model.shards import PieceRecord, ShardRecord
@@ -216,6 +217,22 @@ class PooledTransfers:
             raise Unavailable(_NO_COPY)
         return done.ids
 
+    async def digest(self, shard: ShardRecord, wanted: Sequence[tuple[PieceRecord, Salts]]) -> None:
+        """Have pieces of a shard digested that hosts have; all of them are made anew from what is fetched once.
+
+        Raises ``Unavailable`` when the shard cannot be fetched now, ``WorkerLost``.
+        """
+        candidates, office = await self._book.looked_up(shard), self._office()
+        slots = tuple(Slot(piece.position, piece.generation) for piece, _salts in wanted)
+        salts = tuple(salts for _piece, salts in wanted)
+        done = await self._ask(
+            Lane.AHEAD, shard, candidates, office, lambda job, plan: Identify(job, plan, slots, salts)
+        )
+        if done is None:
+            raise Unavailable(_NO_COPY)
+        recorded = {piece.id for piece, _salts in wanted}
+        self._market.keep([digests for digests in done.digests if digests.piece in recorded])
+
     @property
     def last_moved(self) -> float:
         """See `Transfers.last_moved`."""
@@ -363,10 +380,7 @@ class PooledTransfers:
     async def _discard_orphans(self) -> None:
         office = self._office()
         async for orphans in self._to_discard:
-            await self._discard(orphans, office)
-
-    async def _discard(self, orphans: tuple[tuple[HostAddress, PieceId], ...], office: JobOffice) -> None:
-        await self._pool.do(Lane.AHEAD, lambda job: Discard(job, orphans), office)
+            await self._pool.do(Lane.AHEAD, partial(Discard, pieces=orphans), office)
 
 
 def _nothing_stored(_digests: Sequence[bytes]) -> Mapping[bytes, tuple[int, int]]:

@@ -76,11 +76,12 @@ def top_up(tools: Tools, foreman: Foreman, job: TopUp, attempts: list[Attempt]) 
 
 
 def identify(tools: Tools, foreman: Foreman, job: Identify, attempts: list[Attempt]) -> Done:
-    """Make pieces of a shard, and tell their ids."""
+    """Make pieces of a shard, and tell their ids and digests."""
     shard = job.plan.shard
     sealed = _fetched(tools, foreman, job.plan, attempts)
     pieces = make_pieces(tools.mask, shard.salt, shard.redundancy, job.slots, sealed)
-    return Done(job.job, attempts=tuple(attempts), ids=tuple(piece.id for piece in pieces))
+    digests = tuple(digests_of(salts, piece.id, piece.data) for salts, piece in zip(job.salts, pieces, strict=False))
+    return Done(job.job, attempts=tuple(attempts), ids=tuple(piece.id for piece in pieces), digests=digests)
 
 
 def discard(tools: Tools, job: Discard) -> Done:

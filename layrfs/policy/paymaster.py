@@ -219,9 +219,10 @@ def has_credit(contract: Contract, uncovered_bytes: int) -> bool:
     return uncovered_bytes <= credit_bytes(contract.terms)
 
 
-def per_month(stroops: int, terms: Terms) -> int:
-    """What a contract that is put into practice with so many stroops comes to in 30 days, rounded up."""
-    return -(-stroops * PRICED_SECONDS // (terms.instalments * terms.window_seconds))
+def per_month(contract: Contract, uncovered_bytes: int) -> int:
+    """What the pieces of a contract come to in 30 days."""
+    stored_bytes = sum(batch.stored_bytes for batch in contract.batches) + uncovered_bytes
+    return due_stroops(contract.terms.price, stored_bytes, PRICED_SECONDS)
 
 
 def deposit(price: int, *, left_per_month: int | None, instalments: int, window_seconds: int) -> int | None:
@@ -235,20 +236,11 @@ def deposit(price: int, *, left_per_month: int | None, instalments: int, window_
     return deposit_for(price, stored_bytes, instalments, window_seconds)
 
 
-def top_up(wanted_stroops: int, free_stroops: int, terms: Terms, left_per_month: int | None) -> int | None:
-    """What to add to an escrow of which ``free_stroops`` are for nothing yet; 0: nothing, None: the budget forbids it.
-
-    As much as it began with, so that it happens seldom, or what the budget leaves.
-    """
+def top_up(wanted_stroops: int, free_stroops: int, terms: Terms) -> int:
+    """What to add to an escrow of which ``free_stroops`` are for nothing yet: as much as it began with, so that it
+    happens seldom; 0: nothing."""
     lacking = wanted_stroops - free_stroops
-    if lacking <= 0:
-        return 0
-    most = None if left_per_month is None else left_per_month * terms.instalments * terms.window_seconds
-    most_stroops = None if most is None else most // PRICED_SECONDS
-    if most_stroops is not None and most_stroops < lacking:
-        return None
-    added = max(lacking, terms.deposit_stroops)
-    return added if most_stroops is None else min(added, most_stroops)
+    return max(lacking, terms.deposit_stroops) if lacking > 0 else 0
 
 
 def next_number(numbers: Collection[int]) -> int:

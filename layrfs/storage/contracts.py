@@ -8,7 +8,8 @@ owner and host is never used again, whatever became of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
@@ -18,18 +19,15 @@ from layrfs.model.contracts import Terms
 from layrfs.model.payables import PieceDigests
 from layrfs.policy.contracts import InstalmentState, OwnerState
 from layrfs.policy.paymaster import Batch, Contract, Instalment
-from layrfs.storage.database import Database
+from layrfs.storage.database import Database, Value
 
 DIGEST_BYTES = 32
 
+_WAITING = (
+    "FROM local_payable l WHERE contract = ?1 AND NOT EXISTS (SELECT 1 FROM contract_piece p WHERE p.piece = l.piece"
+    " AND (p.contract = ?1 OR p.contract IN (SELECT value FROM json_each(?2))))"
+)
 _LIVE = "state NOT IN ('merged', 'void')"
-
-
-class Payable(msgspec.Struct, frozen=True):
-    """A piece that is in no batch yet. ``paid_until``: another contract with the host covers it as long."""
-
-    digests: PieceDigests
-    paid_until: int
 
 
 class Contracts:
@@ -37,6 +35,8 @@ class Contracts:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._known: dict[int, Contract] = {}
+        self._of_host: dict[NodeId, list[int]] = {}
 
     # --------------------------------------------------------------- contracts
 
@@ -46,6 +46,7 @@ class Contracts:
             "INSERT INTO contract(node, terms, state, whole) VALUES(?, ?, ?, ?)",
             (terms.node, terms.to_bytes(), state, int(whole)),
         )
+        self._of_host.clear()
         rows = [(number, instalment) for instalment in range(terms.instalments)]
         self._database.write_many("INSERT INTO contract_instalment VALUES(?, ?, 'waiting', 0, NULL)", rows)
         return number
@@ -56,9 +57,12 @@ class Contracts:
         return [self.get(row[0]) for row in rows]
 
     def of_host(self, node: NodeId) -> list[Contract]:
-        """Those with one host, likewise."""
-        query = f"SELECT number FROM contract WHERE node = ? AND {_LIVE} ORDER BY number"  # noqa: S608 - a constant
-        return [self.get(row[0]) for row in list(self._database.rows(query, (node,)))]
+        """Those with one host, likewise; quick, as every piece asks."""
+        numbers = self._of_host.get(node)
+        if numbers is None:
+            query = f"SELECT number FROM contract WHERE node = ? AND {_LIVE} ORDER BY number"  # noqa: S608 - a constant
+            numbers = self._of_host[node] = [row[0] for row in self._database.rows(query, (node,))]
+        return [self.get(number) for number in numbers]
 
     def numbers(self, node: NodeId) -> list[int]:
         """Those that were ever used between owner and host."""
@@ -67,6 +71,12 @@ class Contracts:
 
     def get(self, number: int) -> Contract:
         """Raises ``KeyError``."""
+        if (known := self._known.get(number)) is not None:
+            return known
+        found = self._known[number] = self._read(number)
+        return found
+
+    def _read(self, number: int) -> Contract:
         row = self._database.row("SELECT terms, state, whole FROM contract WHERE number = ?", (number,))
         if row is None:
             raise KeyError(number)
@@ -81,20 +91,22 @@ class Contracts:
 
     def set_state(self, number: int, state: OwnerState) -> None:
         """What the contract is in from now on. One that is over lets go of its pieces."""
-        self._database.write("UPDATE contract SET state = ? WHERE number = ?", (state, number))
+        self._change(number, "UPDATE contract SET state = ? WHERE number = ?", (state, number))
+        self._of_host.clear()
         if state in {"merged", "void"}:
             self._database.write("DELETE FROM contract_piece WHERE contract = ?", (number,))
             self._database.write("DELETE FROM local_payable WHERE contract = ?", (number,))
 
     def set_not_whole(self, number: int) -> None:
         """The host has covers that are not here."""
-        self._database.write("UPDATE contract SET whole = 0 WHERE number = ?", (number,))
+        self._change(number, "UPDATE contract SET whole = 0 WHERE number = ?", (number,))
 
     def set_instalment(
         self, number: int, instalment: int, state: InstalmentState, paid_stroops: int = 0, payment: bytes | None = None
     ) -> None:
         """How far it is; ``payment`` is the hash of the transaction that paid it."""
-        self._database.write(
+        self._change(
+            number,
             "INSERT OR REPLACE INTO contract_instalment VALUES(?, ?, ?, ?, ?)",
             (number, instalment, state, paid_stroops, payment),
         )
@@ -134,41 +146,28 @@ class Contracts:
             is not None
         )
 
-    def uncovered(self, number: int) -> tuple[int, int]:
-        """How many pieces wait for a cover, and their bytes."""
-        row = self._database.row(
-            "SELECT count(*), coalesce(sum(bytes), 0) FROM local_payable l WHERE contract = ?1 AND NOT EXISTS"
-            " (SELECT 1 FROM contract_piece p WHERE p.piece = l.piece AND p.contract = ?1)",
-            (number,),
-        )
+    def uncovered(self, number: int, later: Collection[int] = ()) -> tuple[int, int]:
+        """How many pieces wait for a cover, and their bytes; not those that contracts of ``later`` pay for so far."""
+        row = self._database.row(f"SELECT count(*), coalesce(sum(bytes), 0) {_WAITING}", (number, _listed(later)))
         return (0, 0) if row is None else (row[0], row[1])
 
-    def payables(self, number: int, limit: int) -> list[Payable]:
+    def payables(self, number: int, limit: int, later: Collection[int] = ()) -> list[PieceDigests]:
         """Some of them, in the order of their ids."""
-        rows = self._database.rows(
-            "SELECT piece, bytes, first, digests, (SELECT group_concat(p.contract) FROM contract_piece p"
-            "  WHERE p.piece = l.piece) FROM local_payable l WHERE contract = ?1 AND NOT EXISTS"
-            " (SELECT 1 FROM contract_piece p WHERE p.piece = l.piece AND p.contract = ?1) ORDER BY piece LIMIT ?2",
-            (number, limit),
-        )
-        ends = {str(contract.number): contract.terms.end for contract in self.live()}
+        query = f"SELECT piece, bytes, first, digests {_WAITING} ORDER BY piece LIMIT ?3"
         return [
-            Payable(
-                PieceDigests(PieceId(piece), piece_bytes, number, first, _cut(digests)),
-                max((ends[other] for other in (others or "").split(",") if other in ends), default=0),
-            )
-            for piece, piece_bytes, first, digests, others in rows
+            PieceDigests(PieceId(piece), piece_bytes, number, first, _cut(digests))
+            for piece, piece_bytes, first, digests in self._database.rows(query, (number, _listed(later), limit))
         ]
 
-    def forget_payable(self, pieces: Iterable[PieceId]) -> None:
-        """Their host does not have them."""
-        self._database.write_many("DELETE FROM local_payable WHERE piece = ?", ((piece,) for piece in pieces))
+    def forget_payable(self, number: int, pieces: Iterable[PieceId]) -> None:
+        """The host does not have them."""
+        rows = ((number, piece) for piece in pieces)
+        self._database.write_many("DELETE FROM local_payable WHERE contract = ? AND piece = ?", rows)
 
     # ----------------------------------------------------------------- batches
 
-    def offer(self, number: int, payables: Iterable[Payable], first: int, at: int, salts: Iterable[bytes]) -> Batch:
-        """Make the next batch; every piece has digests from ``first`` on. ``salts``: of those instalments."""
-        pieces = sorted((one.digests for one in payables), key=lambda one: one.piece)
+    def offer(self, number: int, pieces: Sequence[PieceDigests], first: int, at: int, salts: Iterable[bytes]) -> Batch:
+        """Make the next batch, of pieces by their ids, with digests from ``first`` on; ``salts`` are of those."""
         digests = tuple(
             batch_digest(salt, [one.digests[instalment - one.first] for one in pieces])
             for instalment, salt in enumerate(salts, first)
@@ -176,7 +175,8 @@ class Contracts:
         count: int = self._database.value("SELECT count(*) FROM contract_batch WHERE contract = ?", (number,))
         stored_bytes = sum(one.piece_bytes for one in pieces)
         batch = Batch(count, first, at, stored_bytes, digests, covered=False)
-        self._database.write(
+        self._change(
+            number,
             "INSERT INTO contract_batch VALUES(?, ?, ?, ?, ?, ?, 0)",
             (number, batch.number, first, at, stored_bytes, b"".join(digests)),
         )
@@ -201,7 +201,15 @@ class Contracts:
     def withdraw(self, number: int, batch: int) -> None:
         """The host has not agreed to the last batch and is not going to: its pieces wait again."""
         self._database.write("DELETE FROM contract_piece WHERE contract = ? AND batch = ?", (number, batch))
-        self._database.write("DELETE FROM contract_batch WHERE contract = ? AND number = ?", (number, batch))
+        self._change(number, "DELETE FROM contract_batch WHERE contract = ? AND number = ?", (number, batch))
+
+    def _change(self, number: int, statement: str, values: tuple[Value, ...]) -> None:
+        self._known.pop(number, None)
+        self._database.write(statement, values)
+
+
+def _listed(numbers: Collection[int]) -> str:
+    return json.dumps(list(numbers))
 
 
 def _cut(digests: bytes) -> tuple[bytes, ...]:

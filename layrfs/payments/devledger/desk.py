@@ -235,7 +235,7 @@ def _page(request: Request) -> Page:
 
 
 def _cursor(text: str, order: str) -> int | None:
-    """"now" is Horizon's word for the end of all there is."""
+    """ "now" is Horizon's word for the end of all there is."""
     if text == "now":
         return None if order == "desc" else (1 << 63) - 1
     return _number(text, "cursor") if text else None
@@ -272,9 +272,7 @@ def _positive(text: str, field: str) -> int:
 
 
 def _missing() -> _Problem:
-    return _Problem(
-        HTTPStatus.NOT_FOUND, "not_found", "Resource Missing", "There is nothing here; check the address."
-    )
+    return _Problem(HTTPStatus.NOT_FOUND, "not_found", "Resource Missing", "There is nothing here; check the address.")
 
 
 def _bad_field(field: str, reason: str) -> _Problem:

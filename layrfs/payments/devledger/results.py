@@ -25,7 +25,11 @@ from layrfs.payments.devledger.transactions import (
 )
 
 _TRANSACTION = {"tx_no_source_account": "txNO_ACCOUNT", "tx_bad_minseq_age_or_gap": "txBAD_MIN_SEQ_AGE_OR_GAP"}
-_EVERYWHERE = {"op_bad_auth": "opBAD_AUTH", "op_no_source_account": "opNO_ACCOUNT", "op_not_supported": "opNOT_SUPPORTED"}
+_EVERYWHERE = {
+    "op_bad_auth": "opBAD_AUTH",
+    "op_no_source_account": "opNO_ACCOUNT",
+    "op_not_supported": "opNOT_SUPPORTED",
+}
 _SPELLED = {"op_already_exists": "ALREADY_EXIST", "op_seq_num_too_far": "SEQNUM_TOO_FAR"}
 
 

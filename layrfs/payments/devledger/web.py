@@ -140,7 +140,9 @@ class _Connection:
     async def _refuse(self, sentence: str) -> None:
         with trio.move_on_after(self._bounds.sending_seconds):
             try:
-                await self._send(Response(HTTPStatus.BAD_REQUEST, f"{sentence}\n".encode(), "text/plain"), is_head=False)
+                await self._send(
+                    Response(HTTPStatus.BAD_REQUEST, f"{sentence}\n".encode(), "text/plain"), is_head=False
+                )
             except (trio.BrokenResourceError, h11.LocalProtocolError):
                 return  # nobody listens any more
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from layrfs.cli.set import notes
-from layrfs.model.status import PoliciesSet
+from layrfs.cli.set import notes, shown_limits
+from layrfs.model.status import PoliciesSet, SpendingLimit
 
 
 @pytest.mark.parametrize(
@@ -23,3 +23,8 @@ def test_what_somebody_might_not_expect_is_said(done: PoliciesSet, redundancy: s
     said = notes(done, redundancy)
     assert len(said) == len(words)
     assert all(word in sentence for word, sentence in zip(words, said, strict=True))
+
+
+def test_limits_are_shown_as_they_are_set() -> None:
+    assert shown_limits(SpendingLimit(None, None)) == {"max_price": "off", "budget": "off"}
+    assert shown_limits(SpendingLimit(25_000_000, 0)) == {"max_price": "2.5", "budget": "0"}

@@ -133,19 +133,22 @@ def test_a_deposit_is_within_the_budget(price: int, left: int | None) -> None:
     elif stroops is None:
         assert left < due_stroops(price, FEWEST_BYTES, PRICED_SECONDS) + 1
     else:
-        terms = msgspec.structs.replace(TERMS, window_seconds=PRICED_SECONDS // 4)
-        assert per_month(stroops, terms) <= max(left, 4) + 4, "rounded up to whole stroops"
+        assert stroops <= left + 4, "rounded up to whole stroops, for a month"
         assert stroops <= deposit_for(price, FIRST_BYTES, 4, PRICED_SECONDS // 4)
 
 
-@given(st.integers(0, 10**10), st.integers(0, 10**10), st.one_of(st.none(), st.integers(0, 10**10)))
-def test_a_top_up_is_enough_or_does_not_happen(wanted: int, free: int, left: int | None) -> None:
-    added = top_up(wanted, free, TERMS_NOW, left)
-    if added is None:
-        assert left is not None
-    else:
-        assert free + added >= wanted
-        assert added == 0 or left is None or per_month(added, TERMS_NOW) <= left + 1
+@given(st.integers(0, 10**10), st.integers(0, 10**10))
+def test_a_top_up_is_enough_and_no_more_often_than_needed(wanted: int, free: int) -> None:
+    added = top_up(wanted, free, TERMS_NOW)
+    assert free + added >= wanted
+    assert (added == 0) == (free >= wanted)
+    assert added == 0 or added >= TERMS_NOW.deposit_stroops
+
+
+def test_a_month_costs_what_is_stored() -> None:
+    assert per_month(NEW, 0) == 0
+    stored = msgspec.structs.replace(NEW, batches=(batch(0, 0), batch(1, 2)))
+    assert per_month(stored, 6 * GIB) == due_stroops(TERMS_NOW.price, 8 * GIB, PRICED_SECONDS)
 
 
 def test_numbers_are_never_used_twice() -> None:

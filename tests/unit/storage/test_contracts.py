@@ -14,7 +14,7 @@ from layrfs.model.shards import PieceRecord, ShardRecord
 from layrfs.policy.paymaster import Instalment
 from layrfs.storage.changes import ChangeLog
 from layrfs.storage.content import Catalog
-from layrfs.storage.contracts import Contracts, Payable
+from layrfs.storage.contracts import Contracts
 from layrfs.storage.database import Database
 from layrfs.storage.spending import Spending, SpendingLimits
 from tests.contract_terms import TERMS
@@ -95,12 +95,15 @@ def test_a_piece_is_covered_by_a_contract_once(contracts: Contracts) -> None:
     assert not contracts.knows(number, piece(2))
 
 
-def test_another_contract_pays_for_the_time_after_the_first(contracts: Contracts) -> None:
+def test_what_one_contract_pays_for_waits_for_its_end_in_the_next(contracts: Contracts) -> None:
     first, second = contracts.add(TERMS, "open"), contracts.add(msgspec.structs.replace(TERMS, number=8), "open")
     contracts.keep([digests(1, first)])
     contracts.offer(first, contracts.payables(first, 10), 0, 1, SALTS)
     contracts.keep([digests(1, second), digests(2, second)])
-    assert contracts.payables(second, 10) == [Payable(digests(1, second), TERMS.end), Payable(digests(2, second), 0)]
+    assert contracts.uncovered(second) == (2, 300)
+    assert contracts.uncovered(second, [first]) == (1, 200)
+    assert contracts.payables(second, 10, [first]) == [digests(2, second)]
+    assert contracts.payables(second, 10) == [digests(1, second), digests(2, second)]
 
 
 def test_a_piece_that_goes_from_the_records_needs_no_cover(database: Database, contracts: Contracts) -> None:
@@ -110,8 +113,8 @@ def test_a_piece_that_goes_from_the_records_needs_no_cover(database: Database, c
     catalog.add_shard(shard)
     contracts.keep([digests(1, number), digests(2, number)])
     assert catalog.pieces.drop(shard.id, piece(2)) is not None
-    assert [one.digests.piece for one in contracts.payables(number, 10)] == [piece(1)]
-    contracts.forget_payable([piece(1)])
+    assert [one.piece for one in contracts.payables(number, 10)] == [piece(1)]
+    contracts.forget_payable(number, [piece(1)])
     assert contracts.uncovered(number) == (0, 0)
 
 

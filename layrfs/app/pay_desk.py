@@ -1,0 +1,117 @@
+"""All that paying hosts takes, built when the owner pays: ledger, escrows, contracts, paymaster.
+
+Decides nothing. Loaded by ``layrfs.app.paying`` when it is needed, as the ledger's library is large.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import trio
+
+from layrfs.app.reach_of_payments import Reach
+from layrfs.config import MountOptions
+from layrfs.crypto.keys import VolumeKeys
+from layrfs.crypto.wallet_keys import salts_key
+from layrfs.ids import NodeId
+from layrfs.ledger_config import LedgerConfig
+from layrfs.network.contract_links import ContractLinks
+from layrfs.payments.horizon import Horizon
+from layrfs.storage.contracts import Contracts
+from layrfs.storage.database import Database
+from layrfs.storage.intents import IntentTable
+from layrfs.storage.spending import SpendingLimits
+from layrfs.upkeep.agreeing import Agreements, Period
+from layrfs.upkeep.counterparts import HostCounterparts
+from layrfs.upkeep.escrows import Escrows
+from layrfs.upkeep.paid_market import PaidMarket
+from layrfs.upkeep.paymaster import Paymaster, Verdict
+from layrfs.upkeep.refilling import Refiller
+
+REFILLS_PER_WINDOW = 16
+
+_log = logging.getLogger(__name__)
+
+
+class PayDesk:
+    """One drive's; ``run`` once."""
+
+    def __init__(
+        self,
+        *,
+        config: LedgerConfig,
+        database: Database,
+        contracts: Contracts,
+        limits: SpendingLimits,
+        keys: VolumeKeys,
+        options: MountOptions,
+        reach: Reach,
+    ) -> None:
+        self._contracts = contracts
+        self._limits = limits
+        self._reach = reach
+        self._nudged = trio.Event()
+        self._window_seconds = options.contract_window_seconds
+        ledger = Horizon(config.horizon, config.passphrase)
+        self._escrows = Escrows(ledger, IntentTable(database), keys.wallet_private)
+        hosts = HostCounterparts(ContractLinks(reach.links, keys.mask), reach.finder, keys.mask)
+        self._agreements = Agreements(
+            contracts=contracts,
+            limits=limits,
+            database=database,
+            escrows=self._escrows,
+            hosts=hosts,
+            wallet_private=keys.wallet_private,
+            period=Period(options.instalments, self._window_seconds),
+        )
+        self.market = PaidMarket(
+            contracts=contracts,
+            limits=limits,
+            agreements=self._agreements,
+            escrows=self._escrows,
+            salts_key=salts_key(keys.wallet_private),
+            cover_soon=self._nudge,
+        )
+        self._paymaster = Paymaster(
+            contracts=contracts,
+            database=database,
+            market=self.market,
+            agreements=self._agreements,
+            escrows=self._escrows,
+            hosts=hosts,
+            asker=reach.asker,
+            is_wanted=self._is_wanted,
+            heard=self._heard,
+            nudged=self._next_nudge,
+        )
+        self._refiller = Refiller(holdings=reach.holdings, market=self.market, digester=reach.transfers)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._paymaster.run)
+            nursery.start_soon(self._refill)
+
+    def problems(self) -> list[str]:
+        """What keeps hosts from being paid, in sentences."""
+        return [problem for problem in (self._agreements.problem, self._paymaster.problem) if problem]
+
+    async def _refill(self) -> None:
+        while True:
+            for host in {each.terms.node for each in self._contracts.live()}:
+                if self.market.usable(host) is not None and await self._refiller.refill(host):
+                    self._nudge()
+            await trio.sleep(self._window_seconds / REFILLS_PER_WINDOW)
+
+    def _is_wanted(self, host: NodeId) -> bool:
+        return self._limits.get().max_price is not None and host in self._reach.holders()
+
+    def _heard(self, host: NodeId, verdict: Verdict) -> None:
+        self._reach.trusts.heard(host, verdict)
+
+    def _nudge(self) -> None:
+        self._nudged.set()
+
+    def _next_nudge(self) -> trio.Event:
+        self._nudged = trio.Event()
+        return self._nudged

@@ -1,0 +1,136 @@
+"""Paying hosts, for a drive: off until the owner sets a limit, and nothing of it is loaded before.
+
+Opens the pay desk when there is something to pay, and is the drive's ``Market`` before and after. Decides nothing.
+Invariant: what was promised is seen to its end, also when the limit is taken away again: contracts run out, and escrows
+come back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import trio
+
+from layrfs.app.reach_of_payments import Reach
+from layrfs.config import MountOptions, Paths
+from layrfs.control import commands
+from layrfs.control.commands import Progress
+from layrfs.crypto.keys import VolumeKeys
+from layrfs.errors import LayrError, ReadOnly
+from layrfs.ids import PieceId
+from layrfs.ledger_config import chosen_ledger
+from layrfs.model.lumens import parse_lumens
+from layrfs.model.payables import PieceDigests, Salts
+from layrfs.model.records import NodeRecord
+from layrfs.model.shards import PieceRecord
+from layrfs.model.status import SpendingLimit
+from layrfs.pipeline.paying import Market, OnlyFree
+from layrfs.storage.contracts import Contracts
+from layrfs.storage.database import Database
+from layrfs.storage.spending import Spending, SpendingLimits
+
+if TYPE_CHECKING:
+    from layrfs.app.pay_desk import PayDesk
+
+LOOK_SECONDS = 5.0
+"""How often it is looked whether a ledger has been chosen: the embedded network says which after a moment."""
+
+OFF = "off"
+
+
+class Payments:
+    """One drive's; ``run`` once."""
+
+    def __init__(self, *, database: Database, paths: Paths, keys: VolumeKeys, options: MountOptions) -> None:
+        self._database = database
+        self._paths = paths
+        self._keys = keys
+        self._options = options
+        self._contracts = Contracts(database)
+        self._changed = trio.Event()
+        self._desk: PayDesk | None = None
+        self._problem: str | None = None
+        self.limits = SpendingLimits(database)
+
+    # ------------------------------------------------------------- the market
+
+    def _market(self) -> Market:
+        return OnlyFree() if self._desk is None else self._desk.market
+
+    def highest_price(self) -> int:
+        """See ``Market``, as for all that follow."""
+        return self._market().highest_price()
+
+    async def agree(self, host: NodeRecord, piece: PieceId, piece_bytes: int) -> Salts:
+        return await self._market().agree(host, piece, piece_bytes)
+
+    def lacking(self, piece: PieceRecord) -> Salts | None:
+        return self._market().lacking(piece)
+
+    def keep(self, digests: Iterable[PieceDigests]) -> None:
+        self._market().keep(digests)
+
+    # --------------------------------------------------------------- commands
+
+    def table(self) -> list[commands.Bound]:
+        """For the control socket's table."""
+        return [commands.SET_SPENDING.bind(self.set), commands.GET_SPENDING.bind(self.get)]
+
+    async def set(self, request: commands.SetSpending, _progress: Progress) -> SpendingLimit:
+        """Returns when it is on the disk. Raises ``UsageError`` before anything is changed, ``ReadOnly``."""
+        if self._options.read_only:
+            raise ReadOnly("The volume is mounted read-only; set limits where it is written.")
+        now = self.limits.get()
+        chosen = Spending(_limit(request.max_price, now.max_price), _limit(request.budget, now.budget))
+        self.limits.set(chosen)
+        self._changed.set()
+        await self._database.sync()
+        return SpendingLimit(chosen.max_price, chosen.budget)
+
+    async def get(self, _request: commands.Nothing, _progress: Progress) -> SpendingLimit:
+        """The limits in force."""
+        return SpendingLimit(self.limits.get().max_price, self.limits.get().budget)
+
+    def problems(self) -> list[str]:
+        """What keeps hosts from being paid, in sentences."""
+        return [*filter(None, [self._problem]), *(self._desk.problems() if self._desk is not None else ())]
+
+    # -------------------------------------------------------------------- life
+
+    async def run(self, reach: Reach) -> None:
+        """Pay, from when there is something to pay for, until cancelled."""
+        while self.limits.get().max_price is None and not self._contracts.live():
+            await self._changed.wait()
+            self._changed = trio.Event()
+        self._desk = await self._open(reach)
+        await self._desk.run()
+
+    async def _open(self, reach: Reach) -> PayDesk:
+        """Returns when a ledger has been chosen."""
+        from layrfs.app.pay_desk import PayDesk
+
+        while True:
+            try:
+                config = chosen_ledger(self._paths.ledger_files)
+            except LayrError as error:
+                self._problem = f"no host can be paid: {error}"
+                await trio.sleep(LOOK_SECONDS)
+                continue
+            self._problem = None
+            return PayDesk(
+                config=config,
+                database=self._database,
+                contracts=self._contracts,
+                limits=self.limits,
+                keys=self._keys,
+                options=self._options,
+                reach=reach,
+            )
+
+
+def _limit(text: str, now: int | None) -> int | None:
+    """In stroops. Empty: as it is."""
+    if not text:
+        return now
+    return None if text == OFF else parse_lumens(text)

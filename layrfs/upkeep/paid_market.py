@@ -1,0 +1,219 @@
+"""``Market`` with money: who is paid for which piece, and what pieces are digested under.
+
+Owns what is promised to hosts beyond what is recorded: pieces on their way. Must not know how contracts are made or
+kept. Called for every piece: what is known is answered at once, from memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+
+import trio
+
+from layrfs.crypto.wallet_keys import instalment_salt
+from layrfs.errors import RemoteError, Unavailable, Unfunded
+from layrfs.ids import NodeId, PieceId
+from layrfs.model.payables import PieceDigests, Salts
+from layrfs.model.records import NodeRecord
+from layrfs.model.shards import PieceRecord
+from layrfs.policy.paymaster import (
+    Contract,
+    Uncovered,
+    cost_of,
+    first_open,
+    has_credit,
+    top_up,
+)
+from layrfs.policy.pricing import PRICED_SECONDS, credit_bytes, due_stroops
+from layrfs.storage.contracts import Contracts
+from layrfs.storage.spending import SpendingLimits
+from layrfs.upkeep.agreeing import Agreements
+from layrfs.upkeep.escrows import Escrows
+
+COVER_SECONDS = 20.0
+"""As long as this a piece waits for others to be covered, when the host takes no more on credit."""
+
+PROMISED_SECONDS = 900.0
+"""After this a piece that did not arrive is not on its way any more."""
+
+_MOST_SALTS = 4096
+
+
+class PaidMarket:
+    """One volume's."""
+
+    def __init__(
+        self,
+        *,
+        contracts: Contracts,
+        limits: SpendingLimits,
+        agreements: Agreements,
+        escrows: Escrows,
+        salts_key: bytes,
+        cover_soon: Callable[[], None],
+    ) -> None:
+        """``cover_soon``: there is much that no contract covers."""
+        self._contracts = contracts
+        self._limits = limits
+        self._agreements = agreements
+        self._escrows = escrows
+        self._salts_key = salts_key
+        self._cover_soon = cover_soon
+        self._promised: defaultdict[int, dict[PieceId, tuple[int, float]]] = defaultdict(dict)
+        self._waiting: dict[int, tuple[int, int]] = {}
+        self._free: dict[int, int] = {}
+        self._came_at: dict[int, float] = {}
+        self._salts: dict[tuple[int, int], Salts] = {}
+        self._covered = trio.Event()
+        self._left: int | None = None
+        self._left_at = -math.inf
+        self._topping_up: defaultdict[int, trio.Lock] = defaultdict(trio.Lock)
+
+    def highest_price(self) -> int:
+        """See ``Market``, as for all that follow."""
+        return self._limits.get().max_price or 0
+
+    async def agree(self, host: NodeRecord, piece: PieceId, piece_bytes: int) -> Salts:
+        contract = self.usable(host.node_id)
+        if contract is None:
+            await self._agreements.make(host.node_id, {each.number for each in self._contracts.of_host(host.node_id)})
+            contract = self.usable(host.node_id)
+        if contract is None:
+            raise Unavailable("There is no contract with the host.")
+        await self._make_ready(contract)
+        self._check_budget(contract, piece_bytes)
+        await self._have_credit(contract, piece_bytes)
+        self._promised[contract.number][piece] = (piece_bytes, trio.current_time())
+        await self._have_funds(contract)
+        return self._salts_of(contract)
+
+    def lacking(self, piece: PieceRecord) -> Salts | None:
+        contract = self.usable(piece.host)
+        if contract is None or self._contracts.knows(contract.number, piece.id):
+            return None
+        return self._salts_of(contract)
+
+    def keep(self, digests: Iterable[PieceDigests]) -> None:
+        digests = list(digests)
+        self._contracts.keep(digests)
+        for one in digests:
+            self._promised[one.contract].pop(one.piece, None)
+            self._waiting.pop(one.contract, None)
+            self._came_at[one.contract] = trio.current_time()
+
+    # ------------------------------------------------------------ for who pays
+
+    def usable(self, host: NodeId) -> Contract | None:
+        """The newest contract with a host that can take more."""
+        now = self._escrows.now()
+        found = [each for each in self._contracts.of_host(host) if first_open(each, now) is not None]
+        return found[-1] if found else None
+
+    def salts(self, contract: Contract, first: int) -> tuple[bytes, ...]:
+        """Of the instalments from one on."""
+        return self._salts_from(contract, first).salts
+
+    def earlier(self, contract: Contract) -> list[int]:
+        """Other contracts with the host that pay for pieces now."""
+        now = self._escrows.now()
+        others = self._contracts.of_host(contract.terms.node)
+        return [each.number for each in others if each.number != contract.number and now < each.terms.end]
+
+    def uncovered(self, contract: Contract) -> Uncovered:
+        """What could be covered now."""
+        pieces, stored_bytes = self._contracts.uncovered(contract.number, self.earlier(contract))
+        quiet_seconds = trio.current_time() - self._came_at.get(contract.number, -math.inf)
+        return Uncovered(pieces, stored_bytes, quiet_seconds)
+
+    def note_covered(self, contract: Contract) -> None:
+        """A batch was agreed to, or anything else has changed what is free."""
+        self._waiting.pop(contract.number, None)
+        self._free.pop(contract.number, None)
+        self._covered.set()
+        self._covered = trio.Event()
+
+    async def have_funds_for(self, contract: Contract, stored_bytes: int) -> None:
+        """Returns when the escrow can pay for so many bytes more. Raises ``Unfunded``, ``RemoteError``."""
+        async with self._topping_up[contract.number]:
+            wanted = cost_of(contract, stored_bytes, self._escrows.now())
+            if wanted is None:
+                raise Unavailable("The contract with the host takes no more pieces.")
+            if self._free.get(contract.number, -1) < wanted:
+                self._free[contract.number] = await self._escrows.free_stroops(contract)
+            if added := top_up(wanted, self._free[contract.number], contract.terms):
+                await self._escrows.top_up(contract.terms, added)
+                self._free[contract.number] = await self._escrows.free_stroops(contract)
+
+    # ------------------------------------------------------------------- steps
+
+    def _salts_of(self, contract: Contract) -> Salts:
+        first = first_open(contract, self._escrows.now())
+        if first is None:
+            raise Unavailable("The contract with the host takes no more pieces.")
+        return self._salts_from(contract, first)
+
+    def _salts_from(self, contract: Contract, first: int) -> Salts:
+        key = contract.number, first
+        if key not in self._salts:
+            if len(self._salts) >= _MOST_SALTS:
+                self._salts.clear()
+            terms = contract.terms
+            salts = (
+                instalment_salt(self._salts_key, terms.node, terms.number, instalment)
+                for instalment in range(first, terms.instalments)
+            )
+            self._salts[key] = Salts(contract.number, first, tuple(salts))
+        return self._salts[key]
+
+    async def _make_ready(self, contract: Contract) -> None:
+        if not self._agreements.is_ready(contract):
+            try:
+                await self._agreements.make_ready(contract)
+            except RemoteError as error:
+                raise Unavailable(f"The host does not go on with its contract: {error}") from error
+
+    async def _have_credit(self, contract: Contract, piece_bytes: int) -> None:
+        limit = credit_bytes(contract.terms)
+        if 2 * (self._outstanding(contract) + piece_bytes) > limit:
+            self._cover_soon()
+        with trio.move_on_after(COVER_SECONDS):
+            while not has_credit(contract, self._outstanding(contract) + piece_bytes):
+                await self._covered.wait()
+            return
+        raise Unavailable("The host takes no more pieces before those it has are covered.")
+
+    def _check_budget(self, contract: Contract, piece_bytes: int) -> None:
+        left = self._left_per_month()
+        price = contract.terms.price
+        if left is not None and due_stroops(price, self._promised_bytes(contract) + piece_bytes, PRICED_SECONDS) > left:
+            raise Unavailable("The budget for hosts is used up.")
+
+    def _left_per_month(self) -> int | None:
+        """As of a second ago at most: it looks at all that waits for a cover."""
+        if trio.current_time() >= self._left_at + 1.0:
+            self._left, self._left_at = self._agreements.left_per_month(), trio.current_time()
+        return self._left
+
+    async def _have_funds(self, contract: Contract) -> None:
+        outstanding = self._outstanding(contract)
+        wanted = cost_of(contract, outstanding, self._escrows.now())
+        if wanted is not None and self._free.get(contract.number, -1) >= wanted:
+            return
+        try:
+            await self.have_funds_for(contract, outstanding)
+        except (RemoteError, Unfunded) as error:
+            raise Unavailable(f"The host cannot be paid now: {error}") from error
+
+    def _outstanding(self, contract: Contract) -> int:
+        """Bytes that the host has, or is about to get, and no batch covers."""
+        if contract.number not in self._waiting:
+            self._waiting[contract.number] = self._contracts.uncovered(contract.number)
+        return self._waiting[contract.number][1] + self._promised_bytes(contract)
+
+    def _promised_bytes(self, contract: Contract) -> int:
+        promised, since = self._promised[contract.number], trio.current_time() - PROMISED_SECONDS
+        for piece in [piece for piece, (_bytes, at) in promised.items() if at < since]:
+            del promised[piece]
+        return sum(piece_bytes for piece_bytes, _at in promised.values())

@@ -1,0 +1,281 @@
+"""The paymaster: what is due in every contract is done, again and again, until the escrow is back.
+
+Owns the carrying out of ``policy.paymaster``'s steps. Must not know pieces' bytes, or why a host was chosen.
+Invariants: what is told to a host or to the ledger was written down before, so that a crash between any two steps costs
+a repetition, which both know how to take; where a step fails, those behind it wait, and no other contract does.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Literal
+
+import trio
+
+from layrfs.crashpoints import reached
+from layrfs.errors import LayrError, MissingPiece
+from layrfs.ids import NodeId
+from layrfs.model.contracts import Lock
+from layrfs.network.connections import HostRefused
+from layrfs.policy.contracts import InstalmentEvent, instalment_after
+from layrfs.policy.paymaster import Batch, Contract, Step, first_open, lock, steps
+from layrfs.storage.contracts import Contracts
+from layrfs.storage.database import Database
+from layrfs.upkeep.agreeing import Agreements
+from layrfs.upkeep.asking import TOGETHER, Asker
+from layrfs.upkeep.counterparts import Counterparts
+from layrfs.upkeep.escrows import Escrows
+from layrfs.upkeep.paid_market import PaidMarket
+from layrfs.wire.contracts import (
+    UNSIGNED,
+    Cover,
+    Covered,
+    Disclose,
+    Disclosed,
+    SignedLock,
+    Standing,
+    Stands,
+    cover_body,
+)
+
+PASSES_PER_WINDOW = 32
+SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.25, 300.0
+PIECES_PER_COVER = 8192
+
+Verdict = Literal["passed", "missing"]
+"""What a host showed when an instalment fell due."""
+
+_log = logging.getLogger(__name__)
+
+
+class Paymaster:
+    """One volume's; ``run`` once."""
+
+    def __init__(
+        self,
+        *,
+        contracts: Contracts,
+        database: Database,
+        market: PaidMarket,
+        agreements: Agreements,
+        escrows: Escrows,
+        hosts: Counterparts,
+        asker: Asker,
+        is_wanted: Callable[[NodeId], bool],
+        heard: Callable[[NodeId, Verdict], None],
+        nudged: Callable[[], trio.Event],
+    ) -> None:
+        """``is_wanted``: whether a host has pieces that are needed. ``nudged``: set when there is something to do."""
+        self._contracts = contracts
+        self._database = database
+        self._market = market
+        self._agreements = agreements
+        self._escrows = escrows
+        self._hosts = hosts
+        self._asker = asker
+        self._is_wanted = is_wanted
+        self._heard = heard
+        self._nudged = nudged
+        self._refused: set[tuple[int, int]] = set()
+        self.problem: str | None = None
+        """Why something that is due is not done, in a sentence."""
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            nudged = self._nudged()
+            await self.go_round()
+            with trio.move_on_after(self._pause_seconds()):
+                await nudged.wait()
+
+    async def go_round(self) -> None:
+        """Do what is due in all contracts, each host's at the same time as others'."""
+        live = self._contracts.live()
+        if not live:
+            return
+        self.problem = None
+        try:
+            await self._escrows.look()
+            await self._escrows.settle()
+        except LayrError as error:
+            self.problem = f"the ledger cannot be asked now: {error}"
+        by_host: dict[NodeId, list[Contract]] = {}
+        for contract in live:
+            by_host.setdefault(contract.terms.node, []).append(contract)
+        async with trio.open_nursery() as nursery:
+            for contracts in by_host.values():
+                nursery.start_soon(self._look_after, contracts)
+
+    async def _look_after(self, contracts: list[Contract]) -> None:
+        """All of one host's, the oldest first."""
+        for contract in contracts:
+            uncovered = self._market.uncovered(contract)
+            is_renewed = any(each.number > contract.number for each in contracts)
+            is_wanted = self._is_wanted(contract.terms.node)
+            due = steps(contract, uncovered, self._escrows.now(), is_renewed=is_renewed, is_wanted=is_wanted)
+            try:
+                for step in due:
+                    await self._do(contract.number, step)
+            except LayrError as error:
+                if isinstance(error, HostRefused) and error.reason == "no contract":
+                    self._agreements.event(contract.number, "host broke")
+                host = contract.terms.node.hex()[:12]
+                self.problem = f"contract {contract.terms.number} with host {host} waits: {error}"
+                _log.info("%s", self.problem)
+
+    async def _do(self, number: int, step: Step) -> None:
+        contract = self._contracts.get(number)
+        match step.kind:
+            case "look":
+                await self._look(contract)
+            case "cover again":
+                await self._cover_again(contract)
+            case "cover":
+                await self._cover(contract)
+            case "watch":
+                await self._watch(contract, step.instalment)
+            case "disclose":
+                await self._disclose(contract, step.instalment)
+            case "renew":
+                numbers = {each.number for each in self._contracts.of_host(contract.terms.node)}
+                await self._agreements.make(contract.terms.node, numbers)
+            case "end":
+                self._agreements.event(number, "period over")
+            case "refund":
+                await self._refund(contract)
+
+    async def _look(self, contract: Contract) -> None:
+        event = await self._escrows.look_for_set_up(contract.terms)
+        if event is not None:
+            self._agreements.event(contract.number, event)
+
+    async def _refund(self, contract: Contract) -> None:
+        if await self._escrows.refund(contract.terms):
+            reached("escrow back")
+            self._agreements.event(contract.number, "merged")
+
+    # ------------------------------------------------------------------- covers
+
+    async def _cover(self, contract: Contract) -> None:
+        now = self._escrows.now()
+        first = first_open(contract, now)
+        earlier = self._market.earlier(contract)
+        pieces = self._contracts.payables(contract.number, PIECES_PER_COVER, earlier)
+        if first is None or not pieces:
+            return
+        await self._agreements.make_ready(contract)
+        await self._market.have_funds_for(contract, sum(piece.piece_bytes for piece in pieces))
+        salts = self._market.salts(contract, first)
+        batch = self._contracts.offer(contract.number, pieces, first, int(now), salts)
+        await self._database.sync()
+        reached("cover offered")
+        await self._offer(self._contracts.get(contract.number), batch)
+
+    async def _cover_again(self, contract: Contract) -> None:
+        """The host may have it: the answer was lost, or one of us ended meanwhile."""
+        batch = contract.batches[-1]
+        request = Standing(contract.terms.tenant, contract.terms.number, UNSIGNED)
+        stands = await self._hosts.ask(contract.terms.node, request, Stands)
+        if len(stands.batches) > batch.number:
+            self._agreed(contract, batch)
+        elif first_open(contract, self._escrows.now()) == batch.first:
+            await self._offer(contract, batch)
+        else:
+            self._contracts.withdraw(contract.number, batch.number)
+
+    async def _offer(self, contract: Contract, batch: Batch) -> None:
+        terms = contract.terms
+        salts = enumerate(self._market.salts(contract, batch.first), batch.first)
+        locks = [(instalment, lock(terms, contract.batches, instalment, salt)) for instalment, salt in salts]
+        signatures = await self._escrows.sign_locks(terms, locks)
+        pieces = self._contracts.pieces_of(contract.number, batch.number)
+        request = Cover(
+            tenant=terms.tenant,
+            contract=terms.contract_id,
+            batch=batch.number,
+            first=batch.first,
+            at=batch.at,
+            bytes=batch.stored_bytes,
+            locks=tuple(_signed(one, signature) for (_at, one), signature in zip(locks, signatures, strict=True)),
+            signature=UNSIGNED,
+        )
+        try:
+            await self._hosts.ask(terms.node, request, Covered, cover_body(pieces))
+        except MissingPiece:
+            self._contracts.withdraw(contract.number, batch.number)
+            await self._forget_missing(contract)
+            raise
+        except HostRefused:
+            self._contracts.withdraw(contract.number, batch.number)
+            raise
+        reached("cover agreed")
+        self._agreed(contract, batch)
+
+    def _agreed(self, contract: Contract, batch: Batch) -> None:
+        self._contracts.set_covered(contract.number, batch.number)
+        self._market.note_covered(contract)
+
+    async def _forget_missing(self, contract: Contract) -> None:
+        """Which of the pieces that wait has the host not? It is not paid for those; who keeps them finds out, too."""
+        waiting = [one.piece for one in self._contracts.payables(contract.number, PIECES_PER_COVER)]
+        for at in range(0, len(waiting), TOGETHER):
+            asked = waiting[at : at + TOGETHER]
+            held = await self._asker.renew(contract.terms.node, asked)
+            missing = (piece for piece, is_there in zip(asked, held, strict=True) if not is_there)
+            self._contracts.forget_payable(contract.number, missing)
+
+    # -------------------------------------------------------------- instalments
+
+    async def _disclose(self, contract: Contract, instalment: int) -> None:
+        state = contract.instalments[instalment].state
+        if state in {"claimed", "missed"} or (contract.number, instalment) in self._refused:
+            return
+        if state == "waiting":
+            self._instalment(contract, instalment, "disclosed")
+            await self._database.sync()
+            reached("disclosure noted")
+        terms = contract.terms
+        salt = self._market.salts(contract, instalment)[0]
+        request = Disclose(terms.tenant, terms.contract_id, instalment, salt, UNSIGNED)
+        try:
+            await self._hosts.ask(terms.node, request, Disclosed)
+        except MissingPiece:
+            self._refused.add((contract.number, instalment))
+            self._heard(terms.node, "missing")
+            raise
+        except HostRefused as error:
+            if error.reason != "wrong window":
+                self._refused.add((contract.number, instalment))
+            raise
+        reached("salt disclosed")
+
+    async def _watch(self, contract: Contract, instalment: int) -> None:
+        terms = contract.terms
+        salt = self._market.salts(contract, instalment)[0]
+        prefixes = [contract.batches[:count] for count in range(len(contract.batches), 0, -1)]
+        relevant = [batches for batches in prefixes if batches[-1].first <= instalment]
+        locks = [lock(terms, batches, instalment, salt) for batches in relevant]
+        found = await self._escrows.look_for_claim(terms, instalment, locks)
+        if found == "never":
+            self._instalment(contract, instalment, "window over")
+        elif found != "open":
+            state = instalment_after(contract.instalments[instalment].state, "claimed")
+            self._contracts.set_instalment(contract.number, instalment, state, found.stroops, found.hash)
+            reached("claim noted")
+            self._heard(terms.node, "passed")
+        if found != "open":
+            self._market.note_covered(contract)
+
+    def _instalment(self, contract: Contract, instalment: int, event: InstalmentEvent) -> None:
+        state = instalment_after(contract.instalments[instalment].state, event)
+        self._contracts.set_instalment(contract.number, instalment, state)
+
+    def _pause_seconds(self) -> float:
+        windows = [each.terms.window_seconds for each in self._contracts.live()]
+        pause = min(windows, default=LONGEST_PAUSE_SECONDS * PASSES_PER_WINDOW) / PASSES_PER_WINDOW
+        return min(LONGEST_PAUSE_SECONDS, max(SHORTEST_PAUSE_SECONDS, pause))
+
+
+def _signed(one: Lock, signature: bytes) -> SignedLock:
+    return SignedLock(one.amount_stroops, one.hash, signature)

@@ -1,0 +1,77 @@
+"""Digests that are lacking are made: of pieces that a new contract is to go on paying for, and where records were lost.
+
+Most are made when pieces pass through anyway; for the rest, shards are fetched, one after the other and with pauses.
+Must not know how digests are used. Invariant: a shard is fetched once for all of its pieces that lack them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Protocol
+
+import trio
+
+from layrfs.errors import LayrError
+from layrfs.ids import NodeId
+from layrfs.model.payables import Salts
+from layrfs.model.shards import PieceRecord, ShardRecord
+from layrfs.upkeep.challenging import HeldPiece
+from layrfs.upkeep.holdings import Holdings
+
+SHARE = 4
+"""One part of the time shards are fetched, three parts nobody notices."""
+
+YIELD_EVERY = 64
+
+_log = logging.getLogger(__name__)
+
+
+class Digester(Protocol):
+    """``layrfs.pipeline.pooled.PooledTransfers``, or a fake."""
+
+    async def digest(self, shard: ShardRecord, wanted: Sequence[tuple[PieceRecord, Salts]]) -> None:
+        """Fetch a shard and keep digests of these of its pieces."""
+        ...
+
+
+class Lacking(Protocol):
+    """``layrfs.upkeep.paid_market.PaidMarket``, or a fake."""
+
+    def lacking(self, piece: PieceRecord) -> Salts | None:
+        """What to digest a piece under."""
+        ...
+
+
+class Refiller:
+    """One volume's."""
+
+    def __init__(self, *, holdings: Holdings, market: Lacking, digester: Digester) -> None:
+        self._holdings = holdings
+        self._market = market
+        self._digester = digester
+
+    async def refill(self, host: NodeId) -> int:
+        """Have digests of all pieces that a host is to be paid for; of how many shards they were made.
+
+        A shard that cannot be fetched now is passed over.
+        """
+        refilled = 0
+        for count, owed in enumerate(await self._holdings.chosen(host, tuple)):
+            if count % YIELD_EVERY == 0:
+                await trio.lowlevel.checkpoint()
+            held = self._holdings.held(host, owed)
+            if held is not None and self._market.lacking(held.piece) is not None:
+                refilled += await self._digest(held)
+        return refilled
+
+    async def _digest(self, held: HeldPiece) -> bool:
+        wanted = [(piece, salts) for piece in held.shard.pieces if (salts := self._market.lacking(piece)) is not None]
+        began = trio.current_time()
+        try:
+            await self._digester.digest(held.shard, wanted)
+        except LayrError as error:
+            _log.info("shard %s cannot be digested now: %s", held.shard.id.hex()[:12], error)
+            return False
+        await trio.sleep((SHARE - 1) * (trio.current_time() - began))
+        return True

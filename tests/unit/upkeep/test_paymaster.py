@@ -1,0 +1,279 @@
+"""A whole period of contracts with hosts and a ledger in this process, and what happens when either fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from layrfs.crypto.wallet_keys import account_of, salts_key
+from layrfs.errors import Unavailable
+from layrfs.ids import NodeId, PieceId
+from layrfs.model.lumens import parse_lumens
+from layrfs.storage.contracts import Contracts
+from layrfs.storage.database import Database
+from layrfs.storage.intents import IntentTable
+from layrfs.storage.spending import Spending, SpendingLimits
+from layrfs.upkeep.agreeing import Agreements, Period
+from layrfs.upkeep.escrows import Escrows
+from layrfs.upkeep.paid_market import PaidMarket
+from layrfs.upkeep.paymaster import Paymaster, Verdict
+from tests.fakes.ledger import InProcessLedger
+from tests.fakes.paid_hosts import FakeCounterparts, PaidHost
+
+PRIVATE = b"owner's private key, 32 bytes ok"
+PRICE = parse_lumens("20000")
+"""So that instalments of a few pieces are many stroops."""
+
+WINDOW = 1000
+
+
+class Owner:
+    """An owner's side on one database; made anew, it is the owner after a crash."""
+
+    def __init__(
+        self, database: Database, ledger: InProcessLedger, hosts: Sequence[PaidHost], clock: MockClock
+    ) -> None:
+        self.ledger, self.clock = ledger, clock
+        self.contracts, self.limits = Contracts(database), SpendingLimits(database)
+        self.escrows = Escrows(ledger, IntentTable(database), PRIVATE)
+        counterparts = FakeCounterparts(hosts)
+        self.agreements = Agreements(
+            contracts=self.contracts,
+            limits=self.limits,
+            database=database,
+            escrows=self.escrows,
+            hosts=counterparts,
+            wallet_private=PRIVATE,
+            period=Period(4, WINDOW),
+        )
+        self.market = PaidMarket(
+            contracts=self.contracts,
+            limits=self.limits,
+            agreements=self.agreements,
+            escrows=self.escrows,
+            salts_key=salts_key(PRIVATE),
+            cover_soon=lambda: None,
+        )
+        self.heard: list[tuple[NodeId, Verdict]] = []
+        self.is_wanted = False
+        self.paymaster = Paymaster(
+            contracts=self.contracts,
+            database=database,
+            market=self.market,
+            agreements=self.agreements,
+            escrows=self.escrows,
+            hosts=counterparts,
+            asker=counterparts,
+            is_wanted=lambda _host: self.is_wanted,
+            heard=lambda *verdict: self.heard.append(verdict),
+            nudged=trio.Event,
+        )
+
+    async def store(self, host: PaidHost, number: int, length: int = 1 << 20) -> PieceId:
+        """One piece, as an upload would."""
+        piece = PieceId(number.to_bytes(32, "big"))
+        salts = await self.market.agree(host, piece, length)
+        self.market.keep([host.store(piece, bytes([number % 256]) * length, salts)])
+        return piece
+
+    async def rounds(self, until: int, step: int = 100) -> None:
+        """Go round while the ledger's time passes, to a second after the first contract's start."""
+        start = self.contracts.get(1).terms.start
+        while self.ledger.bank.now < start + until:
+            self.ledger.bank.close(step)
+            self.clock.jump(step)
+            await self.paymaster.go_round()
+
+    @property
+    def states(self) -> list[str]:
+        return [each.state for each in self.contracts.get(1).instalments]
+
+
+@pytest.fixture
+def ledger() -> InProcessLedger:
+    ledger = InProcessLedger()
+    ledger.fund(account_of(PRIVATE))
+    return ledger
+
+
+@pytest.fixture
+def host(ledger: InProcessLedger) -> PaidHost:
+    host = PaidHost(9, ledger, PRICE)
+    ledger.fund(host.account)
+    return host
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    with Database(str(tmp_path / "metadata.db")) as database:
+        yield database
+
+
+@pytest.fixture
+async def owner(database: Database, ledger: InProcessLedger, host: PaidHost, mock_clock: MockClock) -> Owner:
+    owner = Owner(database, ledger, [host], mock_clock)
+    owner.limits.set(Spending(PRICE, None))
+    return owner
+
+
+def balance(ledger: InProcessLedger, account: bytes) -> int:
+    return ledger.bank.account(account).balance_stroops
+
+
+async def test_a_host_is_paid_for_the_upload_and_for_each_audit_and_the_rest_comes_back(
+    mock_clock: MockClock, owner: Owner, host: PaidHost, ledger: InProcessLedger
+) -> None:
+    before = balance(ledger, owner.escrows.account), balance(ledger, host.account)
+    for number in range(3):
+        await owner.store(host, number)
+    await owner.rounds(500)
+    assert owner.states == ["claimed", "waiting", "waiting", "waiting"]
+    await owner.rounds(4 * WINDOW + 500)
+    contract = owner.contracts.get(1)
+    assert owner.states == ["claimed"] * 4
+    assert contract.state == "merged"
+    paid = [each.paid_stroops for each in contract.instalments]
+    assert len(host.claims) == 4
+    assert set(owner.heard) == {(host.node, "passed")}
+    after = balance(ledger, owner.escrows.account), balance(ledger, host.account)
+    assert after[1] - before[1] == sum(paid) > 0
+    fees = 3 * 100 + 4 * 100 + 100
+    assert before[0] - after[0] == sum(paid) + fees
+    assert owner.paymaster.problem is None
+
+
+async def test_a_host_that_is_gone_is_paid_no_more_and_its_instalments_come_back(
+    mock_clock: MockClock, owner: Owner, host: PaidHost, ledger: InProcessLedger
+) -> None:
+    before = balance(ledger, owner.escrows.account)
+    await owner.store(host, 1)
+    await owner.rounds(1500)
+    host.is_away = True
+    await owner.rounds(4 * WINDOW + 500)
+    contract = owner.contracts.get(1)
+    assert owner.states == ["claimed", "claimed", "missed", "missed"]
+    assert contract.state == "merged"
+    paid = sum(each.paid_stroops for each in contract.instalments)
+    assert before - balance(ledger, owner.escrows.account) == paid + 3 * 100 + 2 * 100 + 100
+
+
+async def test_a_host_that_lost_a_piece_is_not_paid_and_that_counts_against_it(
+    mock_clock: MockClock, owner: Owner, host: PaidHost
+) -> None:
+    await owner.store(host, 1)
+    await owner.rounds(1500)
+    host.data.clear()
+    await owner.rounds(4 * WINDOW + 500)
+    assert owner.states == ["claimed", "claimed", "missed", "missed"]
+    assert owner.heard.count((host.node, "missing")) == 2
+
+
+async def test_what_is_stored_later_is_paid_from_then_on(mock_clock: MockClock, owner: Owner, host: PaidHost) -> None:
+    await owner.store(host, 1)
+    await owner.rounds(500)
+    await owner.store(host, 2, 8 << 20)
+    await owner.rounds(4 * WINDOW + 500)
+    paid = [each.paid_stroops for each in owner.contracts.get(1).instalments]
+    assert len(set(paid[1:])) == 1
+    assert paid[1] > 5 * paid[0]
+
+
+async def test_answers_that_are_lost_are_asked_for_again_and_nothing_is_paid_twice(
+    mock_clock: MockClock, owner: Owner, host: PaidHost, ledger: InProcessLedger
+) -> None:
+    await owner.store(host, 1)
+    host.loses_answers = True
+    await owner.rounds(700)
+    host.loses_answers = False
+    await owner.rounds(4 * WINDOW + 500)
+    assert owner.states == ["claimed"] * 4
+    assert len(host.claims) == len(set(host.claims)) == 4
+
+
+@pytest.mark.parametrize("seconds", [0, 100, 300, 1100, 3900, 4100])
+async def test_an_owner_who_begins_anew_at_any_time_goes_on(
+    owner: Owner, host: PaidHost, ledger: InProcessLedger, database: Database, mock_clock: MockClock, seconds: int
+) -> None:
+    await owner.store(host, 1)
+    await owner.rounds(seconds)
+    again = Owner(database, ledger, [host], mock_clock)
+    await again.rounds(4 * WINDOW + 500)
+    assert again.states == ["claimed"] * 4
+    assert again.contracts.get(1).state == "merged"
+    assert len(host.claims) == 4
+
+
+async def test_a_contract_is_renewed_while_its_pieces_are_needed(
+    mock_clock: MockClock, owner: Owner, host: PaidHost
+) -> None:
+    piece = await owner.store(host, 1)
+    owner.is_wanted = True
+    await owner.rounds(3 * WINDOW + 700)
+    second = owner.contracts.get(2)
+    assert second.state == "open"
+    assert second.terms.number == 1
+    assert owner.market.usable(host.node) == second
+    assert not owner.contracts.knows(2, piece), "it has to be digested anew"
+    owner.is_wanted = False
+    await owner.rounds(9 * WINDOW)
+    assert [owner.contracts.get(number).state for number in (1, 2)] == ["merged", "merged"]
+
+
+async def test_without_money_there_is_no_contract_and_it_is_said_what_is_missing(
+    database: Database, host: PaidHost, mock_clock: MockClock
+) -> None:
+    ledger = InProcessLedger()
+    ledger.fund(host.account)
+    owner = Owner(database, ledger, [host], mock_clock)
+    owner.limits.set(Spending(PRICE, None))
+    with pytest.raises(Unavailable, match="pay something into it"):
+        await owner.store(host, 1)
+    with pytest.raises(Unavailable, match="pay something into it"):
+        await owner.store(host, 1)
+    assert owner.agreements.problem is not None
+    assert owner.contracts.live() == []
+    assert host.asked == []
+
+
+async def test_nobody_is_paid_more_than_the_limit_or_the_budget(
+    owner: Owner, host: PaidHost, mock_clock: MockClock
+) -> None:
+    owner.limits.set(Spending(PRICE - 1, None))
+    with pytest.raises(Unavailable, match=r"the limit is 19999\.9999999"):
+        await owner.store(host, 1)
+    mock_clock.jump(10)
+    owner.limits.set(Spending(PRICE, 100))
+    with pytest.raises(Unavailable, match="the budget leaves nothing"):
+        await owner.store(host, 1)
+    mock_clock.jump(10)
+    owner.limits.set(Spending(PRICE, PRICE // 8192))
+    for number in range(120):
+        await owner.store(host, number)
+    mock_clock.jump(2)
+    with pytest.raises(Unavailable, match="budget"):
+        await owner.store(host, 200, 9 << 20)
+
+
+async def test_two_pieces_at_once_make_one_contract(mock_clock: MockClock, owner: Owner, host: PaidHost) -> None:
+    async with trio.open_nursery() as nursery:
+        for number in range(5):
+            nursery.start_soon(owner.store, host, number)
+    assert len(owner.contracts.live()) == 1
+    assert host.asked.count("Propose") == 1
+
+
+async def test_a_ledger_that_is_away_keeps_nobody_from_reading_and_is_caught_up_with(
+    mock_clock: MockClock, owner: Owner, host: PaidHost, ledger: InProcessLedger
+) -> None:
+    await owner.store(host, 1)
+    await owner.rounds(1500)
+    ledger.is_away = True
+    await owner.paymaster.go_round()
+    assert owner.paymaster.problem is not None
+    ledger.is_away = False
+    await owner.rounds(4 * WINDOW + 500)
+    assert owner.states == ["claimed"] * 4
