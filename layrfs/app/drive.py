@@ -347,7 +347,10 @@ async def _run(parts: _Parts, mountpoint: str | None, ready: Callable[[], None])
             nursery.start_soon(parts.watch.run)
             nursery.start_soon(let_go, parts.superseded, kernel, parts.filesystem, parts.publisher, parts.contents)
             nursery.start_soon(stop_on_signals, parts.answers.stopping)
-            table, pages = parts.answers.table(mountpoint or "", kernel.forget_name), parts.answers.pages(mountpoint or "")
+            table, pages = (
+                parts.answers.table(mountpoint or "", kernel.forget_name),
+                parts.answers.pages(mountpoint or ""),
+            )
             await nursery.start(ControlServer(parts.socket, table, pages).run)
             try:
                 await _serve(parts, mountpoint, kernel, ready)
