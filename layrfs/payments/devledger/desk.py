@@ -52,8 +52,6 @@ class Desk:
         try:
             if request.method == "POST":
                 return await self._post(request)
-            if request.method not in {"GET", "HEAD"}:
-                raise _Problem(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", "Method Not Allowed", "GET or POST")
             return self._get(request)
         except _Problem as problem:
             return problem.response
@@ -69,10 +67,27 @@ class Desk:
         raise _missing()
 
     def _get(self, request: Request) -> Response:
+        if request.method not in {"GET", "HEAD"}:
+            raise _Problem(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", "Method Not Allowed", "GET or POST")
         header = self._service.header
         match request.path:
             case ():
                 return _answer(horizon.root_json(self._service.passphrase, header, request.base))
+            case (what,) if what in _LISTS:
+                return self._list(request, what, EVERYBODY)
+            case ("ledgers",):
+                return self._ledgers(request)
+            case ("ledgers", sequence):
+                return self._ledger(request, sequence)
+            case ("fee_stats",):
+                return _answer(horizon.fee_stats_json(header))
+            case ("friendbot",):
+                return self._friendbot(request)
+        return self._get_one(request)
+
+    def _get_one(self, request: Request) -> Response:
+        """An account, a transaction or an operation, or what is listed of it."""
+        match request.path:
             case ("accounts", name):
                 return self._account(request, name)
             case ("accounts", name, what) if what in _LISTS:
@@ -84,18 +99,8 @@ class Desk:
             case ("transactions", name, what) if what in _LISTS - {"transactions"}:
                 entry, submission = self._entry(name)
                 return self._of_transaction(request, what, entry, submission)
-            case (what,) if what in _LISTS:
-                return self._list(request, what, EVERYBODY)
             case ("operations", token):
                 return self._operation(request, token)
-            case ("ledgers",):
-                return self._ledgers(request)
-            case ("ledgers", sequence):
-                return self._ledger(request, sequence)
-            case ("fee_stats",):
-                return _answer(horizon.fee_stats_json(header))
-            case ("friendbot",):
-                return self._friendbot(request)
         raise _missing()
 
     def _account(self, request: Request, name: str) -> Response:

@@ -24,11 +24,9 @@ from layrfs.payments.devledger.transactions import (
     submission_untrusted,
 )
 
-
 FORWARD_SECONDS = 10
-"""A transaction has to be valid for so long after the last ledger, or the next one might come too late for it: Stellar's
-two ledgers of five seconds."""
-
+"""A transaction has to be valid for so long after the last ledger, or the next one might come too late for it: two
+ledgers of Stellar's five seconds."""
 
 IDLE_LEDGERS = 8
 """Of those in which nothing happens one in so many is written down: one a second would wear out disks."""
