@@ -13,6 +13,7 @@ from layrfs.app.reach_of_payments import Reach
 from layrfs.config import MountOptions
 from layrfs.crypto.keys import VolumeKeys
 from layrfs.crypto.wallet_keys import salts_key
+from layrfs.errors import LayrError
 from layrfs.ids import NodeId
 from layrfs.ledger_config import LedgerConfig
 from layrfs.network.contract_links import ContractLinks
@@ -20,15 +21,18 @@ from layrfs.payments.horizon import Horizon
 from layrfs.storage.contracts import Contracts
 from layrfs.storage.database import Database
 from layrfs.storage.intents import IntentTable
+from layrfs.storage.journal import Journal
 from layrfs.storage.spending import SpendingLimits
 from layrfs.upkeep.agreeing import Agreements, Period
 from layrfs.upkeep.counterparts import HostCounterparts
 from layrfs.upkeep.escrows import Escrows
+from layrfs.upkeep.lost_contracts import LostContracts
 from layrfs.upkeep.paid_market import PaidMarket
 from layrfs.upkeep.paymaster import Paymaster, Verdict
 from layrfs.upkeep.refilling import Refiller
 
 REFILLS_PER_WINDOW = 16
+AGAIN_SECONDS = 60.0
 
 _log = logging.getLogger(__name__)
 
@@ -53,6 +57,7 @@ class PayDesk:
         self._nudged = trio.Event()
         self._window_seconds = options.contract_window_seconds
         ledger = Horizon(config.horizon, config.passphrase)
+        marks = Journal(database)
         self._escrows = Escrows(ledger, IntentTable(database), keys.wallet_private)
         hosts = HostCounterparts(ContractLinks(reach.links, keys.mask), reach.finder, keys.mask)
         self._agreements = Agreements(
@@ -84,6 +89,9 @@ class PayDesk:
             heard=self._heard,
             nudged=self._next_nudge,
         )
+        self._lost = LostContracts(
+            contracts=contracts, marks=marks, ledger=ledger, hosts=hosts, wallet_private=keys.wallet_private
+        )
         self._refiller = Refiller(holdings=reach.holdings, market=self.market, digester=reach.transfers)
 
     async def run(self) -> None:
@@ -91,10 +99,23 @@ class PayDesk:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._paymaster.run)
             nursery.start_soon(self._refill)
+            nursery.start_soon(self._find_lost)
 
     def problems(self) -> list[str]:
         """What keeps hosts from being paid, in sentences."""
         return [problem for problem in (self._agreements.problem, self._paymaster.problem) if problem]
+
+    async def _find_lost(self) -> None:
+        """Once; a ledger that is away is asked again."""
+        while True:
+            try:
+                if await self._lost.find(self._escrows.account):
+                    self._nudge()
+            except LayrError as error:
+                _log.info("it is not known whether contracts are lost: %s", error)
+                await trio.sleep(AGAIN_SECONDS)
+            else:
+                return
 
     async def _refill(self) -> None:
         while True:

@@ -31,7 +31,7 @@ from xdrlib3 import Error as XdrError
 from layrfs.errors import BadMessage
 from layrfs.model.ledger import STROOPS_PER_XLM
 
-_BROKEN = (ValueError, EOFError, XdrError, SdkError, TypeError, AttributeError, OverflowError, RecursionError)
+BROKEN = (ValueError, EOFError, XdrError, SdkError, TypeError, AttributeError, OverflowError, RecursionError)
 """What the generated decoders raise for bytes that are no XDR."""
 
 _AS_HORIZON_SAYS = {"tx_no_account": "tx_no_source_account", "op_already_exist": "op_already_exists"}
@@ -78,7 +78,7 @@ def submission_untrusted(envelope: str, passphrase: str) -> Submission:
             fee_stroops=bump.transaction.fee if bump else transaction.fee,
             memo=_shown_memo(transaction.memo),
         )
-    except _BROKEN:
+    except BROKEN:
         raise BadMessage("this is no transaction of the ledger") from None
 
 
@@ -91,7 +91,7 @@ def movements_untrusted(envelope: str, result_xdr: str, passphrase: str) -> tupl
         pairs = zip(inner.transaction.operations, results, strict=True)
         found = (_movement(operation, result, source) for operation, result in pairs)
         return tuple(each for each in found if each is not None)
-    except _BROKEN:
+    except BROKEN:
         raise BadMessage("the ledger's result is not one of this transaction") from None
 
 
@@ -100,7 +100,7 @@ def codes_untrusted(result_xdr: str) -> tuple[str, ...]:
     try:
         result = _result(result_xdr)
         return (_named(result.code.name, "tx"), *map(_operation_code, result.operations))
-    except _BROKEN:
+    except BROKEN:
         raise BadMessage("the ledger's result cannot be read") from None
 
 

@@ -178,8 +178,8 @@ def first_open(contract: Contract, now: float) -> int | None:
 
 
 def lockable(contract: Contract, instalment: int) -> bool:
-    """Whether any batch is part of the instalment."""
-    return any(batch.first <= instalment for batch in contract.batches)
+    """Whether any batch is part of the instalment, or may be: not all are known."""
+    return not contract.whole or any(batch.first <= instalment for batch in contract.batches)
 
 
 def amounts(terms: Terms, batches: Sequence[Batch]) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from layrfs.crypto.wallet_keys import account_of
 from layrfs.errors import MissingPiece, Unreachable
 from layrfs.ids import NodeId, PieceId
 from layrfs.model.contracts import Lock, Offer, Terms, terms_untrusted
-from layrfs.model.hosted import Batch, Owed
+from layrfs.model.hosted import Batch, Hosted, Owed
 from layrfs.model.payables import PieceDigests, Salts, digests_of
 from layrfs.network.connections import HostRefused
 from layrfs.payments import envelopes
@@ -32,6 +32,7 @@ from layrfs.wire.contracts import (
     Ready,
     Standing,
     StandingBatch,
+    StandingInstalment,
     Stands,
     covered_untrusted,
 )
@@ -44,7 +45,7 @@ class Deal:
     """What a host has on record of one contract."""
 
     def __init__(self, terms: Terms) -> None:
-        self.terms = terms
+        self.terms, self.hosted = terms, Hosted(0, terms, "open", terms.start)
         self.is_open = False
         self.batches: list[Batch] = []
         self.pieces: list[tuple[PieceId, ...]] = []
@@ -86,7 +87,8 @@ class PaidHost:
             case Standing():
                 deal = next(deal for deal in self.deals.values() if deal.terms.number == request.number)
                 batches = tuple(StandingBatch(one.first, one.at, one.bytes, one.pieces) for one in deal.batches)
-                return Stands(deal.terms.to_bytes(), "open", batches, (), 0, leaving=False)
+                owed = tuple(StandingInstalment(one.amount_stroops, one.hash, one.state) for one in deal.owed)
+                return Stands(deal.terms.to_bytes(), "open", batches, owed, 0, leaving=False)
             case _:
                 raise AssertionError(request)
 
@@ -121,7 +123,7 @@ class PaidHost:
         assert request.bytes == sum(len(self.data[piece]) for piece in pieces)
         amounts = [one.amount_stroops for one in request.locks]
         now = (await self.ledger.head()).closed_at
-        assert earning.cover_fault(deal.terms, deal.batches, deal.owed, batch, amounts, now) is None
+        assert earning.cover_fault(deal.hosted, deal.batches, deal.owed, batch, amounts, now) is None
         owed = list(deal.owed)
         for at, one in enumerate(request.locks, request.first):
             claim = envelopes.claim(deal.terms, at, Lock(one.amount_stroops, one.hash))
@@ -129,7 +131,7 @@ class PaidHost:
             owed[at] = Owed(at, one.amount_stroops, one.hash, one.signature)
         account = await self.ledger.account(deal.terms.escrow)
         assert account is not None
-        unclaimed = earning.unclaimed_stroops(deal.terms, [one.amount_stroops for one in owed], owed, now)
+        unclaimed = [owed[at].amount_stroops for at in earning.unclaimed(deal.terms, owed, now)]
         if account.balance_stroops < escrow_needs(unclaimed):
             raise HostRefused("no funds")
         deal.batches, deal.owed = [*deal.batches, batch], owed
@@ -145,7 +147,7 @@ class PaidHost:
         xdr = self._claim(deal, at, request.salt)
         await self.ledger.submit(xdr)
         self.claims.append(self.ledger.hash_of(xdr))
-        deal.owed[at] = Owed(at, deal.owed[at].amount_stroops, state="claimed")
+        deal.owed[at] = Owed(at, deal.owed[at].amount_stroops, deal.owed[at].hash, state="claimed")
         return Disclosed("disclosed")
 
     def _claim(self, deal: Deal, at: int, salt: bytes) -> str:

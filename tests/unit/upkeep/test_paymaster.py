@@ -16,9 +16,11 @@ from layrfs.model.lumens import parse_lumens
 from layrfs.storage.contracts import Contracts
 from layrfs.storage.database import Database
 from layrfs.storage.intents import IntentTable
+from layrfs.storage.journal import Journal
 from layrfs.storage.spending import Spending, SpendingLimits
 from layrfs.upkeep.agreeing import Agreements, Period
 from layrfs.upkeep.escrows import Escrows
+from layrfs.upkeep.lost_contracts import LostContracts
 from layrfs.upkeep.paid_market import PaidMarket
 from layrfs.upkeep.paymaster import Paymaster, Verdict
 from tests.fakes.ledger import InProcessLedger
@@ -57,6 +59,13 @@ class Owner:
             escrows=self.escrows,
             salts_key=salts_key(PRIVATE),
             cover_soon=lambda: None,
+        )
+        self.lost = LostContracts(
+            contracts=self.contracts,
+            marks=Journal(database),
+            ledger=ledger,
+            hosts=counterparts,
+            wallet_private=PRIVATE,
         )
         self.heard: list[tuple[NodeId, Verdict]] = []
         self.is_wanted = False
@@ -277,3 +286,38 @@ async def test_a_ledger_that_is_away_keeps_nobody_from_reading_and_is_caught_up_
     ledger.is_away = False
     await owner.rounds(4 * WINDOW + 500)
     assert owner.states == ["claimed"] * 4
+
+
+async def test_with_the_phrase_and_the_ledger_alone_hosts_are_paid_on_and_the_escrow_comes_back(
+    mock_clock: MockClock, owner: Owner, host: PaidHost, ledger: InProcessLedger, tmp_path: Path
+) -> None:
+    before = balance(ledger, owner.escrows.account)
+    await owner.store(host, 1)
+    await owner.rounds(1500)
+    with Database(str(tmp_path / "another.db")) as database:
+        again = Owner(database, ledger, [host], mock_clock)
+        assert await again.lost.find(again.escrows.account) == 1
+        assert await again.lost.find(again.escrows.account) == 0
+        (contract,) = again.contracts.live()
+        assert contract.terms == owner.contracts.get(1).terms
+        again.limits.set(Spending(PRICE, None))
+        assert again.market.usable(host.node) is None, "what it covers is not known"
+        await again.rounds(4 * WINDOW + 500)
+        assert again.states == ["claimed"] * 4
+        assert again.contracts.get(1).state == "merged"
+        paid = sum(each.paid_stroops for each in again.contracts.get(1).instalments)
+    assert before - balance(ledger, owner.escrows.account) == paid + 3 * 100 + 4 * 100 + 100
+
+
+async def test_a_lost_contract_comes_back_when_its_host_is_gone_as_well(
+    mock_clock: MockClock, owner: Owner, host: PaidHost, ledger: InProcessLedger, tmp_path: Path
+) -> None:
+    before = balance(ledger, owner.escrows.account)
+    await owner.store(host, 1)
+    host.is_away = True
+    with Database(str(tmp_path / "another.db")) as database:
+        again = Owner(database, ledger, [host], mock_clock)
+        assert await again.lost.find(again.escrows.account) == 1
+        await again.rounds(4 * WINDOW + 500)
+        assert again.contracts.get(1).state == "merged"
+    assert before - balance(ledger, owner.escrows.account) == 3 * 100 + 100
