@@ -74,8 +74,11 @@ async def test_what_is_lost_is_looked_up_piece_by_piece_and_no_further_than_is_l
     async def everything(_path: bytes) -> None:
         return None
 
+    async def silent_hosts() -> int:
+        return 0
+
     trio.lowlevel.add_instrument(steps)
-    patch = Patching(Upkeep(losses, losses), catalog, everything, read_only=False).patch
+    patch = Patching(Upkeep(losses, losses), catalog, everything, silent_hosts, read_only=False).patch
     report = await patch(Patch(path=b"", dry_run=True), said.append)
     assert (report.lost, len(report.listed), len(report.lost_parts)) == (SHARDS, LISTED, LISTED)
     assert losses.looked_at == list(range(-(-LISTED // EACH)))
