@@ -20,7 +20,7 @@ from layrfs.policy.pricing import (
     collateral_shares,
     credit_bytes,
     due_stroops,
-    increment,
+    increments,
 )
 
 KEPT_WINDOWS = 1
@@ -54,7 +54,7 @@ def amounts_due(terms: Terms, batches: Sequence[Batch]) -> tuple[int, ...]:
     """What each instalment has to pay at least, the collateral's share included."""
     amounts = collateral_shares(terms)
     for batch in batches:
-        amounts = amounts_with(amounts, batch.first, increment(terms, batch.bytes, batch.at, batch.first))
+        amounts = amounts_with(amounts, increments(terms, batch.bytes, batch.at, batch.first))
     return amounts
 
 

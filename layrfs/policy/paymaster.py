@@ -23,7 +23,7 @@ from layrfs.policy.pricing import (
     credit_bytes,
     deposit_for,
     due_stroops,
-    increment,
+    increments,
 )
 
 FIRST_BYTES = 16 << 30
@@ -186,7 +186,7 @@ def amounts(terms: Terms, batches: Sequence[Batch]) -> tuple[int, ...]:
     """What each instalment pays for these batches, the collateral's share included; 0 where none is part of it."""
     found: tuple[int, ...] = (0,) * terms.instalments
     for batch in batches:
-        found = amounts_with(found, batch.first, increment(terms, batch.stored_bytes, batch.at, batch.first))
+        found = amounts_with(found, increments(terms, batch.stored_bytes, batch.at, batch.first))
     return tuple(amount + share if amount else 0 for amount, share in zip(found, collateral_shares(terms), strict=True))
 
 
@@ -211,7 +211,7 @@ def cost_of(contract: Contract, stored_bytes: int, now: float) -> int | None:
     first = first_open(contract, now)
     if first is None:
         return None
-    return increment(contract.terms, stored_bytes, int(now), first) * (contract.terms.instalments - first)
+    return sum(increments(contract.terms, stored_bytes, int(now), first))
 
 
 def has_credit(contract: Contract, uncovered_bytes: int) -> bool:

@@ -26,10 +26,16 @@ def due_stroops(price: int, stored_bytes: int, seconds: int) -> int:
     return _divided_up(price * stored_bytes * max(0, seconds), PRICED_BYTES * PRICED_SECONDS)
 
 
-def increment(terms: Terms, added_bytes: int, at_seconds: int, first: int) -> int:
-    """What a batch that is stored from ``at_seconds`` on adds to each instalment from ``first`` on."""
-    due = due_stroops(terms.price, added_bytes, terms.end - max(terms.start, at_seconds))
-    return _divided_up(due, terms.instalments - first)
+def increments(terms: Terms, added_bytes: int, at_seconds: int, first: int) -> tuple[int, ...]:
+    """What a batch that is stored from ``at_seconds`` on adds to each instalment: nothing before ``first``.
+
+    Each pays for its own window, the first for all until its window ends. So whoever has claimed one is paid until
+    then and no longer, and can gain one instalment at most by letting everything go. A stroop each, at least.
+    """
+    since = max(terms.start, at_seconds)
+    ends = [terms.window(at)[1] + 1 for at in range(first, terms.instalments)]
+    spans = [ends[0] - since, *(min(terms.window_seconds, end - since) for end in ends[1:])]
+    return (*[0] * first, *(max(1, due_stroops(terms.price, added_bytes, seconds)) for seconds in spans))
 
 
 def credit_bytes(terms: Terms) -> int:
@@ -65,9 +71,9 @@ def deposit_for(price: int, stored_bytes: int, instalments: int, window_seconds:
     return instalments * max(1, _divided_up(due, instalments))
 
 
-def amounts_with(amounts: Sequence[int], first: int, added: int) -> tuple[int, ...]:
-    """The instalments' amounts after a batch has added to each from ``first`` on."""
-    return tuple(amount + added if at >= first else amount for at, amount in enumerate(amounts))
+def amounts_with(amounts: Sequence[int], added: Sequence[int]) -> tuple[int, ...]:
+    """The instalments' amounts after a batch has added to them."""
+    return tuple(amount + more for amount, more in zip(amounts, added, strict=True))
 
 
 def _divided_up(dividend: int, divisor: int) -> int:

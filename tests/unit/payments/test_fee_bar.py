@@ -9,7 +9,7 @@ from layrfs.model.contracts import INSTALMENTS, WINDOW_SECONDS, Lock, Terms
 from layrfs.payments import envelopes
 from layrfs.payments.envelopes import Envelope
 from layrfs.policy import paymaster
-from layrfs.policy.pricing import escrow_needs, increment, locked_stroops
+from layrfs.policy.pricing import amounts_with, escrow_needs, increments, locked_stroops
 from tests.contract_ledger import Scene, answer_to, as_read, lock_of
 from tests.contract_terms import LEDGER_NAME, TERMS
 
@@ -37,12 +37,11 @@ def test_a_year_of_a_tebibyte_costs_less_than_a_tenth_of_a_lumen_in_fees() -> No
 
 def top_ups(terms: Terms) -> list[Envelope]:
     """All that one contract needs when a host gets its share of the TiB a GiB at a time, on the first day."""
-    amounts, balance = [0] * terms.instalments, terms.deposit_stroops
+    balance, amounts = terms.deposit_stroops, (0,) * terms.instalments
     found = []
     for _ in range(BYTES_EACH // COVER_BYTES):
-        amounts = [amount + increment(terms, COVER_BYTES, terms.start, 0) for amount in amounts]
-        added = paymaster.top_up(sum(amounts), balance, terms, None)
-        assert added is not None
+        amounts = amounts_with(amounts, increments(terms, COVER_BYTES, terms.start, 0))
+        added = paymaster.top_up(sum(amounts), balance, terms)
         balance += added
         if added:
             payment = envelopes.payment(

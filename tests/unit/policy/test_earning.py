@@ -36,7 +36,7 @@ def covered(new: Batch, *, amounts: tuple[int, ...] | None = None, now: int, kno
 def test_a_cover_pays_for_its_bytes_to_the_end() -> None:
     amounts = earning.amounts_due(TERMS, [Batch(0, START, GIB, 9), Batch(2, START + WINDOW, GIB, 9)])
     assert sum(amounts) >= due_stroops(TERMS.price, GIB, END - START) + due_stroops(TERMS.price, GIB, 3 * WINDOW)
-    assert amounts[0] == amounts[1] < amounts[2] == amounts[3]
+    assert amounts[0] == amounts[1] < amounts[3] < amounts[2]
 
 
 def test_what_pays_enough_from_the_window_that_is_open_or_the_next_is_covered() -> None:

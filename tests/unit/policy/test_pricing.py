@@ -5,7 +5,6 @@ from __future__ import annotations
 from fractions import Fraction
 
 import msgspec
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,13 +29,27 @@ def test_due_is_rounded_up_by_less_than_a_stroop(price: int, stored: int, second
 
 
 @given(all_terms(), sizes, st.data())
-def test_a_batch_pays_what_is_due_from_its_start_to_the_end(terms: Terms, added: int, data: st.DataObject) -> None:
+def test_a_batch_pays_what_is_due_from_its_start_to_the_end_of_each_window(
+    terms: Terms, added: int, data: st.DataObject
+) -> None:
     at = data.draw(st.integers(terms.start - 100, terms.end))
-    first = data.draw(st.integers(0, terms.instalments - 1))
-    left = terms.instalments - first
-    paid = left * pricing.increment(terms, added, at, first)
-    due = pricing.due_stroops(terms.price, added, terms.end - max(at, terms.start))
-    assert due <= paid < due + left
+    first = data.draw(st.integers(terms.instalment_at(max(at, terms.start)) or 0, terms.instalments - 1))
+    amounts = pricing.increments(terms, added, at, first)
+    assert len(amounts) == terms.instalments
+    assert not any(amounts[:first])
+    for last in range(first, terms.instalments):
+        seconds = terms.window(last)[1] + 1 - max(at, terms.start)
+        paid, due = sum(amounts[: last + 1]), pricing.due_stroops(terms.price, added, seconds)
+        assert due <= paid <= due + terms.instalments
+
+
+def test_an_instalment_pays_for_its_own_window() -> None:
+    per_window = pricing.due_stroops(TERMS.price, 1 << 40, TERMS.window_seconds)
+    half = TERMS.start + TERMS.window_seconds // 2
+    assert pricing.increments(TERMS, 1 << 40, TERMS.start, 0) == (per_window,) * 4
+    assert pricing.increments(TERMS, 1 << 40, half, 0) == (per_window // 2, *[per_window] * 3)
+    assert pricing.increments(TERMS, 1 << 40, half, 1) == (0, per_window * 3 // 2, per_window, per_window)
+    assert pricing.increments(TERMS, 0, TERMS.end, 3) == (0, 0, 0, 1)
 
 
 @given(all_terms())
@@ -62,7 +75,7 @@ def test_a_deposit_pays_for_what_it_is_for(price: int, stored: int, instalments:
     terms = msgspec.structs.replace(
         TERMS, price=price, instalments=instalments, window_seconds=window, deposit_stroops=deposit
     )
-    amounts = [pricing.increment(terms, stored, terms.start, 0) or 1] * instalments
+    amounts = pricing.increments(terms, stored, terms.start, 0)
     assert sum(amounts) == deposit
     assert pricing.escrow_needs(amounts) == pricing.starting_stroops(terms)
     assert pricing.credit_bytes(terms) >= stored
@@ -74,6 +87,5 @@ def test_an_escrow_holds_two_xlm_and_the_fees_beside_its_instalments() -> None:
     assert pricing.escrow_needs([5], base_reserve_stroops=6_000_000) == 5 + 24_000_000 + 200
 
 
-@pytest.mark.parametrize(("first", "expected"), [(0, (3, 4, 5)), (1, (1, 4, 5)), (3, (1, 2, 3))])
-def test_a_batch_adds_from_its_first_instalment_on(first: int, expected: tuple[int, ...]) -> None:
-    assert pricing.amounts_with((1, 2, 3), first, 2) == expected
+def test_a_batch_adds_to_what_instalments_pay() -> None:
+    assert pricing.amounts_with((1, 2, 3), (0, 4, 5)) == (1, 6, 8)
