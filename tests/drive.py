@@ -340,8 +340,9 @@ class HostNetwork:
         liars: Mapping[int, str] = MappingProxyType({}),
         delegates: Collection[int] = (),
         variables: Mapping[str, str] = MappingProxyType({}),
+        words: Sequence[str] = (),
     ) -> None:
-        """`inside`: words before the whole command of a host, which then listens at `address`.
+        """`words` end the command of each host, `inside` are before it: it then listens at `address`.
 
         `liars`: the lies (`tests.hosts.liars`) of some of the hosts, by number. `delegates`: those that look after
         volumes of others. `variables` are added to the environment of all.
@@ -349,6 +350,7 @@ class HostNetwork:
         self.address = address
         self.liars = liars
         self.delegates = delegates
+        self.words = list(words)
         self.variables = dict(variables)
         self.inside = list(inside)
         self.running = count if running is None else running
@@ -385,7 +387,7 @@ class HostNetwork:
         place = ["--dir", os.path.join(home, "data"), "--listen", f"{self.address}:{self.ports[number]}"]
         program = ["-m", "tests.hosts.liars", self.liars[number]] if number in self.liars else self.program
         command = [*self.inside, sys.executable, *program, "host", "run", "--space", "20G", *place]
-        command += ["--delegate"] if number in self.delegates else []
+        command += [*(["--delegate"] if number in self.delegates else []), *self.words]
         others = [port for port in self.ports[:2] if port != self.ports[number]] if any(self.processes) else []
         for port in others:
             command += ["--seed", f"{self.address}:{port}"]

@@ -21,6 +21,7 @@ from layrfs.crypto.identity import NodeIdentity
 from layrfs.crypto.keys import VolumeKeys, new_phrase
 from layrfs.crypto.merkle import piece_id
 from layrfs.ids import NodeId
+from layrfs.model.payables import Salts
 from layrfs.model.records import HostAddress
 from layrfs.model.redundancy import Redundancy
 from layrfs.network.links import HostLinks
@@ -103,9 +104,11 @@ def write_content(path: str, size: int, what: str) -> None:
 class NextHosts:
     """A foreman that knows nothing yet, and deals out hosts in turn."""
 
-    def __init__(self, hosts: Sequence[HostAddress]) -> None:
+    def __init__(self, hosts: Sequence[HostAddress], salts: Salts | None = None) -> None:
+        """`salts`: what pieces are digested under; None: nobody is paid."""
         self.calls = Calls()
         self.turn = itertools.cycle(hosts)
+        self.salts = salts
 
     def find_content(self, _: Sequence[bytes]) -> Mapping[bytes, tuple[int, int]]:
         """Every block is new."""
@@ -113,7 +116,7 @@ class NextHosts:
 
     def find_places(self, wishes: Sequence[Wish]) -> Sequence[Place | None]:
         """The next ones."""
-        return [Place(next(self.turn)) for _ in wishes]
+        return [Place(next(self.turn), self.salts) for _ in wishes]
 
     def moving(self) -> None:
         """Nobody waits."""
@@ -189,6 +192,26 @@ def answering(directory: str, size: int) -> Iterator[Row]:
             )
 
 
+def paying(directory: str, size: int) -> Iterator[Row]:
+    """The same jobs one after the other, for hosts that are free and for hosts that are paid by instalments."""
+    os.makedirs(directory)
+    path = os.path.join(directory, "stream")
+    write_stream(path, size)
+    keys, count = VolumeKeys.from_phrase(new_phrase()), MountOptions().instalments
+    salts = Salts(1, 0, tuple(bytes([instalment]) * 32 for instalment in range(count)))
+    with sink_hosts() as hosts, ThreadPoolExecutor(16) as hands:
+        tools = Tools(SealingKeys.of(keys), keys.mask, HostLinks(NodeIdentity.generate(), NETWORK_ID), hands)
+        for redundancy in (Redundancy(1, COPIES), Redundancy(4, 8)):
+            cpu = [0.0, 0.0]
+            for part, (number, given) in itertools.product(parts_of(path), enumerate((None, salts))):
+                foreman = NextHosts(hosts[part.block % len(hosts) :] + hosts, given)
+                with spending() as spent:
+                    upload(tools, foreman, Upload(number, (part,), redundancy, answers=MountOptions().answers))
+                cpu[number] += spent[0].cpu
+            what, slower = f"{redundancy} to hosts paid in {count} instalments", 100 * (cpu[1] - cpu[0]) / cpu[0]
+            yield Row(f"{what}: slower by", "%", slower, better="less", bar=15)
+
+
 def piece_transfer(directory: str, size: int) -> Iterator[Row]:
     """Pieces of 4 MiB over TLS and back, verified; the other end is on the same two cores."""
     stream = Incompressible()
@@ -214,7 +237,7 @@ def piece_transfer(directory: str, size: int) -> Iterator[Row]:
             yield Row(f"piece transfer alone, {name}", "MiB/s", mib / spent[0].wall, note=note)
 
 
-ROWS = {"seal": sealing, "owner": owner_side, "transfer": piece_transfer, "answers": answering}
+ROWS = {"seal": sealing, "owner": owner_side, "transfer": piece_transfer, "answers": answering, "paying": paying}
 
 
 def in_a_worker(name: str, directory: str, size: int) -> Iterator[Row]:

@@ -106,8 +106,9 @@ class PaidHost:
 
     async def _opened(self, deal: Deal) -> Ready:
         account = await self.ledger.account(deal.terms.escrow)
-        needed = escrow_needs([one.amount_stroops for one in deal.owed if one.amount_stroops])
-        if escrow_faults(deal.terms, account, needed):
+        now = (await self.ledger.head()).closed_at
+        needed = escrow_needs([deal.owed[at].amount_stroops for at in earning.unclaimed(deal.terms, deal.owed, now)])
+        if escrow_faults(deal.terms, account, needed, passed=earning.last_claimed(deal.owed)):
             raise HostRefused("bad escrow")
         deal.is_open = True
         return Ready(1 << 40)
