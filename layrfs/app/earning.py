@@ -65,6 +65,11 @@ class Earning:
                     await self._told.wait()
                 self._told = trio.Event()
 
+    @property
+    def is_leaving(self) -> bool:
+        """Whether nothing new is taken."""
+        return self._record.leaving
+
     def quote(self) -> Quoted:
         """See ``layrfs.host.handlers.Contracts``."""
         offer = self._trade.offer
@@ -162,7 +167,7 @@ class Earning:
 
     async def _round(self, nursery: trio.Nursery) -> None:
         try:
-            head, now = await self._trade.clock.head(), await self._trade.clock.now()
+            head, now = await self._trade.clock.ask(), await self._trade.clock.now()
             account = await self._trade.ledger.account(self._trade.offer.account)
             self._balance_stroops = None if account is None else account.balance_stroops
             for hosted in self._record.kept():

@@ -21,7 +21,9 @@ import msgspec
 import trio
 
 from layrfs import logs
-from layrfs.app.embedded_money import Told, give, keep_ledger
+from layrfs.app.earning_plan import EarningPlan
+from layrfs.app.embedded_money import Told, accounts_of, give, keep_ledger, paid_by
+from layrfs.app.host import settings_of
 from layrfs.app.serving import HostPlan, HostStarted, ServingHost
 from layrfs.durable import make_directory, write_atomically
 from layrfs.errors import LayrError, StateInUse, innermost
@@ -73,10 +75,10 @@ async def _run_hosts(directory: HostDirectory, told: Told) -> None:
         homes = [HostDirectory(os.path.join(directory.path, f"host-{number}")) for number in range(HOSTS)]
         seeds: list[tuple[str, int]] = []
         for home in homes:
-            started = await _start(home, network_id, tuple(seeds), nursery)
+            started = await _start(home, network_id, tuple(seeds), nursery, paid_by(ledger, told, home.settings()))
             seeds.append((LOOPBACK, started.port))
         if ledger is not None:
-            nursery.start_soon(give, ledger, [] if told.owner is None else [told.owner])
+            nursery.start_soon(give, ledger, [*([] if told.owner is None else [told.owner]), *accounts_of(homes)])
         _publish(directory.path, network_id, seeds)
         _log.info("five hosts are ready, network %s", network_id.hex())
         _say("ready")
@@ -84,7 +86,11 @@ async def _run_hosts(directory: HostDirectory, told: Told) -> None:
 
 
 async def _start(
-    home: HostDirectory, network_id: bytes, seeds: tuple[tuple[str, int], ...], nursery: trio.Nursery
+    home: HostDirectory,
+    network_id: bytes,
+    seeds: tuple[tuple[str, int], ...],
+    nursery: trio.Nursery,
+    earning: EarningPlan | None,
 ) -> HostStarted:
     """On the port of last time, because records and manifests elsewhere remember it; on another when that is taken."""
     home.lock()
@@ -98,6 +104,7 @@ async def _start(
         seeds=seeds,
         limits=LIMITS,
         free_share=1 / HOSTS,
+        earning=earning,
     )
     host = await trio.to_thread.run_sync(ServingHost, home, plan)
     try:
@@ -106,7 +113,13 @@ async def _start(
         host = await trio.to_thread.run_sync(ServingHost, home, msgspec.structs.replace(plan, port=0))
         started = await nursery.start(host.run)
     home.save_settings(
-        HostSettings(network_id=network_id.hex(), listen=LOOPBACK, port=started.port, space_bytes=space_bytes)
+        HostSettings(
+            network_id=network_id.hex(),
+            listen=LOOPBACK,
+            port=started.port,
+            space_bytes=space_bytes,
+            **settings_of(earning),
+        )
     )
     return started
 

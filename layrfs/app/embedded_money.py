@@ -15,9 +15,13 @@ from functools import partial
 import msgspec
 import trio
 
+from layrfs.app.earning_plan import EarningPlan
 from layrfs.app.supervisor import Supervisor
 from layrfs.errors import LayrError, LedgerUnavailable, Rejected
+from layrfs.host.directory import HostDirectory, HostSettings
 from layrfs.ledger_config import LedgerConfig
+from layrfs.model.lumens import parse_lumens
+from layrfs.storage.keyring import load_or_create_identity
 
 _log = logging.getLogger(__name__)
 
@@ -53,6 +57,21 @@ async def keep_ledger(
     except LayrError as error:
         _log.error("nobody can be paid: %s", error)
         task_status.started(None)
+
+
+def paid_by(ledger: LedgerConfig | None, told: Told, before: HostSettings | None) -> EarningPlan | None:
+    """How a host is paid from now on: as told, or as before; a host that was paid once stays so."""
+    known = None if before is None or not before.price else before
+    if ledger is None:
+        return None if known is None else EarningPlan(known.price, known.horizon, known.passphrase)
+    price = parse_lumens(told.host_price) if told.host_price is not None else (known.price if known else 0)
+    return EarningPlan(price, ledger.horizon, ledger.passphrase) if price else None
+
+
+def accounts_of(homes: Sequence[HostDirectory]) -> list[bytes]:
+    """Of the hosts that are paid."""
+    keys = [os.path.join(home.path, "wallet.key") for home in homes]
+    return [load_or_create_identity(key).public_key for key in keys if os.path.exists(key)]
 
 
 async def give(config: LedgerConfig, accounts: Sequence[bytes]) -> None:

@@ -8,14 +8,18 @@ from __future__ import annotations
 import secrets
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
 import msgspec
 import trio
 
+from layrfs.app.earning_plan import EarningPlan
 from layrfs.app.serving import HostPlan, HostStarted, ServingHost
 from layrfs.config import parse_address
 from layrfs.errors import Unreachable, UsageError
 from layrfs.host.directory import HostDirectory, HostSettings
+from layrfs.ledger_config import LedgerConfig
+from layrfs.model.lumens import shown_lumens
 from layrfs.network.addresses import Address, canonical, format_address, is_literal, resolve
 from layrfs.network.hello import learn_network_id
 from layrfs.policy.leases import DAY_SECONDS, DEFAULT_GRACE_SECONDS
@@ -24,6 +28,7 @@ from layrfs.wire.messages import NETWORK_ID_BYTES
 DEFAULT_LISTEN = ("0.0.0.0", 4747)  # noqa: S104 - a host is there to be reached
 LEARN_SECONDS = 15.0
 _PEERS_ASKED = 8
+_REMEMBERED = ("price", "horizon", "passphrase", "collateral_stroops", "payout")
 
 
 class HostOptions(msgspec.Struct, frozen=True):
@@ -38,6 +43,11 @@ class HostOptions(msgspec.Struct, frozen=True):
     grace_days: int | None = None
     delegate: bool | None = None
     """Whether to look after the volumes of owners who ask for it."""
+    price: int | None = None
+    """Stroops for one TiB and 30 days."""
+    ledger: LedgerConfig | None = None
+    collateral_stroops: int | None = None
+    payout: str | None = None
 
 
 async def run_host(options: HostOptions, say: Callable[[str], None]) -> None:
@@ -60,6 +70,9 @@ async def run_host(options: HostOptions, say: Callable[[str], None]) -> None:
                 started = await nursery.start(host.run)
                 _save(directory, plan, started)
                 _introduce(directory, plan, started, say)
+                await host.left()
+                say("left      nothing is due any more; with --price it takes contracts again")
+                nursery.cancel_scope.cancel()
         say("stopped")
     finally:
         directory.unlock()
@@ -82,6 +95,33 @@ async def _plan(options: HostOptions, before: HostSettings | None, peers: Sequen
         announce=_announce(options, before),
         grace_seconds=_grace_days(options, before) * DAY_SECONDS,
         delegate=bool(before and before.delegate) if options.delegate is None else options.delegate,
+        earning=_earning(options, before),
+    )
+
+
+def _earning(options: HostOptions, before: HostSettings | None) -> EarningPlan | None:
+    """As asked, or as before; None: the host is free. Raises UsageError."""
+    known = before if before is not None and before.price else None
+    price = options.price or (known.price if known else 0)
+    if not price:
+        if options.ledger or options.payout or options.collateral_stroops:
+            raise UsageError("say what a TiB costs for 30 days: --price XLM; without a price nobody pays")
+        return None
+    horizon, passphrase = (known.horizon, known.passphrase) if known else ((), "")
+    if options.ledger is not None:
+        if known and options.ledger.passphrase != passphrase:
+            raise UsageError(f"{options.directory} is paid on another ledger; use another --dir for this one")
+        horizon, passphrase = options.ledger.horizon, options.ledger.passphrase
+    if not horizon:
+        raise UsageError("say which ledger money is on: --ledger public, or test, or the address of a Horizon server")
+    collateral = options.collateral_stroops
+    return EarningPlan(
+        price,
+        horizon,
+        passphrase,
+        (known.collateral_stroops if known else 0) if collateral is None else collateral,
+        (known.payout if known else "") if options.payout is None else options.payout,
+        stays=options.price is not None,
     )
 
 
@@ -134,8 +174,14 @@ def _save(directory: HostDirectory, plan: HostPlan, started: HostStarted) -> Non
             announce=plan.announce,
             grace_days=int(plan.grace_seconds // DAY_SECONDS),
             delegate=plan.delegate,
+            **settings_of(plan.earning),
         )
     )
+
+
+def settings_of(plan: EarningPlan | None) -> dict[str, Any]:
+    """What of it is remembered in a host's settings."""
+    return {} if plan is None else {name: getattr(plan, name) for name in _REMEMBERED}
 
 
 def _introduce(directory: HostDirectory, plan: HostPlan, started: HostStarted, say: Callable[[str], None]) -> None:
@@ -150,6 +196,9 @@ def _introduce(directory: HostDirectory, plan: HostPlan, started: HostStarted, s
         say("warning   the disk has less free space than was set aside")
     if plan.delegate:
         say(f"delegate  of {started.delegations} volumes; owners ask for it with   layrfs delegate {announced}")
+    if plan.earning is not None:
+        say(f"price     {shown_lumens(plan.earning.price)} XLM for a TiB and 30 days")
+        say(f"wallet    {started.wallet} (owners pay into it; it takes 2 XLM once to begin)")
     say(f"more hosts join with   layrfs host run --space 100G --seed {announced}")
     say(f"owners join with       layrfs net join {announced}")
     say("ready")

@@ -13,11 +13,13 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import msgspec
 import trio
 
 from layrfs.app.delegations import Delegations
+from layrfs.app.earning_plan import EarningPlan
 from layrfs.app.looking_after import AlsoMyself, Neighbourhood
 from layrfs.errors import StateInUse
 from layrfs.host.directory import HostDirectory
@@ -33,6 +35,9 @@ from layrfs.network.piece_server import Counts, Limits, PieceServer
 from layrfs.policy.leases import DEFAULT_GRACE_SECONDS, oldest_kept
 from layrfs.storage.piece_store import PieceStore, StoreStatistics
 from layrfs.storage.root_store import RootStore
+
+if TYPE_CHECKING:  # loads the ledger's library
+    from layrfs.app.paid_host import PaidHost
 
 _log = logging.getLogger(__name__)
 
@@ -65,6 +70,8 @@ class HostPlan(msgspec.Struct, frozen=True):
     """How long a piece is kept after its lease has run out."""
     delegate: bool = False
     """Whether volumes are looked after for owners who ask for it."""
+    earning: EarningPlan | None = None
+    """How it is paid; None: it is free."""
 
 
 class HostStarted(msgspec.Struct, frozen=True):
@@ -76,6 +83,8 @@ class HostStarted(msgspec.Struct, frozen=True):
     statistics: StoreStatistics
     delegations: int = 0
     """How many volumes are looked after."""
+    wallet: str = ""
+    """The address that owners pay into; empty: they pay nothing."""
 
 
 class ServingHost:
@@ -91,6 +100,7 @@ class ServingHost:
         self._roots = RootStore(directory.path)
         self._dropped = Counts()
         self._stopping = threading.Event()
+        self._paid = self._paid_host(plan.earning) if plan.earning is not None else None
 
     async def run(self, *, task_status: trio.TaskStatus[HostStarted] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled. Raises StateInUse or UsageError when the port cannot be had."""
@@ -100,6 +110,8 @@ class ServingHost:
             delegations = self._delegations(node, port) if self._plan.delegate else None
             if delegations is not None:
                 await nursery.start(delegations.run)
+            if self._paid is not None:
+                await nursery.start(self._paid.run)
             server = self._server(listener, delegations)
             verifier = threading.Thread(target=self._store.verify_all, args=(self._stopping,), daemon=True)
             server.start()
@@ -108,8 +120,9 @@ class ServingHost:
             try:
                 announced = self._announced(node.seen_as())
                 watched = 0 if delegations is None else delegations.volumes
+                wallet = "" if self._paid is None else self._paid.address
                 task_status.started(
-                    HostStarted(self._identity.node_id, port, announced, self._store.statistics(), watched)
+                    HostStarted(self._identity.node_id, port, announced, self._store.statistics(), watched, wallet)
                 )
                 await self._remember_peers(node)
             finally:
@@ -119,6 +132,23 @@ class ServingHost:
                     await trio.to_thread.run_sync(server.close, _STOP_SECONDS)
                 self._save_peers(node)
         verifier.join(_STOP_SECONDS)
+
+    async def left(self) -> None:
+        """Returns when the host is leaving and nothing is due any more: never, when it is free."""
+        if self._paid is None:
+            await trio.sleep_forever()
+        else:
+            await self._paid.earning.left.wait()
+
+    @property
+    def _is_leaving(self) -> bool:
+        return self._paid is not None and self._paid.earning.is_leaving
+
+    def _paid_host(self, plan: EarningPlan) -> PaidHost:
+        """The ledger's library is loaded only where there is a price."""
+        from layrfs.app.paid_host import PaidHost
+
+        return PaidHost(self._directory, self._identity.node_id, self._store, plan)
 
     async def _take_port(self, nursery: trio.Nursery) -> tuple[socket.socket, DhtNode]:
         """The same number for TCP and UDP. When any port will do, another one is tried until both are free."""
@@ -154,6 +184,7 @@ class ServingHost:
             limits=plan.limits,
             dropped=self._dropped,
             delegations=delegations,
+            contracts=None if self._paid is None else self._paid.earning,
         )
         return PieceServer(identity, plan.network_id, listener, service, limits=plan.limits, dropped=self._dropped)
 
@@ -178,7 +209,8 @@ class ServingHost:
             host=self._announced(seen_as()),
             udp_port=port,
             tcp_port=port,
-            free_bytes=int(self._store.free_bytes() * self._plan.free_share),
+            free_bytes=0 if self._is_leaving else int(self._store.free_bytes() * self._plan.free_share),
+            price=0 if self._plan.earning is None else self._plan.earning.price,
             expires=int(time.time()) + LIFETIME_SECONDS,
         )
 

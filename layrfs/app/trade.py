@@ -49,12 +49,17 @@ class LedgerClock:
         self._head: LedgerHead | None = None
         self._asked = 0.0
 
+    async def ask(self) -> LedgerHead:
+        """What the ledger says now. Raises LedgerUnavailable, WrongLedger."""
+        asked = self._monotonic()
+        self._head = await self._ledger.head()
+        self._asked = asked
+        return self._head
+
     async def head(self) -> LedgerHead:
         """Not older than a moment. Raises LedgerUnavailable, WrongLedger."""
         if self._head is None or self._monotonic() > self._asked + self._fresh_seconds:
-            asked = self._monotonic()
-            self._head = await self._ledger.head()
-            self._asked = asked
+            return await self.ask()
         return self._head
 
     async def now(self) -> int:

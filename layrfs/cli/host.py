@@ -1,4 +1,4 @@
-"""`layrfs host run|status`: be a host for others, and see how it does."""
+"""`layrfs host run|status|leave`: be a host for others, see how it does and what it earns, and end without loss."""
 
 from __future__ import annotations
 
@@ -7,19 +7,34 @@ import os
 import re
 import sys
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
 from layrfs.cli.arguments import add_json
 from layrfs.cli.rendering import say, say_json, shown_bytes, shown_count, shown_seconds, table
 from layrfs.config import Paths, parse_address, parse_size
 from layrfs.errors import NotRunning, RemoteError, UsageError
+from layrfs.host.directory import HostDirectory
+from layrfs.ledger_config import KNOWN, LedgerConfig, check_url
+from layrfs.model.contracts import MOST_STROOPS
+from layrfs.model.lumens import parse_lumens, shown_lumens
+from layrfs.model.records import HostAddress
+from layrfs.network.links import HostLinks, HostRefused
+from layrfs.wire.contracts import EarningReport, OwnerReport
 from layrfs.wire.messages import NETWORK_ID_BYTES, StatusReport
+
+AnswerT = TypeVar("AnswerT")
 
 _SHOWN_ID = 12
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments."""
-    parser.add_argument("action", choices=["run", "status"], help="be a host, in the foreground; or ask how it does")
+    parser.add_argument(
+        "action",
+        choices=["run", "status", "leave"],
+        help="be a host, in the foreground; ask how it does; have one that is paid end when nothing is due any more",
+    )
     parser.add_argument("--space", metavar="SIZE", help="how much others may use, like 100G; later: as last time")
     parser.add_argument("--dir", metavar="DIR", help="where the pieces are; default: host/ in LayrFS's data directory")
     parser.add_argument("--listen", metavar="HOST:PORT", help="default: every address, port 4747")
@@ -40,13 +55,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="audit and repair the volumes of owners who ask for it (layrfs delegate) while they are away; it takes"
         " traffic and room beyond --space",
     )
+    parser.add_argument(
+        "--price", metavar="XLM", help="be paid: so much for a TiB and 30 days; default: as last time, at first nothing"
+    )
+    parser.add_argument(
+        "--ledger", metavar="LEDGER", help="where money is: public, test, or a Horizon server's address; with --price"
+    )
+    parser.add_argument("--passphrase", help="of the ledger at that address; default: what it says")
+    parser.add_argument(
+        "--payout", metavar="ADDRESS", help="a Stellar address to which earnings go on (10 XLM at once)"
+    )
+    parser.add_argument(
+        "--collateral",
+        metavar="XLM",
+        help="put up as much in each contract that asks for it; an owner who breaks it keeps that. Default: nothing",
+    )
     parser.add_argument("--verbose", action="store_true", help="log more")
     add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """The exit code. Raises LayrError, perhaps in groups."""
-    return _run(arguments) if arguments.action == "run" else _status(arguments)
+    return {"run": _run, "status": _status, "leave": _leave}[arguments.action](arguments)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -64,6 +94,10 @@ def _run(arguments: argparse.Namespace) -> int:
         network_id=_network_id(arguments.network) if arguments.network else None,
         grace_days=_grace_days(arguments.grace),
         delegate=arguments.delegate,
+        price=_price(arguments.price) if arguments.price else None,
+        ledger=_ledger(arguments.ledger, arguments.passphrase) if arguments.ledger else None,
+        collateral_stroops=parse_lumens(arguments.collateral) if arguments.collateral else None,
+        payout=_payout(arguments.payout) if arguments.payout else None,
     )
     logs.configure(None, verbose=arguments.verbose)
     trio.run(run_host, options, _say_now)
@@ -71,7 +105,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    report = _ask(_directory(arguments.dir))
+    report = _ask(_directory(arguments.dir), HostLinks.status)
     if arguments.json:
         say_json(report)
     else:
@@ -79,12 +113,22 @@ def _status(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _ask(path: str) -> StatusReport:
-    """Ask the running host as itself: only who can read its key may know."""
-    from layrfs.host.directory import HostDirectory
-    from layrfs.model.records import HostAddress
-    from layrfs.network.links import HostLinks
+def _leave(arguments: argparse.Namespace) -> int:
+    left = _ask(_directory(arguments.dir), HostLinks.leave)
+    if arguments.json:
+        say_json(left)
+    elif left.contracts:
+        say(
+            f"it takes nothing new; {shown_count(left.contracts, 'contract')} will have ended in"
+            f" {shown_seconds(max(0.0, left.until - time.time()))}, and then the host ends too"
+        )
+    else:
+        say("nothing is due; the host ends now")
+    return 0
 
+
+def _ask(path: str, question: Callable[[HostLinks, HostAddress], AnswerT]) -> AnswerT:
+    """Ask the running host as itself: only who can read its key may know."""
     directory = HostDirectory(path)
     settings = directory.settings()
     if settings is None:
@@ -95,7 +139,9 @@ def _ask(path: str) -> StatusReport:
     address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.listen, settings.listen)  # noqa: S104 - not bound here
     links = HostLinks(identity, bytes.fromhex(settings.network_id))
     try:
-        return links.status(HostAddress(identity.node_id, address, settings.port))
+        return question(links, HostAddress(identity.node_id, address, settings.port))
+    except HostRefused as error:
+        raise UsageError(f"the host in {path} is not paid by anybody: stop it whenever you like") from error
     except RemoteError as error:
         raise NotRunning(f"the host in {path} runs but does not answer: {error}") from error
     finally:
@@ -115,7 +161,32 @@ def status_page(report: StatusReport) -> list[str]:
         ("audits", f"{report.audits_answered:,} answered since the start"),
         ("refused", _counts(report.dropped)),
     ]
-    return table(rows)
+    return table(rows) if report.earning is None else [*table(rows), "", *_earning_page(report.earning)]
+
+
+def _earning_page(report: EarningReport) -> list[str]:
+    balance = "not on the ledger yet: send it 2 XLM or more once" if report.balance_stroops is None else ""
+    rows = [
+        ("price", f"{shown_lumens(report.price)} XLM for a TiB and 30 days"),
+        ("wallet", balance or f"{shown_lumens(report.balance_stroops or 0)} XLM"),
+        ("earned", f"{shown_lumens(report.earned_stroops)} XLM"),
+        ("pending", f"{shown_lumens(report.pending_stroops)} XLM are being claimed"),
+        ("at risk", f"{shown_lumens(report.at_risk_stroops)} XLM were kept for and cannot be claimed yet"),
+        (
+            "contracts",
+            f"{shown_count(report.running, 'contract')} running" + (", none is taken" if report.leaving else ""),
+        ),
+    ]
+    if report.problem:
+        rows.append(("ledger", report.problem))
+    return table([*rows, *((f"  {owner.tenant.hex()[:_SHOWN_ID]}", _owner(owner)) for owner in report.owners)])
+
+
+def _owner(owner: OwnerReport) -> str:
+    earned, pending = shown_lumens(owner.earned_stroops), shown_lumens(owner.pending_stroops)
+    at_risk = shown_lumens(owner.at_risk_stroops)
+    stored = f"{owner.state}, {shown_bytes(owner.stored_bytes)}"
+    return f"{stored}; earned {earned}, pending {pending}, at risk {at_risk} XLM"
 
 
 def _counts(counts: dict[str, int]) -> str:
@@ -130,6 +201,35 @@ def _network_id(text: str) -> bytes:
     if not re.fullmatch(rf"[0-9a-fA-F]{{{2 * NETWORK_ID_BYTES}}}", text):
         raise UsageError(f"a network id is {2 * NETWORK_ID_BYTES} hexadecimal digits")
     return bytes.fromhex(text)
+
+
+def _price(text: str) -> int:
+    stroops = parse_lumens(text)
+    if not 0 < stroops <= MOST_STROOPS:
+        raise UsageError("--price takes an amount of XLM above 0; a host that is to be free needs another --dir")
+    return stroops
+
+
+def _ledger(text: str, passphrase: str | None) -> LedgerConfig:
+    """By its name or address; the network behind an address is asked for when nobody says it."""
+    if text in KNOWN:
+        return KNOWN[text]
+    if passphrase is None:
+        from layrfs.app.wallet import ask_passphrase
+
+        check_url(text)
+        passphrase = ask_passphrase(text)
+    return LedgerConfig((text,), passphrase).checked()
+
+
+def _payout(text: str) -> str:
+    from layrfs.payments.reading import account_key
+
+    try:
+        account_key(text)
+    except ValueError:
+        raise UsageError(f"--payout takes a Stellar address (G…), not {text!r}") from None
+    return text
 
 
 def _grace_days(days: int | None) -> int | None:

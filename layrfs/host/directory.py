@@ -33,6 +33,12 @@ class HostSettings(msgspec.Struct, frozen=True):
     grace_days: int = DEFAULT_GRACE_SECONDS // DAY_SECONDS
     version: int = SETTINGS_VERSION
     delegate: bool = False
+    price: int = 0
+    """Stroops for one TiB and 30 days; 0: free, and what follows means nothing."""
+    horizon: tuple[str, ...] = ()
+    passphrase: str = ""
+    collateral_stroops: int = 0
+    payout: str = ""
 
 
 class HostDirectory:

@@ -13,7 +13,9 @@ import requests
 from stellar_sdk import Keypair
 
 from layrfs.ledger_config import LedgerConfig
+from layrfs.network.contract_links import ContractLinks
 from tests.hosts.processes import SECONDS, Child, child, wait_for
+from tests.hosts.test_embedded import hosts_of, links_to
 from tests.ledgers import person
 
 OWNER = person(7)
@@ -49,6 +51,15 @@ def balance(directory: Path, whose: Keypair) -> str | None:
 
 def test_the_owner_begins_with_a_gift(running: Child, directory: Path) -> None:
     wait_for(lambda: balance(directory, OWNER) == "10000.0000000", "a gift")
+
+
+def test_the_hosts_ask_that_price_and_begin_with_a_gift_too(running: Child, directory: Path) -> None:
+    links = links_to(directory)
+    quotes = [ContractLinks(links, bytes(32)).quote(host) for host in hosts_of(directory)]
+    links.close()
+    assert [quote.price for quote in quotes] == [25_000_000] * 5
+    wallets = [Keypair.from_raw_ed25519_public_key(quote.account) for quote in quotes]
+    wait_for(lambda: all(balance(directory, wallet) == "10000.0000000" for wallet in wallets), "five gifts")
 
 
 def test_the_ledger_is_the_same_after_a_kill_and_without_the_option(tmp_path: Path) -> None:

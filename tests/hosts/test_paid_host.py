@@ -1,0 +1,206 @@
+"""A host process that is paid, on a ledger process: from the first run to the last, killed on the way."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import signal
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stellar_sdk import Keypair
+
+from layrfs.cli.main import dispatch
+from layrfs.cli.outcome import run_command
+from layrfs.crashpoints import VARIABLE
+from layrfs.crypto import instalments, keys, merkle, wallet_keys
+from layrfs.crypto.identity import NodeIdentity
+from layrfs.errors import Unreachable
+from layrfs.model.contracts import Lock, Terms
+from layrfs.model.hosted import Batch
+from layrfs.model.records import HostAddress
+from layrfs.network.contract_links import ContractLinks
+from layrfs.network.links import HostLinks, HostRefused
+from layrfs.payments import envelopes
+from layrfs.policy.earning import amounts_due
+from layrfs.policy.pricing import deposit_for
+from layrfs.wire import contracts
+from tests.hosts.local_ledger import LocalLedger, ledger_run
+from tests.hosts.processes import SECONDS, Child, child, wait_for
+from tests.hosts.test_host_run import address_of, command, host_run, links_to
+
+WINDOW_SECONDS = 3600
+MASK, UNSIGNED = bytes([6]) * 32, bytes(64)
+DATA = secrets.token_bytes(1 << 20)
+PIECE = merkle.piece_id(DATA)
+
+
+@pytest.fixture(scope="module")
+def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalLedger]:
+    with ledger_run(tmp_path_factory.mktemp("ledger") / "ledger", "--close-seconds", "0.2") as started:
+        yield started
+
+
+def paid_host(directory: Path, ledger: LocalLedger) -> AbstractContextManager[Child]:
+    return host_run(
+        directory, "--space", "1G", "--listen", "127.0.0.1:0", "--price", "20000", "--ledger", ledger.url
+    )  # fmt: skip
+
+
+class Owner:
+    """Talks to one host, pays by one contract of two instalments."""
+
+    def __init__(self, ledger: LocalLedger, links: HostLinks, host: HostAddress) -> None:
+        self._ledger = ledger
+        self._wallet = ledger.person()
+        self._host = host
+        self._links = links
+        self._contracts = ContractLinks(links, MASK)
+        self._escrow = secrets.token_bytes(32)
+        self._tenant_private = keys.tenant_private(MASK, host.node_id)
+        self.tenant = NodeIdentity.from_private(self._tenant_private).public_key
+        quoted = self._contracts.quote(host)
+        head = ledger.close_ledger()
+        self.terms = Terms(
+            owner=self._wallet.raw_public_key(),
+            host=quoted.account,
+            escrow=wallet_keys.account_of(self._escrow),
+            node=host.node_id,
+            tenant=self.tenant,
+            number=0,
+            start=head["closed_at"],
+            window_seconds=WINDOW_SECONDS,
+            instalments=2,
+            price=quoted.price,
+            deposit_stroops=deposit_for(quoted.price, len(DATA) * 4, 2, WINDOW_SECONDS),
+            last_setup_ledger=head["sequence"] + 90,
+            collateral_stroops=0,
+            memo=bytes(32),
+            owner_sequence=int(ledger.server.load_account(self._wallet).sequence) + 1,
+            network=quoted.ledger,
+        )
+
+    def ask(self, request: contracts.ContractRequest, kind: type[Any], body: bytes = b"") -> Any:
+        return self._contracts.ask(self._host, request, kind, body)
+
+    def open(self) -> None:
+        self.ask(contracts.Propose(self.tenant, self.terms.to_bytes(), UNSIGNED), contracts.Agreed)
+        envelope = envelopes.setup(self.terms)
+        owner = envelope.sign(self._wallet.raw_secret_key())
+        signatures = {self.terms.owner: owner, self.terms.escrow: envelope.sign(self._escrow)}
+        self._ledger.request("POST", "transactions", data={"tx": envelope.xdr(signatures)}).raise_for_status()
+        self.ask(contracts.Opened(self.tenant, self.terms.contract_id, UNSIGNED), contracts.Ready)
+
+    def store(self) -> None:
+        self._links.store(
+            self._host, PIECE, DATA, tenant_private=self._tenant_private, deadline_seconds=SECONDS
+        )  # fmt: skip
+
+    def salt(self, instalment: int) -> bytes:
+        return bytes([instalment]) * 32
+
+    def cover(self) -> int:
+        """What all instalments pay."""
+        batch = Batch(0, self.terms.start, len(DATA), 1)
+        amounts = amounts_due(self.terms, [batch])
+        locks = []
+        for instalment, stroops in enumerate(amounts):
+            salt = self.salt(instalment)
+            digest = instalments.piece_digest(salt, instalment, PIECE, DATA)
+            answer = instalments.answer(
+                salt, self.terms.contract_id, instalment, [instalments.batch_digest(salt, [digest])]
+            )
+            lock = Lock(stroops, instalments.lock_hash(answer))
+            signature = envelopes.claim(self.terms, instalment, lock).sign(self._escrow)
+            locks.append(contracts.SignedLock(lock.amount_stroops, lock.hash, signature))
+        cover = contracts.Cover(
+            self.tenant, self.terms.contract_id, 0, 0, batch.at, batch.bytes, tuple(locks), UNSIGNED
+        )
+        self.ask(cover, contracts.Covered, contracts.cover_body((PIECE,)))
+        return sum(amounts)
+
+    def disclose(self, instalment: int) -> str:
+        request = contracts.Disclose(self.tenant, self.terms.contract_id, instalment, self.salt(instalment), UNSIGNED)
+        return str(self.ask(request, contracts.Disclosed).state)
+
+
+def status_of(directory: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(command("status", "--dir", str(directory), "--json").stdout)
+    return found["earning"]
+
+
+def test_a_host_earns_through_kills_and_leaves(
+    ledger: LocalLedger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory, armed = tmp_path / "host", tmp_path / "armed"
+    armed.touch()
+    monkeypatch.setenv(VARIABLE, f"salt recorded@1@{armed}")
+    with paid_host(directory, ledger) as host:
+        host.says("ready")
+        wallet = Keypair.from_public_key(host.says("wallet").split()[1])
+        ledger.request("GET", "friendbot", params={"addr": wallet.public_key}).raise_for_status()
+        before = ledger.stroops(wallet)
+        links = links_to(directory)
+        owner = Owner(ledger, links, address_of(directory))
+        with pytest.raises(HostRefused, match="no contract"):
+            owner.store()
+        owner.open()
+        owner.store()
+        due = owner.cover()
+        with pytest.raises(Unreachable):
+            owner.disclose(0)
+        assert host.ended() == -signal.SIGKILL
+    assert ledger.stroops(wallet) == before
+    with host_run(directory) as host:
+        host.says("ready")
+        wait_for(lambda: owner.disclose(0) == "claimed", "it claims what it was going to")
+        ledger.close_ledger(at=owner.terms.window(1)[0])
+        wait_for(lambda: owner.disclose(1) == "claimed", "the audit is paid for too")
+        assert ledger.stroops(wallet) == before + due
+        report = status_of(directory)
+        assert (report["earned_stroops"], report["pending_stroops"]) == (due, 0)
+        page = command("status", "--dir", str(directory)).stdout
+        assert "20000 XLM for a TiB" in page
+        assert owner.tenant.hex()[:12] in page
+        ledger.close_ledger(at=owner.terms.end)
+        left = command("leave", "--dir", str(directory))
+        assert left.returncode == 0, left.stderr
+        assert host.ended() == 0
+        assert host.says("left")
+    links.close()
+
+
+def test_a_free_host_leaves_when_it_is_stopped(tmp_path: Path) -> None:
+    with child(
+        "-m", "layrfs.cli.main", "host", "run", "--dir", str(tmp_path), "--space", "1G", "--listen", "127.0.0.1:0",
+        home=tmp_path,
+    ) as host:  # fmt: skip
+        host.says("ready")
+        refused = command("leave", "--dir", str(tmp_path))
+    assert refused.returncode == 2
+    assert "stop it whenever you like" in refused.stderr
+
+
+BAD_COMMANDS = [
+    (["--price", "much", "--ledger", "test"], "no amount of XLM"),
+    (["--price", "0", "--ledger", "test"], "above 0"),
+    (["--price", "2"], "say which ledger"),
+    (["--price", "2", "--ledger", "nowhere"], "no address of a Horizon server"),
+    (["--price", "2", "--ledger", "http://horizon.example", "--passphrase", "p"], "in the clear"),
+    (["--price", "2", "--ledger", "test", "--payout", "GABC"], "takes a Stellar address"),
+    (["--ledger", "test"], "say what a TiB costs"),
+]
+
+
+@pytest.mark.parametrize(("words", "sentence"), BAD_COMMANDS)
+def test_what_makes_no_sense_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], sentence: str
+) -> None:
+    line = ["host", "run", "--dir", str(tmp_path / "host"), "--space", "1G", *words]
+    assert run_command("layrfs", lambda: dispatch(line)) == 2
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert said.count("\n") == 1
