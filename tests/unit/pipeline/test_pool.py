@@ -437,6 +437,12 @@ async def test_pieces_of_paid_hosts_are_digested_when_stored_topped_up_and_fetch
         real.market.wanted = {piece.id: salts_for(piece.host) for piece in shard.pieces}
         await real.transfers.download(shard, targets, urgent=True)
         assert len(tell_right_digests(real)) == 1, "of the piece that came"
+        real.market.wanted.clear()
+        await real.transfers.digest(shard, [(piece, salts_for(piece.host)) for piece in shard.pieces])
+        assert tell_right_digests(real) == sorted(piece.id for piece in shard.pieces), "all are made of one"
+        other = msgspec.structs.replace(shard.pieces[0], generation=7)
+        await real.transfers.digest(shard, [(other, salts_for(other.host))])
+        assert tell_right_digests(real) == [], "what is not the recorded piece pays for nothing"
 
 
 async def test_no_answers_are_made_of_the_volumes_history_or_where_none_are_wanted(source: SourcePart) -> None:
