@@ -1,7 +1,7 @@
 """What is due in a contract with a host that is paid: cover, disclose, watch, top up, renew, refund. The owner's side.
 
-Pure: what is on record and the time in, steps out, in the order in which they are to be done; where one fails, those
-behind it wait. Times are Unix seconds by the ledger's clock. Must not know how hosts or the ledger are reached.
+Pure: what is on record and the time in, steps out, in the order in which they are to be done; where one fails, the
+end waits. Times are Unix seconds by the ledger's clock. Must not know how hosts or the ledger are reached.
 Invariants: a salt is disclosed only while its window is open, and never of a contract that is broken or over; what an
 instalment pays never changes once its salt is disclosed; whatever happened before, a contract that is over is refunded.
 """

@@ -8,13 +8,13 @@ a repetition, which both know how to take; where a step fails, those behind it w
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import trio
 
 from layrfs.crashpoints import reached
-from layrfs.errors import LayrError, MissingPiece, RemoteError
+from layrfs.errors import LayrError, MissingPiece, RemoteError, Unreachable
 from layrfs.ids import NodeId
 from layrfs.model.contracts import Lock
 from layrfs.network.connections import HostRefused
@@ -114,15 +114,26 @@ class Paymaster:
             is_renewed = any(each.number > contract.number for each in contracts)
             is_wanted = self._is_wanted(contract.terms.node)
             due = steps(contract, uncovered, self._escrows.now(), is_renewed=is_renewed, is_wanted=is_wanted)
+            await self._do_all(contract, due)
+
+    async def _do_all(self, contract: Contract, due: Sequence[Step]) -> None:
+        """What fails keeps only the end from being done: a host is paid for what it has, whatever it takes no more."""
+        is_well = True
+        for step in due:
+            if step.kind == "end" and not is_well:
+                return
             try:
-                for step in due:
-                    await self._do(contract.number, step)
+                await self._do(contract.number, step)
             except LayrError as error:
-                if isinstance(error, HostRefused) and error.reason == "no contract":
-                    self._agreements.event(contract.number, "host broke")
+                is_well = False
                 host = contract.terms.node.hex()[:12]
                 self.problem = f"contract {contract.terms.number} with host {host} waits: {error}"
                 _log.info("%s", self.problem)
+                if isinstance(error, HostRefused) and error.reason == "no contract":
+                    self._agreements.event(contract.number, "host broke")
+                    return
+                if isinstance(error, Unreachable):
+                    return
 
     async def _do(self, number: int, step: Step) -> None:
         contract = self._contracts.get(number)

@@ -53,7 +53,7 @@ class Deal:
 
 
 class PaidHost:
-    """``is_away``: nobody answers; ``loses_answers``: what is asked is done, and the answer lost."""
+    """``is_away``: nobody answers; ``loses_answers``: all is done, and the answer lost; ``refuses_covers``."""
 
     def __init__(self, number: int, ledger: InProcessLedger, price: int) -> None:
         self.node = self.node_id = NodeId(bytes([number]) * 20)
@@ -66,6 +66,7 @@ class PaidHost:
         self.claims: list[bytes] = []
         self.is_away = False
         self.loses_answers = False
+        self.refuses_covers = False
         self.asked: list[str] = []
 
     def store(self, piece: PieceId, data: bytes, salts: Salts) -> PieceDigests:
@@ -115,6 +116,8 @@ class PaidHost:
 
     async def _cover(self, deal: Deal, request: Cover, pieces: tuple[PieceId, ...]) -> Covered:
         assert deal.is_open
+        if self.refuses_covers:
+            raise HostRefused("leaving")
         if request.batch == len(deal.batches) - 1 and deal.pieces[-1] == pieces:
             return Covered()
         assert request.batch == len(deal.batches)

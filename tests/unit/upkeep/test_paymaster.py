@@ -190,6 +190,18 @@ async def test_what_is_stored_later_is_paid_from_then_on(mock_clock: MockClock, 
     assert paid[1] > paid[2] == paid[3] > 5 * paid[0]
 
 
+async def test_a_host_that_takes_no_more_is_still_paid_for_what_it_has(
+    mock_clock: MockClock, owner: Owner, host: PaidHost
+) -> None:
+    await owner.store(host, 1)
+    await owner.rounds(300)
+    host.refuses_covers = True
+    await owner.store(host, 2)
+    await owner.rounds(4 * WINDOW + 500)
+    assert owner.states == ["claimed"] * 4
+    assert owner.contracts.get(1).state == "merged"
+
+
 async def test_answers_that_are_lost_are_asked_for_again_and_nothing_is_paid_twice(
     mock_clock: MockClock, owner: Owner, host: PaidHost, ledger: InProcessLedger
 ) -> None:
