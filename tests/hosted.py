@@ -36,6 +36,7 @@ from layrfs.payments.devledger.ledger import Rejected as NotAdmitted
 from layrfs.payments.devledger.rules import Outcome
 from layrfs.payments.devledger.state import genesis
 from layrfs.payments.devledger.transactions import submission_untrusted
+from layrfs.payments.ledger import Ledger
 from layrfs.policy.earning import amounts_due
 from layrfs.policy.pricing import deposit_for
 from layrfs.storage.database import Database
@@ -149,19 +150,21 @@ def _codes(outcome: Outcome) -> tuple[str, ...]:
 class Straight:
     """A submitter that asks the ledger once."""
 
-    def __init__(self, ledger: LedgerHere) -> None:
+    def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
     async def submit(self, xdr: str, purpose: str) -> LedgerTransaction:
         assert purpose
-        known = await self._ledger.transaction(submission_untrusted(xdr, envelopes.network_id(LEDGER_NAME)).hash)
+        known = await self._ledger.transaction(
+            submission_untrusted(xdr, envelopes.network_id(self._ledger.passphrase)).hash
+        )
         return known or await self._ledger.submit(xdr)
 
 
 class Hosting:
     """The host's side: what it keeps on its disk, and the part under test."""
 
-    def __init__(self, directory: Path, ledger: LedgerHere, offer: Offer | None = None) -> None:
+    def __init__(self, directory: Path, ledger: Ledger, offer: Offer | None = None) -> None:
         self.ledger = ledger
         self.store = PieceStore(str(directory), space_bytes=1 << 30)
         self.database = Database(str(directory / "contracts.db"))
@@ -188,7 +191,7 @@ class Hosting:
 
 
 @contextlib.asynccontextmanager
-async def hosting(directory: Path, ledger: LedgerHere, offer: Offer | None = None) -> AsyncIterator[Hosting]:
+async def hosting(directory: Path, ledger: Ledger, offer: Offer | None = None) -> AsyncIterator[Hosting]:
     """A host that runs; may be started again on its directory."""
     host = Hosting(directory, ledger, offer)
     with host.database:

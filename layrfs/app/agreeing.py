@@ -32,8 +32,9 @@ from layrfs.wire import contracts
 from layrfs.wire.contracts import ContractRequest, ContractResponse
 from layrfs.wire.messages import Reason, Refused
 
-MOST_AGREED = 256
-"""Contracts whose escrow has not come: they cost nobody anything to ask for, and are forgotten within minutes."""
+MOST_AGREED = 1024
+"""Contracts whose escrow has not come. They cost nobody anything to ask for, so the oldest make room for new ones: an
+owner who has paid meanwhile proposes the same again, and the ledger says that it was set up."""
 
 _log = logging.getLogger(__name__)
 
@@ -73,6 +74,9 @@ class Agreements:
                 return refusal
             head = await self._trade.clock.head()
             late = bool(terms_faults(terms, self._trade.offer, self._trade.node, request.tenant, head))
+            waiting = [one for one in self._record.kept() if one.state == "agreed"]
+            for oldest in waiting[: max(0, len(waiting) + 1 - MOST_AGREED)]:
+                self._record.forget(oldest.number)
             self._record.add(terms, head.closed_at, late=late)
             await self._trade.database.sync()
             reached("contract agreed")
@@ -95,8 +99,7 @@ class Agreements:
         if faults and not await self._was_set_up(terms, tenant, head):
             _log.warning("Terms were refused: %s", "; ".join(faults))
             return Refused("bad terms")
-        waiting = sum(one.state == "agreed" for one in self._record.kept())
-        return Refused("busy") if waiting >= MOST_AGREED else None
+        return None
 
     async def _was_set_up(self, terms: Terms, tenant: bytes, head: LedgerHead) -> bool:
         """Whether all of it would have been agreed to then, and the set-up is on the ledger, just as it had to be."""

@@ -30,6 +30,8 @@ from layrfs.policy.pricing import credit_bytes
 from layrfs.wire.contracts import ContractRequest, ContractResponse, EarningReport, Leaving, Quoted
 from layrfs.wire.messages import Reason, Refused
 
+LOOKS_PER_ROUND = 8
+
 _log = logging.getLogger(__name__)
 
 ResultT = TypeVar("ResultT")
@@ -49,6 +51,7 @@ class Earning:
         self._token: trio.lowlevel.TrioToken | None = None
         self._balance_stroops: int | None = None
         self._problem = ""
+        self._looks_left = 0
         self.left = trio.Event()
         """Set when the host is leaving and nothing is due any more."""
 
@@ -169,6 +172,7 @@ class Earning:
         try:
             head, now = await self._trade.clock.ask(), await self._trade.clock.now()
             account = await self._trade.ledger.account(self._trade.offer.account)
+            self._looks_left = LOOKS_PER_ROUND
             self._balance_stroops = None if account is None else account.balance_stroops
             for hosted in self._record.kept():
                 await self._step(hosted, head, now, nursery)
@@ -212,9 +216,17 @@ class Earning:
         on_credit = self._record.uncovered(hosted.terms.tenant, now)
         in_use = bool(self._record.batches(hosted.number)) or on_credit.bytes > 0
         event = earning.event(hosted, owed, in_use=in_use, on_credit=on_credit, ledger=head.sequence, now=now)
-        if event == "too late" and await self._trade.ledger.account(hosted.terms.escrow) is not None:
+        return await self._looked_for(hosted) if event == "too late" else event
+
+    async def _looked_for(self, hosted: Hosted) -> HostEvent | None:
+        """Whether a contract that was not opened in time has an escrow all the same.
+
+        Few looks a round: strangers can have us agree to a thousand, and the ledger's servers would turn us away.
+        """
+        if self._looks_left == 0:
             return None
-        return event
+        self._looks_left -= 1
+        return "too late" if await self._trade.ledger.account(hosted.terms.escrow) is None else None
 
     async def _claim(self, hosted: Hosted, owed: Owed) -> None:
         if self._claimer.is_running(hosted, owed):

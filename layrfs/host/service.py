@@ -27,7 +27,7 @@ from layrfs.wire.messages import Reason, Request
 
 _log = logging.getLogger(__name__)
 
-_TAKES_MEMORY = messages.Store | messages.Retrieve | messages.Prove | messages.Answer | Delegate | Entrust | Cover
+_TAKES_MEMORY = messages.Store | messages.Retrieve | messages.Prove | messages.Answer | Delegate | Entrust
 """Requests for which a whole piece, or as much as one, may have to be in memory."""
 
 
@@ -57,13 +57,16 @@ class HostService:
         self._admission = Admission(
             total=limits.bodies, per_peer=limits.bodies_per_peer, patience_seconds=limits.queue_seconds
         )
-        self._listing = Admission(total=limits.listings, per_peer=1, patience_seconds=limits.queue_seconds)
+        self._turns = {
+            messages.Inventory: Admission(total=limits.listings, per_peer=1, patience_seconds=limits.queue_seconds),
+            Cover: Admission(total=limits.covers, per_peer=1, patience_seconds=limits.queue_seconds),
+        }
 
     @contextlib.contextmanager
     def hold(self, visit: Visit, request: Request, body_bytes: int) -> Iterator[Reason | None]:
         """A place in memory for a request that carries a piece, room on the disk for one to store, a turn to list."""
-        if isinstance(request, messages.Inventory):
-            with self._listing.place(visit.node_id) as admitted:
+        if type(request) in self._turns:
+            with self._turns[type(request)].place(visit.node_id) as admitted:
                 yield None if admitted else "busy"
             return
         if not isinstance(request, _TAKES_MEMORY):

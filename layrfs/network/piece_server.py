@@ -49,6 +49,8 @@ class Limits(msgspec.Struct, frozen=True):
     bodies_per_peer: int = 8
     listings: int = 2
     """Inventories made at one time; each reads the disk for a second at most."""
+    covers: int = 4
+    """Covers taken at one time; each has the ids of thousands of pieces, and waits for the ledger."""
     queue_seconds: float = 20.0
     handshake_seconds: float = 10.0
     idle_seconds: float = 90.0

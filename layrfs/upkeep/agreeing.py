@@ -80,6 +80,11 @@ class Agreements:
                 await self._hosts.ask(terms.node, request, Ready)
                 self._ready.add(contract.number)
 
+    async def tell_again(self, terms: Terms) -> None:
+        """Of a contract that the host knows nothing of any more. Raises ``RemoteError``."""
+        await self._hosts.ask(terms.node, Propose(terms.tenant, terms.to_bytes(), UNSIGNED), Agreed)
+        await self._hosts.ask(terms.node, Opened(terms.tenant, terms.contract_id, UNSIGNED), Ready)
+
     async def make(self, host: NodeId, known: set[int]) -> None:
         """Returns when there is a contract that was not ``known``; several who ask get the same.
 

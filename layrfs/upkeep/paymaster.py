@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+import msgspec
 import trio
 
 from layrfs.crashpoints import reached
@@ -78,6 +79,7 @@ class Paymaster:
         self._heard = heard
         self._nudged = nudged
         self._refused: set[tuple[int, int]] = set()
+        self._told_again: set[int] = set()
         self.problem: str | None = None
         """Why something that is due is not done, in a sentence."""
 
@@ -130,10 +132,32 @@ class Paymaster:
                 self.problem = f"contract {contract.terms.number} with host {host} waits: {error}"
                 _log.info("%s", self.problem)
                 if isinstance(error, HostRefused) and error.reason == "no contract":
-                    self._agreements.event(contract.number, "host broke")
+                    await self._host_forgot(contract.number)
                     return
                 if isinstance(error, Unreachable):
                     return
+
+    async def _host_forgot(self, number: int) -> None:
+        """It is told all of it again, once: a host that has lost its record can take it up, with the ledger's word."""
+        contract = self._contracts.get(number)
+        if contract.whole and number not in self._told_again:
+            self._told_again.add(number)
+            try:
+                await self._tell_again(contract)
+            except LayrError as error:
+                _log.info("a host that knows no contract does not take it up again: %s", error)
+            else:
+                return
+        self._agreements.event(number, "host broke")
+
+    async def _tell_again(self, contract: Contract) -> None:
+        """As it was: the host compares it with what is on the ledger and on its disk."""
+        await self._agreements.tell_again(contract.terms)
+        known = [batch for batch in contract.batches if batch.covered]
+        for count, batch in enumerate(known, 1):
+            then = msgspec.structs.replace(contract, batches=tuple(known[:count]))
+            pieces = self._contracts.pieces_of(contract.number, batch.number)
+            await self._hosts.ask(contract.terms.node, await self._request(then, batch), Covered, cover_body(pieces))
 
     async def _do(self, number: int, step: Step) -> None:
         contract = self._contracts.get(number)
@@ -195,13 +219,13 @@ class Paymaster:
         else:
             self._contracts.withdraw(contract.number, batch.number)
 
-    async def _offer(self, contract: Contract, batch: Batch) -> None:
+    async def _request(self, contract: Contract, batch: Batch) -> Cover:
+        """The cover of the contract's last batch."""
         terms = contract.terms
         salts = enumerate(self._market.salts(contract, batch.first), batch.first)
         locks = [(instalment, lock(terms, contract.batches, instalment, salt)) for instalment, salt in salts]
         signatures = await self._escrows.sign_locks(terms, locks)
-        pieces = self._contracts.pieces_of(contract.number, batch.number)
-        request = Cover(
+        return Cover(
             tenant=terms.tenant,
             contract=terms.contract_id,
             batch=batch.number,
@@ -211,6 +235,10 @@ class Paymaster:
             locks=tuple(_signed(one, signature) for (_at, one), signature in zip(locks, signatures, strict=True)),
             signature=UNSIGNED,
         )
+
+    async def _offer(self, contract: Contract, batch: Batch) -> None:
+        terms, request = contract.terms, await self._request(contract, batch)
+        pieces = self._contracts.pieces_of(contract.number, batch.number)
         try:
             await self._hosts.ask(terms.node, request, Covered, cover_body(pieces))
         except MissingPiece:
@@ -256,7 +284,7 @@ class Paymaster:
             self._heard(terms.node, "missing")
             raise
         except HostRefused as error:
-            if error.reason != "wrong window":
+            if error.reason not in {"wrong window", "no contract"}:
                 self._refused.add((contract.number, instalment))
             raise
         reached("salt disclosed")

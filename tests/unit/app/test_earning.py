@@ -10,6 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from layrfs.app import agreeing
 from layrfs.crypto import merkle, wallet_keys
 from layrfs.crypto.identity import NodeIdentity
 from layrfs.errors import BadMessage, LocalError
@@ -200,6 +201,23 @@ async def test_a_contract_that_never_came_is_forgotten(
     for _ in range(14):
         ledger.go_to(ledger.now + 5)
     await host.until(lambda: host.record.all() == [])
+
+
+async def test_terms_that_cost_nothing_push_no_contract_out_that_is_paid_for(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agreeing, "MOST_AGREED", 3)
+    await opened(host, owner)
+    pushed = OwnerHere(ledger, number=1)
+    await host.ask(pushed.propose())
+    await pushed.set_up()
+    others = [OwnerHere(ledger, number=number) for number in (2, 3, 4)]
+    for other in others:
+        await host.ask(other.propose())
+    assert [one.terms.number for one in host.record.all()] == [0, 2, 3, 4]
+    assert await host.ask(pushed.opened()) == Refused("no contract")
+    await host.ask(pushed.propose())
+    assert isinstance(await host.ask(pushed.opened()), contracts.Ready)
 
 
 async def test_credit_is_one_instalment_and_comes_back_with_a_cover(

@@ -19,6 +19,7 @@ from layrfs.storage.intents import IntentTable
 from layrfs.storage.journal import Journal
 from layrfs.storage.spending import Spending, SpendingLimits
 from layrfs.upkeep.agreeing import Agreements, Period
+from layrfs.upkeep.counterparts import Counterparts
 from layrfs.upkeep.escrows import Escrows
 from layrfs.upkeep.lost_contracts import LostContracts
 from layrfs.upkeep.paid_market import PaidMarket
@@ -37,12 +38,16 @@ class Owner:
     """An owner's side on one database; made anew, it is the owner after a crash."""
 
     def __init__(
-        self, database: Database, ledger: InProcessLedger, hosts: Sequence[PaidHost], clock: MockClock
+        self,
+        database: Database,
+        ledger: InProcessLedger,
+        hosts: Sequence[PaidHost] | Counterparts,
+        clock: MockClock,
     ) -> None:
         self.ledger, self.clock = ledger, clock
         self.contracts, self.limits = Contracts(database), SpendingLimits(database)
         self.escrows = Escrows(ledger, IntentTable(database), PRIVATE)
-        counterparts = FakeCounterparts(hosts)
+        counterparts = FakeCounterparts(hosts) if isinstance(hosts, Sequence) else hosts
         self.agreements = Agreements(
             contracts=self.contracts,
             limits=self.limits,

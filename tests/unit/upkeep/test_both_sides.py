@@ -1,0 +1,156 @@
+"""An owner and a host that are both real, on one ledger in this process: they agree about every byte and stroop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from layrfs.crypto import merkle
+from layrfs.crypto.digests import Buffer
+from layrfs.crypto.wallet_keys import account_of
+from layrfs.errors import MissingPiece
+from layrfs.ids import NodeId, PieceId
+from layrfs.model.contracts import Offer
+from layrfs.model.payables import digests_of
+from layrfs.model.records import NodeRecord
+from layrfs.network.connections import HostRefused
+from layrfs.payments import envelopes
+from layrfs.storage.database import Database
+from layrfs.storage.spending import Spending
+from layrfs.wire.contracts import ContractRequest, Quoted
+from layrfs.wire.messages import Refused
+from tests.fakes.ledger import InProcessLedger
+from tests.hosted import NODE, TENANT, WALLET, Hosting, data_of, hosting, stored
+from tests.unit.upkeep.test_paymaster import PRICE, PRIVATE, WINDOW, Owner, balance
+
+T = TypeVar("T")
+RECORD = NodeRecord.sign(
+    NODE, host="127.0.0.1", udp_port=1, tcp_port=1, free_bytes=1 << 30, expires=2**31, price=PRICE
+)  # fmt: skip
+
+
+class RealCounterpart:
+    """Says to the one host what an owner says, without connections."""
+
+    def __init__(self) -> None:
+        self.host: Hosting
+
+    def tenant(self, _host: NodeId) -> bytes:
+        return TENANT.public_key
+
+    async def quote(self, _host: NodeId) -> Quoted:
+        return self.host.earning.quote()
+
+    async def ask(self, _host: NodeId, request: ContractRequest, kind: type[T], body: Buffer = b"") -> T:
+        answer = await self.host.ask(request, bytes(body))
+        if isinstance(answer, Refused):
+            raise MissingPiece("") if answer.reason == "missing" else HostRefused(answer.reason)
+        assert isinstance(answer, kind)
+        return answer
+
+    async def renew(self, _host: NodeId, pieces: Sequence[PieceId]) -> list[bool]:
+        return [self.host.store.renew(piece, TENANT.public_key) for piece in pieces]
+
+
+@pytest.fixture
+def ledger() -> InProcessLedger:
+    ledger = InProcessLedger()
+    for private in (PRIVATE, WALLET):
+        ledger.fund(account_of(private))
+    return ledger
+
+
+@pytest.fixture
+def offer(ledger: InProcessLedger) -> Offer:
+    return Offer(PRICE, account_of(WALLET), envelopes.network_id(ledger.passphrase), shortest_window_seconds=5)
+
+
+@pytest.fixture
+def counterpart() -> RealCounterpart:
+    return RealCounterpart()
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    with Database(str(tmp_path / "metadata.db")) as database:
+        yield database
+
+
+@pytest.fixture
+async def owner(
+    database: Database, ledger: InProcessLedger, counterpart: RealCounterpart, mock_clock: MockClock
+) -> Owner:
+    owner = Owner(database, ledger, counterpart, mock_clock)
+    owner.limits.set(Spending(PRICE, None))
+    return owner
+
+
+async def store(owner: Owner, host: Hosting, data: Sequence[bytes]) -> None:
+    """As an upload does."""
+    for one in data:
+        piece = merkle.piece_id(one)
+        salts = await owner.market.agree(RECORD, piece, len(one))
+        assert await stored(host, [one]) == []
+        owner.market.keep([digests_of(salts, piece, one)])
+
+
+async def rounds(owner: Owner, host: Hosting, until: int) -> None:
+    """Time goes by, and nobody is too slow for it."""
+    start = owner.contracts.get(1).terms.start
+    while owner.ledger.bank.now < start + until:
+        owner.ledger.bank.close(100)
+        owner.clock.jump(100)
+        await owner.paymaster.go_round()
+        for _ in range(1000):
+            states = [one for hosted in host.record.kept() for one in host.record.instalments(hosted.number)]
+            if not any(one.state == "disclosed" and one.problem is None for one in states):
+                break
+            await trio.to_thread.run_sync(time.sleep, 0.002)
+
+
+async def test_both_agree_to_the_stroop_through_all_of_a_period(
+    mock_clock: MockClock, owner: Owner, counterpart: RealCounterpart, offer: Offer, tmp_path: Path
+) -> None:
+    ledger = owner.ledger
+    before = balance(ledger, owner.escrows.account), balance(ledger, account_of(WALLET))
+    (tmp_path / "host").mkdir()
+    async with hosting(tmp_path / "host", ledger, offer) as counterpart.host:
+        await store(owner, counterpart.host, data_of(1))
+        await rounds(owner, counterpart.host, 500)
+        assert owner.states == ["claimed", "waiting", "waiting", "waiting"]
+        await store(owner, counterpart.host, data_of(2))
+        await rounds(owner, counterpart.host, 4 * WINDOW + 500)
+        report = await trio.to_thread.run_sync(counterpart.host.earning.report)
+    paid = [one.paid_stroops for one in owner.contracts.get(1).instalments]
+    assert owner.states == ["claimed"] * 4
+    assert (owner.contracts.get(1).state, owner.paymaster.problem) == ("merged", None)
+    assert paid[0] < paid[2] == paid[3] < paid[1]
+    assert report.earned_stroops == sum(paid) == balance(ledger, account_of(WALLET)) - before[1]
+    assert before[0] - balance(ledger, owner.escrows.account) == sum(paid) + 300 + 400 + 100
+
+
+async def test_a_host_that_lost_its_record_is_told_all_of_it_again(
+    mock_clock: MockClock, owner: Owner, counterpart: RealCounterpart, offer: Offer, tmp_path: Path
+) -> None:
+    directory = tmp_path / "host"
+    directory.mkdir()
+    async with hosting(directory, owner.ledger, offer) as counterpart.host:
+        await store(owner, counterpart.host, data_of(1))
+        await rounds(owner, counterpart.host, 500)
+        await store(owner, counterpart.host, data_of(2))
+        await rounds(owner, counterpart.host, WINDOW + 500)
+        assert owner.states == ["claimed", "claimed", "waiting", "waiting"]
+    for name in directory.glob("contracts.db*"):
+        name.unlink()
+    async with hosting(directory, owner.ledger, offer) as counterpart.host:
+        await rounds(owner, counterpart.host, 4 * WINDOW + 500)
+        (hosted,) = counterpart.host.record.all()
+        assert [one.state for one in counterpart.host.record.instalments(hosted.number)] == ["claimed"] * 4
+    assert owner.states == ["claimed"] * 4
+    assert owner.contracts.get(1).state == "merged"
