@@ -99,6 +99,8 @@ class Host:
         self.batch_pieces: list[tuple[PieceId, ...]] = []
         self.owed: list[Owed] = []
         self.old_claims: list[str] = []
+        self.heard: set[int] = set()
+        """Instalments for which it was told a salt that is good for a claim."""
         self.cost = Fraction()
 
     @property
@@ -168,6 +170,7 @@ class Host:
         state = instalment_after(one.state, "disclosed") if problem is None else one.state
         self.owed[at] = msgspec.structs.replace(one, salt=salt, problem=problem, state=state)
         if problem is None:
+            self.heard.add(at)
             self._set_state("heard")
         return problem is None
 
@@ -253,7 +256,6 @@ class Owner:
         self.in_batch: list[tuple[PieceId, ...]] = []
         self.signed: list[list[Envelope]] = [[] for _ in blank]
         self.is_agreed = self.is_ready = False
-        self.disclosed: set[int] = set()
         self.stored = 0
         self.storing: tuple[PieceId, bytes, int] | None = None
         self.overpaid = Fraction()
@@ -289,9 +291,10 @@ class Owner:
             self.is_ready = bool(ask(self.host.opened))
         if self.is_ready and now < terms.window(terms.instalments - 1)[0]:
             self._store(ask, now, weather)
+        is_well = True
         for step in self._steps(now):
-            if not self._do(step, tick, now, weather, ask):
-                break
+            if is_well or not paymaster.waits(step, terms, now):
+                is_well = self._do(step, tick, now, weather, ask) and is_well
 
     def keep(self, seconds: int) -> None:
         if self.host.serves:
@@ -310,7 +313,7 @@ class Owner:
         weather: Weather,
         ask: Callable[[Callable[[], bool]], bool | None],
     ) -> bool:
-        """Whether the next step may be done."""
+        """Whether it went well."""
         match step.kind:
             case "watch":
                 self._watch(step.instalment, now)
@@ -413,7 +416,6 @@ class Owner:
         if at in self.vices.silent:
             return
         self._set_instalment(at, "disclosed")
-        self.disclosed.add(at)
         ask(lambda: self.host.disclose(at, salt_of(at), now))
 
     def _watch(self, at: int, now: int) -> None:

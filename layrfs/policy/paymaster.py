@@ -1,7 +1,7 @@
 """What is due in a contract with a host that is paid: cover, disclose, watch, top up, renew, refund. The owner's side.
 
-Pure: what is on record and the time in, steps out, in the order in which they are to be done; where one fails, the
-end waits. Times are Unix seconds by the ledger's clock. Must not know how hosts or the ledger are reached.
+Pure: what is on record and the time in, steps out, in the order in which they are to be done; where one fails,
+some of those behind it wait. Times are Unix seconds by the ledger's clock. Must not know how anybody is reached.
 Invariants: a salt is disclosed only while its window is open, and never of a contract that is broken or over; what an
 instalment pays never changes once its salt is disclosed; whatever happened before, a contract that is over is refunded.
 """
@@ -37,6 +37,9 @@ QUIET_SHARE, LONGEST_QUIET_SECONDS = 32, 600.0
 
 LATE_SHARE = 8
 """In the last eighth of a window its instalment does not grow any more: the host needs time to answer for it."""
+
+SALT_WAITS_SHARE = 0.75
+"""Of a window: so long a salt waits for a cover that fails."""
 
 MARGIN_SHARE = 32
 """A salt is disclosed so long after its window has opened: clocks differ, and ledgers close now and then."""
@@ -114,6 +117,14 @@ def steps(
     covers = _covers(contract, uncovered, now)
     renewals = (Step("renew"),) if is_wanted and not is_renewed and _is_to_be_renewed(contract, now) else ()
     return (*watched, *covers, *_to_disclose(contract, uncovered, now), *renewals)
+
+
+def waits(step: Step, terms: Terms, now: float) -> bool:
+    """Whether the step waits when one before it has failed: a cover might go through yet, and be part of the salt's
+    instalment; but the host must have time to claim for what it has."""
+    if step.kind == "disclose":
+        return now < terms.window(step.instalment)[0] + terms.window_seconds * SALT_WAITS_SHARE
+    return step.kind in {"cover", "end"}
 
 
 def _to_watch(contract: Contract, now: float) -> list[int]:

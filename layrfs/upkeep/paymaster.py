@@ -20,7 +20,7 @@ from layrfs.ids import NodeId
 from layrfs.model.contracts import Lock
 from layrfs.network.connections import HostRefused
 from layrfs.policy.contracts import InstalmentEvent, instalment_after
-from layrfs.policy.paymaster import Batch, Contract, Step, first_open, lock, steps
+from layrfs.policy.paymaster import Batch, Contract, Step, first_open, lock, steps, waits
 from layrfs.storage.contracts import Contracts
 from layrfs.storage.database import Database
 from layrfs.upkeep.agreeing import Agreements
@@ -119,11 +119,11 @@ class Paymaster:
             await self._do_all(contract, due)
 
     async def _do_all(self, contract: Contract, due: Sequence[Step]) -> None:
-        """What fails keeps only the end from being done: a host is paid for what it has, whatever it takes no more."""
+        """What fails has others wait, but a salt not for long: a host is paid for what it has, takes it more or not."""
         is_well = True
         for step in due:
-            if step.kind == "end" and not is_well:
-                return
+            if not is_well and waits(step, contract.terms, self._escrows.now()):
+                continue
             try:
                 await self._do(contract.number, step)
             except LayrError as error:

@@ -227,7 +227,7 @@ def owner_gains_little(history: list[Weather], vices: Vices) -> None:
         on_credit = end.one_of_the_deposit + worth(terms, CREDIT_PIECES, LONGEST_BAD_SECONDS)
     else:
         assert unpaid <= vices.silent | vices.rubbish
-    assert not unpaid & end.owner.disclosed or vices.rubbish
+    assert not unpaid & end.host.heard
     noticed_late = worth(terms, len(end.host.pieces), LONGEST_BAD_SECONDS)
     assert end.owner_gains <= len(unpaid) * end.largest + on_credit
     assert end.owner_gains <= SILENT_WINDOWS * end.largest + noticed_late + on_credit

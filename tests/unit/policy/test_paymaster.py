@@ -30,6 +30,7 @@ from layrfs.policy.paymaster import (
     steps,
     top_up,
     unclaimed,
+    waits,
 )
 from layrfs.policy.pricing import PRICED_SECONDS, credit_bytes, deposit_for, due_stroops
 from tests.contract_terms import TERMS
@@ -93,6 +94,16 @@ def test_a_batch_never_counts_for_what_is_disclosed() -> None:
     assert first_open(disclosed, TERMS.start) == 1
     assert first_open(NEW, TERMS.start + WINDOW - 1) == 1, "too late for the host to answer"
     assert first_open(msgspec.structs.replace(NEW, whole=False), TERMS.start) is None
+
+
+def test_a_salt_waits_for_a_cover_that_fails_while_there_is_time_to_claim() -> None:
+    opens, last = TERMS.window(2)
+    assert waits(Step("disclose", 2), TERMS, opens)
+    assert waits(Step("disclose", 2), TERMS, last - TERMS.window_seconds * 0.3)
+    assert not waits(Step("disclose", 2), TERMS, last - TERMS.window_seconds * 0.2)
+    assert waits(Step("cover"), TERMS, last)
+    assert waits(Step("end"), TERMS, TERMS.end)
+    assert not waits(Step("watch", 1), TERMS, last)
 
 
 def test_set_ups_are_looked_for_and_what_is_over_is_refunded() -> None:
