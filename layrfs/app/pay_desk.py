@@ -75,7 +75,7 @@ class PayDesk:
             agreements=self._agreements,
             escrows=self._escrows,
             salts_key=salts_key(keys.wallet_private),
-            cover_soon=self._nudge,
+            wake=self._nudge,
         )
         self._paymaster = Paymaster(
             contracts=contracts,

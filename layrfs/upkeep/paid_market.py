@@ -52,15 +52,15 @@ class PaidMarket:
         agreements: Agreements,
         escrows: Escrows,
         salts_key: bytes,
-        cover_soon: Callable[[], None],
+        wake: Callable[[], None],
     ) -> None:
-        """``cover_soon``: there is much that no contract covers."""
+        """``wake``: there is a new contract, or much that none covers."""
         self._contracts = contracts
         self._limits = limits
         self._agreements = agreements
         self._escrows = escrows
         self._salts_key = salts_key
-        self._cover_soon = cover_soon
+        self._wake = wake
         self._promised: defaultdict[int, dict[PieceId, tuple[int, float]]] = defaultdict(dict)
         self._waiting: dict[int, tuple[int, int]] = {}
         self._free: dict[int, int] = {}
@@ -80,6 +80,7 @@ class PaidMarket:
         if contract is None:
             await self._agreements.make(host.node_id, {each.number for each in self._contracts.of_host(host.node_id)})
             contract = self.usable(host.node_id)
+            self._wake()
         if contract is None:
             raise Unavailable("There is no contract with the host.")
         await self._make_ready(contract)
@@ -177,7 +178,7 @@ class PaidMarket:
     async def _have_credit(self, contract: Contract, piece_bytes: int) -> None:
         limit = credit_bytes(contract.terms)
         if 2 * (self._outstanding(contract) + piece_bytes) > limit:
-            self._cover_soon()
+            self._wake()
         with trio.move_on_after(COVER_SECONDS):
             while not has_credit(contract, self._outstanding(contract) + piece_bytes):
                 await self._covered.wait()

@@ -13,7 +13,7 @@ from typing import Protocol
 import trio
 
 from layrfs.errors import LayrError
-from layrfs.ids import NodeId
+from layrfs.ids import NodeId, ShardId
 from layrfs.model.payables import Salts
 from layrfs.model.shards import PieceRecord, ShardRecord
 from layrfs.upkeep.challenging import HeldPiece
@@ -21,6 +21,9 @@ from layrfs.upkeep.holdings import Holdings
 
 SHARE = 4
 """One part of the time shards are fetched, three parts nobody notices."""
+
+FAILED_SECONDS = 5.0
+"""Nobody waits, and hosts that cannot be reached are not to be asked all the time."""
 
 YIELD_EVERY = 64
 
@@ -56,13 +59,17 @@ class Refiller:
 
         A shard that cannot be fetched now is passed over.
         """
-        refilled = 0
+        refilled, failed = 0, set[ShardId]()
         for count, owed in enumerate(await self._holdings.chosen(host, tuple)):
             if count % YIELD_EVERY == 0:
                 await trio.lowlevel.checkpoint()
             held = self._holdings.held(host, owed)
-            if held is not None and self._market.lacking(held.piece) is not None:
-                refilled += await self._digest(held)
+            if held is None or held.shard.id in failed or self._market.lacking(held.piece) is None:
+                continue
+            if await self._digest(held):
+                refilled += 1
+            else:
+                failed.add(held.shard.id)
         return refilled
 
     async def _digest(self, held: HeldPiece) -> bool:
@@ -72,6 +79,7 @@ class Refiller:
             await self._digester.digest(held.shard, wanted)
         except LayrError as error:
             _log.info("shard %s cannot be digested now: %s", held.shard.id.hex()[:12], error)
+            await trio.sleep(FAILED_SECONDS)
             return False
         await trio.sleep((SHARE - 1) * (trio.current_time() - began))
         return True

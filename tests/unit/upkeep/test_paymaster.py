@@ -48,6 +48,7 @@ class Owner:
         self.contracts, self.limits = Contracts(database), SpendingLimits(database)
         self.escrows = Escrows(ledger, IntentTable(database), PRIVATE)
         counterparts = FakeCounterparts(hosts) if isinstance(hosts, Sequence) else hosts
+        self.wakes: list[int] = []
         self.agreements = Agreements(
             contracts=self.contracts,
             limits=self.limits,
@@ -63,7 +64,7 @@ class Owner:
             agreements=self.agreements,
             escrows=self.escrows,
             salts_key=salts_key(PRIVATE),
-            cover_soon=lambda: None,
+            wake=lambda: self.wakes.append(len(self.contracts.live())),
         )
         self.lost = LostContracts(
             contracts=self.contracts,
@@ -288,6 +289,7 @@ async def test_two_pieces_at_once_make_one_contract(mock_clock: MockClock, owner
         for number in range(5):
             nursery.start_soon(owner.store, host, number)
     assert len(owner.contracts.live()) == 1
+    assert owner.wakes[0] == 1, "or the paymaster would sleep on"
     assert host.asked.count("Propose") == 1
 
 

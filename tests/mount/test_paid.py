@@ -1,0 +1,135 @@
+"""Hosts that are paid, by a real drive on a real ledger: for the upload, for each audit, and while they live."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import apsw
+import msgspec
+import pytest
+from stellar_sdk import Keypair
+
+from layrfs.model.contracts import Terms
+from tests.drive import FUSE_IS_THERE, Drive, HostNetwork, layrfs, wait_for
+from tests.hosts.local_ledger import LocalLedger, ledger_run
+
+pytestmark = pytest.mark.skipif(not FUSE_IS_THERE, reason="needs /dev/fuse")
+
+HOSTS = 3
+PRICE = "20000"
+"""So that a few pieces for a few seconds are many stroops."""
+
+SETUP_FEES, FEE = 300, 100
+PATIENCE_SECONDS = 90.0
+
+
+class Paying(NamedTuple):
+    """All there is."""
+
+    ledger: LocalLedger
+    hosts: HostNetwork
+    drive: Drive
+
+    def wallet_of(self, host: int) -> Keypair:
+        """As the host said when it started."""
+        lines = Path(self.hosts.output(host)).read_text("utf-8").splitlines()
+        return Keypair.from_public_key(next(line.split()[1] for line in lines if line.startswith("wallet ")))
+
+    def rows(self, query: str) -> list[tuple[object, ...]]:
+        """Of the owner's database."""
+        path = os.path.join(self.drive.home, "volumes", "default", "metadata.db")
+        connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
+        connection.set_busy_timeout(5000)
+        try:
+            return list(connection.execute(query))
+        finally:
+            connection.close()
+
+    def instalments(self) -> dict[bytes, list[tuple[str, int]]]:
+        """State and what was paid of each, by the account of the host."""
+        found: dict[bytes, list[tuple[str, int]]] = {}
+        query = (
+            "SELECT c.terms, i.state, i.paid_stroops FROM contract c JOIN contract_instalment i"
+            " ON i.contract = c.number ORDER BY c.number, i.number"
+        )
+        for terms, state, paid in self.rows(query):
+            host = msgspec.msgpack.decode(terms, type=Terms).host
+            found.setdefault(host, []).append((str(state), int(str(paid))))
+        return found
+
+    def states(self) -> list[str]:
+        """Of the contracts."""
+        return [str(state) for (state,) in self.rows("SELECT state FROM contract")]
+
+    def says(self) -> str:
+        """For a failure's message."""
+        problems = self.drive.status()["problems"]
+        return f"{self.states()} {self.instalments()} {problems}"
+
+
+@contextmanager
+def paying(directory: Path, *, instalments: int, window_seconds: int) -> Iterator[Paying]:
+    options = [f"instalments={instalments}", f"contract_period={instalments * window_seconds}"]
+    with ledger_run(directory / "ledger", "--close-seconds", "0.3") as ledger:
+        words = ("--price", PRICE, "--ledger", ledger.url)
+        with HostNetwork(str(directory / "hosts"), HOSTS, words=words) as hosts:
+            drive = Drive(str(directory / "drive"), options=options, seeds=hosts.seeds)
+            drive.init()
+            layrfs(drive.home, "wallet", "ledger", ledger.url)
+            layrfs(drive.home, "wallet", "fund")
+            found = Paying(ledger, hosts, drive)
+            for host in range(HOSTS):
+                address = found.wallet_of(host).public_key
+                ledger.request("GET", "friendbot", params={"addr": address}).raise_for_status()
+            with drive:
+                yield found
+
+
+def owner_of(paying: Paying) -> Keypair:
+    (terms,) = paying.rows("SELECT terms FROM contract LIMIT 1")[0]
+    return Keypair.from_raw_ed25519_public_key(msgspec.msgpack.decode(terms, type=Terms).owner)
+
+
+def test_hosts_earn_at_upload_and_at_each_audit_and_a_dead_ones_instalments_come_back(
+    tmp_path: Path, big: bool
+) -> None:
+    instalments, window_seconds = (4, 20) if big else (2, 8)
+    with paying(tmp_path, instalments=instalments, window_seconds=window_seconds) as at:
+        drive = at.drive
+        layrfs(drive.home, "set", drive.path, f"max_price={PRICE}")
+        data = os.urandom(3 << 20)
+        Path(drive.path, "file").write_bytes(data)
+        drive.sync()
+        owner, before = owner_of(at), 10_000 * 10**7
+        wait_for(
+            lambda: (
+                len(at.instalments()) == HOSTS and all(each[0][0] == "claimed" for each in at.instalments().values())
+            ),
+            at.says,
+            PATIENCE_SECONDS,
+        )
+        dead = at.wallet_of(0).raw_public_key()
+        at.hosts.kill(0)
+        layrfs(drive.home, "set", drive.path, "max_price=off")
+        wait_for(lambda: set(at.states()) == {"merged"}, at.says, PATIENCE_SECONDS)
+        found = at.instalments()
+        assert [state for state, _paid in found.pop(dead)][-1] == "missed"
+        for living in found.values():
+            assert [state for state, _paid in living] == ["claimed"] * instalments
+            assert all(paid > 0 for _state, paid in living)
+        drive.drop_cache()
+        assert Path(drive.path, "file").read_bytes() == data
+        books_balance(at, owner, before)
+
+
+def books_balance(at: Paying, owner: Keypair, before: int) -> None:
+    """Every stroop that left the owner's account was paid to a host, or is a fee."""
+    instalments = at.instalments()
+    paid = sum(stroops for each in instalments.values() for _state, stroops in each)
+    claims = sum(state == "claimed" for each in instalments.values() for state, _paid in each)
+    fees = len(at.states()) * (SETUP_FEES + FEE) + claims * FEE
+    assert before - at.ledger.stroops(owner) == paid + fees
