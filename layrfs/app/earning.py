@@ -31,6 +31,7 @@ from layrfs.wire.contracts import ContractRequest, ContractResponse, EarningRepo
 from layrfs.wire.messages import Reason, Refused
 
 LOOKS_PER_ROUND = 8
+GONE_SECONDS = 3600.0
 
 _log = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ class Earning:
         self._see_who_is_served()
         async with trio.open_nursery() as nursery:
             task_status.started()
+            nursery.start_soon(self._forget_gone)
             while True:
                 await self._round(nursery)
                 windows = [one.terms.window_seconds for one in self._record.kept()]
@@ -249,10 +251,22 @@ class Earning:
         deleted = await trio.to_thread.run_sync(_delete_all, self._trade, tenant, pieces)
         _log.info("Contract %s is over: %d pieces are gone", hosted.terms.contract_id.hex()[:12], deleted)
 
+    async def _forget_gone(self) -> None:
+        """What is on credit and not here any more, damaged or expired, is no longer owed for."""
+        while True:
+            pieces = self._record.uncovered_pieces()
+            gone = await trio.to_thread.run_sync(_not_held, self._trade, pieces)
+            self._record.forget_uncovered(gone)
+            await trio.sleep(GONE_SECONDS)
+
     def _see_who_is_served(self) -> None:
         kept = self._record.kept()
         served = {one.terms.tenant for one in kept if one.state != "notice"}
         self._unserved = frozenset(one.terms.tenant for one in kept) - served
+
+
+def _not_held(trade: Trade, pieces: Sequence[PieceId]) -> list[PieceId]:
+    return [piece for piece in pieces if trade.store.head(piece) is None]
 
 
 def _delete_all(trade: Trade, tenant: bytes, pieces: Sequence[PieceId]) -> int:

@@ -159,9 +159,9 @@ class HostContracts:
         )
         return Uncovered() if row is None else Uncovered(*row)
 
-    def uncovered_pieces(self, tenant: bytes) -> list[PieceId]:
-        """Which those are."""
-        query = "SELECT piece FROM local_uncovered WHERE tenant = ?"
+    def uncovered_pieces(self, tenant: bytes | None = None) -> list[PieceId]:
+        """Which those are; of all tenants when none is named."""
+        query = "SELECT piece FROM local_uncovered WHERE ?1 IS NULL OR tenant = ?1"
         return [PieceId(piece) for (piece,) in self._database.rows(query, (tenant,))]
 
     def is_owed(self, piece: PieceId) -> bool:

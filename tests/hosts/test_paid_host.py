@@ -7,6 +7,7 @@ import secrets
 import signal
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ class Owner:
         self._host = host
         self._links = links
         self._contracts = ContractLinks(links, MASK)
+        self.due = 0
         self._escrow = secrets.token_bytes(32)
         self._tenant_private = keys.tenant_private(MASK, host.node_id)
         self.tenant = NodeIdentity.from_private(self._tenant_private).public_key
@@ -87,12 +89,22 @@ class Owner:
         return self._contracts.ask(self._host, request, kind, body)
 
     def open(self) -> None:
+        self.propose()
+        self.set_up()
+        self.opened()
+
+    def propose(self) -> None:
         self.ask(contracts.Propose(self.tenant, self.terms.to_bytes(), UNSIGNED), contracts.Agreed)
+
+    def opened(self) -> None:
+        self.ask(contracts.Opened(self.tenant, self.terms.contract_id, UNSIGNED), contracts.Ready)
+
+    def set_up(self) -> None:
+        """It may be there already."""
         envelope = envelopes.setup(self.terms)
         owner = envelope.sign(self._wallet.raw_secret_key())
         signatures = {self.terms.owner: owner, self.terms.escrow: envelope.sign(self._escrow)}
         self._ledger.request("POST", "transactions", data={"tx": envelope.xdr(signatures)}).raise_for_status()
-        self.ask(contracts.Opened(self.tenant, self.terms.contract_id, UNSIGNED), contracts.Ready)
 
     def store(self) -> None:
         self._links.store(
@@ -119,8 +131,22 @@ class Owner:
         cover = contracts.Cover(
             self.tenant, self.terms.contract_id, 0, 0, batch.at, batch.bytes, tuple(locks), UNSIGNED
         )
+        self.due = sum(amounts)
         self.ask(cover, contracts.Covered, contracts.cover_body((PIECE,)))
-        return sum(amounts)
+        return self.due
+
+    def goes_on(self, done: int = 0) -> int:
+        """From a step on, as far as the host takes it: how many steps it has answered."""
+        for step in (self.propose, self.set_up, self.opened, self.store, self.cover, partial(self.disclose, 0))[done:]:
+            try:
+                step()
+            except Unreachable:
+                break
+            done += 1
+        return done
+
+    def close(self) -> None:
+        self._links.close()
 
     def disclose(self, instalment: int) -> str:
         request = contracts.Disclose(self.tenant, self.terms.contract_id, instalment, self.salt(instalment), UNSIGNED)
@@ -132,19 +158,23 @@ def status_of(directory: Path) -> dict[str, Any]:
     return found["earning"]
 
 
-def test_a_host_earns_through_kills_and_leaves(
+def earns(ledger: LocalLedger, directory: Path, host: Child) -> tuple[Owner, Keypair]:
+    """The first run, up to the cover."""
+    host.says("ready")
+    wallet = Keypair.from_public_key(host.says("wallet").split()[1])
+    ledger.request("GET", "friendbot", params={"addr": wallet.public_key}).raise_for_status()
+    return Owner(ledger, links_to(directory), address_of(directory)), wallet
+
+
+def test_a_host_earns_through_a_kill_and_leaves(
     ledger: LocalLedger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory, armed = tmp_path / "host", tmp_path / "armed"
     armed.touch()
     monkeypatch.setenv(VARIABLE, f"salt recorded@1@{armed}")
     with paid_host(directory, ledger) as host:
-        host.says("ready")
-        wallet = Keypair.from_public_key(host.says("wallet").split()[1])
-        ledger.request("GET", "friendbot", params={"addr": wallet.public_key}).raise_for_status()
+        owner, wallet = earns(ledger, directory, host)
         before = ledger.stroops(wallet)
-        links = links_to(directory)
-        owner = Owner(ledger, links, address_of(directory))
         with pytest.raises(HostRefused, match="no contract"):
             owner.store()
         owner.open()
@@ -170,7 +200,35 @@ def test_a_host_earns_through_kills_and_leaves(
         assert left.returncode == 0, left.stderr
         assert host.ended() == 0
         assert host.says("left")
-    links.close()
+    owner.close()
+
+
+STEPS = ["contract agreed", "contract open", "cover recorded", "intent kept", "transaction sent", "claim recorded"]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_at_any_step_it_is_paid_once(
+    ledger: LocalLedger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, big: bool
+) -> None:
+    if not big:
+        pytest.skip("each step with --big; one of them above")
+    directory, armed = tmp_path / "host", tmp_path / "armed"
+    armed.touch()
+    monkeypatch.setenv(VARIABLE, f"{step}@1@{armed}")
+    with paid_host(directory, ledger) as host:
+        owner, wallet = earns(ledger, directory, host)
+        before = ledger.stroops(wallet)
+        done = owner.goes_on()
+        assert host.ended() == -signal.SIGKILL, step
+    with host_run(directory) as host:
+        host.says("ready")
+        owner.goes_on(done)
+        wait_for(lambda: owner.disclose(0) == "claimed", "the upload is paid for")
+        ledger.close_ledger(at=owner.terms.window(1)[0])
+        wait_for(lambda: owner.disclose(1) == "claimed", "the audit is paid for too")
+        assert ledger.stroops(wallet) == before + owner.due
+        assert status_of(directory)["earned_stroops"] == owner.due
+    owner.close()
 
 
 def test_a_free_host_leaves_when_it_is_stopped(tmp_path: Path) -> None:

@@ -231,6 +231,14 @@ async def test_credit_is_one_instalment_and_comes_back_with_a_cover(
     assert await stored(host, big[2:]) == []
 
 
+async def test_what_is_gone_costs_no_credit(autojump_clock: MockClock, host: Hosting, owner: OwnerHere) -> None:
+    await opened(host, owner)
+    await stored(host, DATA)
+    host.store.delete(merkle.piece_id(DATA[0]), TENANT.public_key)
+    await trio.sleep(3700)
+    await host.until(lambda: host.record.uncovered_pieces() == [merkle.piece_id(DATA[1])])
+
+
 Lie = Callable[[contracts.Cover, OwnerHere], contracts.Cover]
 
 
