@@ -105,12 +105,9 @@ class Paths:
 
     def volumes(self) -> list[str]:
         """Names of the volumes whose key is on this machine, sorted."""
-        try:
-            names = os.listdir(os.path.join(self.data, "volumes"))
-        except FileNotFoundError:
-            return []
-        known = (name for name in names if _VOLUME_NAME.fullmatch(name))
-        return sorted(name for name in known if os.path.exists(self.volume_key(name)))
+        directory = os.path.join(self.data, "volumes")
+        names = os.listdir(directory) if os.path.isdir(directory) else []
+        return sorted(each for each in names if _VOLUME_NAME.fullmatch(each) and os.path.exists(self.volume_key(each)))
 
     def check(self) -> None:
         """Raise when the state cannot be used by this version; touches nothing."""
@@ -211,6 +208,8 @@ class MountOptions:
     """In so many parts a host that is paid gets its money: the first for the upload, the others for audits."""
     contract_period_seconds: int = 30 * 86400
     """For so long a contract with such a host is."""
+    host_price: str | None = None
+    """XLM that the hosts of the embedded network ask for a TiB and 30 days, from now on; None: as last time."""
     fsync_network: bool = False
     """``fsync`` waits until hosts have the bytes and the root record, not only until this disk has them."""
     listen: tuple[str, int] = ("0.0.0.0", 0)  # noqa: S104  a peer-to-peer node must be reachable from other machines
@@ -315,15 +314,13 @@ def _checked_host(host: str, text: str) -> str:
         if len(host) > _LONGEST_HOST_NAME or looks_numeric or not _HOST_NAME.fullmatch(host):
             raise UsageError(f"{host!r} in {text!r} is neither a host name nor an IP address") from None
         return host
-    mapped = getattr(address, "ipv4_mapped", None)
-    return str(mapped or address)
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 def _parse_cache_size(text: str) -> int:
-    size = parse_size(text)
-    if size < SMALLEST_CACHE_BYTES:
-        raise UsageError(f"cache_size={text} is too small: at least {SMALLEST_CACHE_BYTES >> 20}M are needed")
-    return size
+    if (size := parse_size(text)) >= SMALLEST_CACHE_BYTES:
+        return size
+    raise UsageError(f"cache_size={text} is too small: at least {SMALLEST_CACHE_BYTES >> 20}M are needed")
 
 
 def _parse_seconds(text: str) -> float:
@@ -334,17 +331,24 @@ def _parse_seconds(text: str) -> float:
 
 def _count(name: str, numbers: range) -> Callable[[str], int]:
     def parse(text: str) -> int:
-        if not re.fullmatch(r"0|[1-9]\d{0,8}", text, re.ASCII) or int(text) not in numbers:
-            raise UsageError(f"{name}={text} makes no sense: {numbers[0]} to {numbers[-1]}")
-        return int(text)
+        if re.fullmatch(r"0|[1-9]\d{0,8}", text, re.ASCII) and int(text) in numbers:
+            return int(text)
+        raise UsageError(f"{name}={text} makes no sense: {numbers[0]} to {numbers[-1]}")
 
     return parse
+
+
+def _parse_price(text: str) -> str:
+    if re.fullmatch(r"\d{1,9}(\.\d{1,7})?", text, re.ASCII):
+        return text
+    raise UsageError(f"host_price={text} makes no sense: XLM for a TiB and 30 days, like 2 or 0.25")
 
 
 _WITH_VALUE = {
     "instalments": ("instalments", _count("instalments", range(2, 65))),
     "contract_period": ("contract_period_seconds", _count("contract_period", range(1, 10**9))),
     "answers": ("answers", _count("answers", range(MOST_ANSWERS + 1))),
+    "host_price": ("host_price", _parse_price),
     "cache_size": ("cache_bytes", _parse_cache_size),
     "upload_after": ("upload_after_seconds", _parse_seconds),
     "patch_after": ("patch_after_seconds", _parse_seconds),
@@ -356,8 +360,7 @@ _WITH_VALUE = {
 def _xdg_directory(environment: Mapping[str, str], variable: str, fallback: str) -> str:
     base = environment.get(variable, "")
     if not os.path.isabs(base):  # the XDG specification: relative paths are ignored
-        home = environment.get("HOME") or _home_of_user()
-        base = os.path.join(home, fallback)
+        base = os.path.join(environment.get("HOME") or _home_of_user(), fallback)
     return os.path.join(base, "layrfs")
 
 

@@ -91,7 +91,7 @@ class Drive:
             with Database(paths.database(volume)) as database:
                 follows = self.options.read_only and may_follow(database)
                 check_volume(database, self.keys, paths.database(volume), follows=follows)
-                membership = Membership(paths, identity, self.options.listen, remembered_hosts(Catalog(database)))
+                membership = Membership(paths, identity, self.options, self.keys, remembered_hosts(Catalog(database)))
                 trusting = Trusting(database, identity.node_id, self.options.patch_after_seconds)
                 catalog = Catalog(
                     database,
@@ -347,11 +347,8 @@ async def _run(parts: _Parts, mountpoint: str | None, ready: Callable[[], None])
             nursery.start_soon(parts.watch.run)
             nursery.start_soon(let_go, parts.superseded, kernel, parts.filesystem, parts.publisher, parts.contents)
             nursery.start_soon(stop_on_signals, parts.answers.stopping)
-            table, pages = (
-                parts.answers.table(mountpoint or "", kernel.forget_name),
-                parts.answers.pages(mountpoint or ""),
-            )
-            await nursery.start(ControlServer(parts.socket, table, pages).run)
+            table = parts.answers.table(mountpoint or "", kernel.forget_name)
+            await nursery.start(ControlServer(parts.socket, table, parts.answers.pages(mountpoint or "")).run)
             try:
                 await _serve(parts, mountpoint, kernel, ready)
             finally:

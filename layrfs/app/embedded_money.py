@@ -1,8 +1,8 @@
 """Money in the embedded network: what a mount says of it, the ledger beside the hosts, and gifts.
 
 Owns the ledger's process and whose accounts begin with something. Must not know what is paid for. The ledger's library
-is loaded where there is a ledger. Invariants: there is none until a price is named, and from then on it stays, because
-contracts are on it; a ledger that fails takes no host with it.
+is loaded where there is a ledger. Invariants: there is none until somebody mounts with `-o host_price`, and from then
+on it stays, because contracts are on it; a ledger that fails takes no host with it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ import trio
 
 from layrfs.app.earning_plan import EarningPlan
 from layrfs.app.supervisor import Supervisor
+from layrfs.config import MountOptions
+from layrfs.crypto.keys import VolumeKeys
+from layrfs.crypto.wallet_keys import account_of
 from layrfs.errors import LayrError, LedgerUnavailable, Rejected
 from layrfs.host.directory import HostDirectory, HostSettings
 from layrfs.ledger_config import LedgerConfig
@@ -39,6 +42,13 @@ class Told(msgspec.Struct, frozen=True):
         """For the command line of the embedded network."""
         price = () if self.host_price is None else ("--host-price", self.host_price)
         return price if self.owner is None else (*price, "--owner", self.owner.hex())
+
+
+def told(options: MountOptions, keys: VolumeKeys) -> Told:
+    """What a mount has to say."""
+    if options.host_price is None:
+        return Told()
+    return Told(options.host_price, account_of(keys.wallet_private))
 
 
 async def keep_ledger(

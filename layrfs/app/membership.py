@@ -14,10 +14,12 @@ from collections.abc import Set as AbstractSet
 
 import trio
 
+from layrfs.app.embedded_money import told
 from layrfs.app.supervisor import embedded_network
-from layrfs.config import NetworkConfig, Paths, parse_address
+from layrfs.config import MountOptions, NetworkConfig, Paths, parse_address
 from layrfs.crypto.identity import NodeIdentity
-from layrfs.errors import LayrError, StateInUse, Unreachable, innermost
+from layrfs.crypto.keys import VolumeKeys
+from layrfs.errors import LayrError, StateInUse, Unreachable, UsageError, innermost
 from layrfs.ids import NODE_ID_BYTES, NodeId
 from layrfs.model.records import NodeRecord
 from layrfs.model.status import NetworkStatus
@@ -47,15 +49,22 @@ class Membership:
         self,
         paths: Paths,
         identity: NodeIdentity,
-        listen: tuple[str, int],
+        options: MountOptions,
+        keys: VolumeKeys,
         remembered: Mapping[NodeId, NodeRecord],
     ) -> None:
-        """``remembered``: hosts met in earlier runs; where they were is a hint, and a seed when ours are dead."""
+        """``remembered``: hosts met in earlier runs; where they were is a hint, and a seed when ours are dead.
+
+        Raises ``UsageError`` for options that only the embedded network has.
+        """
         self._network_file = paths.network_file
         self._identity = identity
-        self._listen = listen
+        self._listen = options.listen
         self._config = NetworkConfig.load(paths.network_file) or EMBEDDED
-        self._supervisor = embedded_network(paths.embedded_dir) if self._config.embedded else None
+        if options.host_price is not None and not self._config.embedded:
+            raise UsageError("host_price is for the embedded network: the hosts of another one ask what they like")
+        words = told(options, keys).words()
+        self._supervisor = embedded_network(paths.embedded_dir, words) if self._config.embedded else None
         self._remembered = remembered
         self._node: DhtNode | None = None
         self._discovery: Discovery | None = None

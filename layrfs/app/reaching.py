@@ -45,7 +45,7 @@ async def network_of(
 ) -> AsyncIterator[Network]:
     """The volume's network while the block runs. Raises ``Unavailable`` when it cannot be reached."""
     identity = load_or_create_identity(paths.node_key(volume))
-    membership = Membership(paths, identity, MountOptions().listen, remembered)
+    membership = Membership(paths, identity, MountOptions(), keys, remembered)
     async with trio.open_nursery() as nursery:
         await nursery.start(membership.run)
         with trio.move_on_after(NETWORK_SECONDS) as patience:

@@ -31,6 +31,7 @@ options (-o, comma-separated):
   answers=4             digests made of each piece to ask its host for later, each once; 0: none
   instalments=4         parts in which hosts that are paid get their money
   contract_period=2592000  seconds that a contract with such a host is for
+  host_price=2          XLM that hosts of the embedded network ask for a TiB and 30 days, on a ledger of its own
   listen=0.0.0.0:0      address other nodes reach this one at [any port]
   ro                    read only
   take_over             write here although another machine does; it turns read-only

@@ -63,6 +63,7 @@ def test_five_real_hosts_on_loopback(running: Child, tmp_path: Path) -> None:
     links.close()
     assert len(list(tmp_path.glob(f"host-*/pieces/*/{PIECE.hex()}"))) == 5
     assert running.lines == ["ready"]
+    assert not (tmp_path / "ledger").exists(), "nobody asked for money"
 
 
 def test_they_find_each_other(running: Child, tmp_path: Path) -> None:

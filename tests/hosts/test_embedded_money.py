@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -62,6 +64,32 @@ def test_the_hosts_ask_that_price_and_begin_with_a_gift_too(running: Child, dire
     wait_for(lambda: all(balance(directory, wallet) == "10000.0000000" for wallet in wallets), "five gifts")
 
 
+def ledger_process(directory: Path) -> int | None:
+    """Of the network in a directory."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if str(directory / "ledger").encode() in (process / "cmdline").read_bytes().split(b"\0"):
+                return int(process.name)
+    return None
+
+
+def test_a_ledger_that_is_killed_comes_back_at_the_same_place(running: Child, directory: Path) -> None:
+    wait_for(lambda: balance(directory, OWNER) is not None, "a gift")
+    before, place = ledger_process(directory), ledger_of(directory)
+    assert before is not None
+    os.kill(before, signal.SIGKILL)
+    wait_for(lambda: ledger_process(directory) not in {None, before}, "another process")
+    wait_for(lambda: answers(directory), "it answers")
+    assert ledger_of(directory) == place
+    assert balance(directory, OWNER) == "10000.0000000"
+
+
+def answers(directory: Path) -> bool:
+    with contextlib.suppress(requests.ConnectionError):
+        return balance(directory, OWNER) is not None
+    return False
+
+
 def test_the_ledger_is_the_same_after_a_kill_and_without_the_option(tmp_path: Path) -> None:
     with embedded(tmp_path, *PAID) as network:
         network.says("ready")
@@ -72,12 +100,6 @@ def test_the_ledger_is_the_same_after_a_kill_and_without_the_option(tmp_path: Pa
         network.says("ready")
         assert ledger_of(tmp_path).passphrase == before.passphrase
         assert balance(tmp_path, OWNER) == "10000.0000000"
-
-
-def test_without_a_price_there_is_no_ledger(tmp_path: Path) -> None:
-    with embedded(tmp_path) as network:
-        network.says("ready")
-        assert not (tmp_path / "ledger").exists()
 
 
 def test_a_ledger_that_cannot_be_read_takes_no_host_with_it(tmp_path: Path) -> None:
