@@ -171,7 +171,6 @@ class Host:
         self.owed[at] = msgspec.structs.replace(one, salt=salt, problem=problem, state=state)
         if problem is None:
             self.heard.add(at)
-            self._set_state("heard")
         return problem is None
 
     def tick(self, tick: int, now: int, weather: Weather) -> None:

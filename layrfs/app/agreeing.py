@@ -1,4 +1,4 @@
-"""What owners ask of a host that is paid, and what becomes of it: propose, open, cover, disclose, settle, standing.
+"""What owners ask of a host that is paid, and what becomes of it: propose, open, cover, disclose, standing.
 
 Owns the order of look, decide and write down. Must not know connections, or how an instalment is claimed.
 Invariants: nothing of an owner's is believed that the ledger, the disk or a signature can say; what was answered with
@@ -42,13 +42,11 @@ _log = logging.getLogger(__name__)
 class Agreements:
     """One host's; on the trio thread."""
 
-    def __init__(self, trade: Trade, disclosed: Callable[[], None]) -> None:
-        """``disclosed`` is called whenever there is a salt to claim with."""
+    def __init__(self, trade: Trade, told: Callable[[], None]) -> None:
+        """``told`` is called whenever there is a salt to claim with, or what a notice may end by."""
         self._trade = trade
         self._record = trade.record
-        self._disclosed = disclosed
-        self.settling: dict[int, int] = {}
-        """Contracts whose end was signed, and until when that may come."""
+        self._told = told
 
     async def respond(self, request: ContractRequest, body: bytes) -> ContractResponse | Refused:
         """Raises BadMessage, LocalError, LedgerUnavailable, WrongLedger."""
@@ -61,8 +59,6 @@ class Agreements:
                 return await self._cover(request, contracts.covered_untrusted(body))
             case contracts.Disclose():
                 return await self._disclose(request)
-            case contracts.Settle():
-                return await self._settle(request)
             case contracts.Standing():
                 return self._standing(request)
 
@@ -143,7 +139,7 @@ class Agreements:
         return terms.instalments if await self._is_set_up(terms) else known
 
     async def _cover(self, request: contracts.Cover, pieces: tuple[PieceId, ...]) -> ContractResponse | Refused:
-        hosted = self._open(request.contract, request.tenant)
+        hosted = self._running(request.contract, request.tenant)
         if hosted is None:
             return Refused("no contract")
         new = Batch(request.first, request.at, request.bytes, len(pieces))
@@ -167,13 +163,14 @@ class Agreements:
         self._record.cover(hosted.number, request.first, request.at, request.bytes, pieces, locks)
         await self._trade.database.sync()
         reached("cover recorded")
+        self._told()
         return contracts.Covered()
 
     def _cover_refusal(
         self, request: contracts.Cover, new: Batch, account: LedgerAccount | None, passed: int, now: int
     ) -> Reason | None:
         """Looked up anew, because others may have changed something while we were waiting."""
-        hosted = self._open(request.contract, request.tenant)
+        hosted = self._running(request.contract, request.tenant)
         if hosted is None:
             return "no contract"
         terms, batches = hosted.terms, self._record.batches(hosted.number)
@@ -207,8 +204,8 @@ class Agreements:
         return same_locks and self._record.pieces(number, request.batch) == tuple(pieces)
 
     async def _disclose(self, request: contracts.Disclose) -> ContractResponse | Refused:
-        hosted = self._mine(request.contract, request.tenant)
-        if hosted is None or hosted.state not in {"open", "notice"} or request.instalment >= hosted.terms.instalments:
+        hosted = self._running(request.contract, request.tenant)
+        if hosted is None or request.instalment >= hosted.terms.instalments:
             return Refused("no contract")
         now = await self._now_in(hosted.terms, request.instalment)
         owed = self._record.instalments(hosted.number)[request.instalment]
@@ -222,11 +219,9 @@ class Agreements:
         if owed.state == "disclosed" or owed.salts >= earning.MOST_SALTS:
             return Refused("lock does not fit")
         self._record.disclose(hosted.number, owed.instalment, request.salt)
-        if hosted.state == "notice":
-            self._record.set_state(hosted.number, host_after(hosted.state, "heard"), now)
         await self._trade.database.sync()
         reached("salt recorded")
-        self._disclosed()
+        self._told()
         return contracts.Disclosed("disclosed")
 
     async def _now_in(self, terms: Terms, instalment: int) -> int:
@@ -234,25 +229,6 @@ class Agreements:
         if not earning.is_window_open(terms, instalment, await self._trade.clock.now()):
             await self._trade.clock.ask()
         return await self._trade.clock.now()
-
-    async def _settle(self, request: contracts.Settle) -> ContractResponse | Refused:
-        hosted = self._mine(request.contract, request.tenant)
-        if hosted is None or hosted.state not in {"open", "notice"}:
-            return Refused("no contract")
-        now = await self._trade.clock.now()
-        if request.max_time > now + earning.SETTLE_SECONDS:
-            return Refused("wrong window")
-        batches, owed = self._record.batches(hosted.number), self._record.instalments(hosted.number)
-        if request.host_stroops < earning.least_settlement(hosted.terms, batches, owed, now):
-            return Refused("wrong price")
-        envelope = envelopes.settle(
-            hosted.terms,
-            host_stroops=request.host_stroops,
-            sequence_number=request.sequence,
-            last_second=request.max_time,
-        )
-        self.settling[hosted.number] = request.max_time
-        return contracts.Settled(envelope.sign(self._trade.private))
 
     def _standing(self, request: contracts.Standing) -> ContractResponse | Refused:
         found = [one for one in self._record.of_tenant(request.tenant) if one.terms.number == request.number]
@@ -279,9 +255,10 @@ class Agreements:
         hosted = self._record.find(contract_id)
         return hosted if hosted is not None and hosted.terms.tenant == tenant else None
 
-    def _open(self, contract_id: bytes, tenant: bytes) -> Hosted | None:
+    def _running(self, contract_id: bytes, tenant: bytes) -> Hosted | None:
+        """Who was given notice may still pay, for what is kept on credit too."""
         hosted = self._mine(contract_id, tenant)
-        return hosted if hosted is not None and hosted.state == "open" else None
+        return hosted if hosted is not None and hosted.state in {"open", "notice"} else None
 
 
 def _known(owed: Owed, salt: bytes) -> ContractResponse | Refused | None:

@@ -209,12 +209,6 @@ class Earning:
 
     async def _event(self, hosted: Hosted, owed: Sequence[Owed], head: LedgerHead, now: int) -> HostEvent | None:
         """Of time, and of the ledger where that is to be asked first."""
-        settling_until = self._agreements.settling.get(hosted.number)
-        if settling_until is not None:
-            if await self._trade.ledger.account(hosted.terms.escrow) is None:
-                return "merged"
-            if now > settling_until:
-                del self._agreements.settling[hosted.number]
         on_credit = self._record.uncovered(hosted.terms.tenant, now)
         in_use = bool(self._record.batches(hosted.number)) or on_credit.bytes > 0
         event = earning.event(hosted, owed, in_use=in_use, on_credit=on_credit, ledger=head.sequence, now=now)

@@ -36,20 +36,20 @@ OWNER: Final[dict[OwnerState, tuple[OwnerState, ...]]] = {
 HostState = Literal["agreed", "open", "notice", "ended"]
 """``notice``: the owner has been silent for so long that its pieces are kept, but no longer served."""
 
-HostEvent = Literal["set up", "too late", "silent", "heard", "released", "period over", "merged"]
-"""``set up``: the escrow was read and is exactly what was agreed. ``silent``: `SILENT_WINDOWS` ended without a salt.
-``heard``: the owner disclosed one. ``released``: the time of notice is over."""
+HostEvent = Literal["set up", "too late", "silent", "heard", "released", "period over"]
+"""``set up``: the escrow was read and is exactly what was agreed. ``silent``: `SILENT_WINDOWS` ended without a payment.
+``heard``: there was one. ``released``: the time of notice is over."""
 
 HOST: Final[dict[HostState, tuple[HostState, ...]]] = {
-    #         set up   too late  silent    heard    released  period over  merged
-    "agreed": ("open",   "ended",  "agreed", "agreed", "agreed", "ended", "ended"),
-    "open":   ("open",   "open",   "notice", "open",   "open",   "ended", "ended"),
-    "notice": ("notice", "notice", "notice", "open",   "ended",  "ended", "ended"),
-    "ended":  ("ended",  "ended",  "ended",  "ended",  "ended",  "ended", "ended"),
+    #         set up   too late  silent    heard    released  period over
+    "agreed": ("open",   "ended",  "agreed", "agreed", "agreed", "ended"),
+    "open":   ("open",   "open",   "notice", "open",   "open",   "ended"),
+    "notice": ("notice", "notice", "notice", "open",   "ended",  "ended"),
+    "ended":  ("ended",  "ended",  "ended",  "ended",  "ended",  "ended"),
 }  # fmt: skip
 
 SILENT_WINDOWS = 3
-"""So many windows in a row without a salt are no holiday of the owner's machine."""
+"""So many windows in a row without a payment are no holiday of the owner's machine."""
 
 InstalmentState = Literal["waiting", "disclosed", "claimed", "missed"]
 InstalmentEvent = Literal["disclosed", "claimed", "window over"]

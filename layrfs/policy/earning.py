@@ -12,7 +12,7 @@ from typing import Literal
 
 from layrfs.model.contracts import Terms
 from layrfs.model.hosted import Batch, Earnings, Hosted, Owed, Uncovered
-from layrfs.policy.contracts import SILENT_WINDOWS, HostEvent, silent_windows
+from layrfs.policy.contracts import SILENT_WINDOWS, HostEvent, InstalmentState, silent_windows
 from layrfs.policy.pricing import (
     PRICED_BYTES,
     PRICED_SECONDS,
@@ -27,8 +27,6 @@ KEPT_WINDOWS = 1
 """After a notice, or an end: so long an owner may come back and find everything there."""
 
 CLOCKS_APART_SECONDS = 300
-SETTLE_SECONDS = 600
-"""How far ahead an end by consent may be dated: until then the host does not know whether it will come."""
 
 MOST_SALTS = 3
 """Different ones for one instalment: each costs a reading of all pieces."""
@@ -127,7 +125,8 @@ def event(
 ) -> HostEvent | None:
     """What time alone has brought about. ``in_use``: pieces are here because of it; ``ledger``: the last one closed.
 
-    Who keeps things on credit until that is worth an instalment is as good as silent, whatever else is paid.
+    Who keeps things on credit until that is worth an instalment is as good as silent, whatever else is paid; so is
+    whose salts come to nothing: too late to claim with, wrong, or of an escrow that does not pay.
     "too late" is to be believed only when the escrow is not on the ledger.
     """
     terms = hosted.terms
@@ -135,15 +134,21 @@ def event(
         return "too late"
     if now >= terms.end:
         return None if hosted.state == "ended" else "period over"
-    heard = [one.instalment for one in owed if one.salt is not None and one.problem is None]
-    is_silent = in_use and silent_windows(terms, heard, now) >= SILENT_WINDOWS
-    if hosted.state == "open" and (
-        is_silent or _worth_on_credit(terms, on_credit) > terms.deposit_stroops // terms.instalments
-    ):
-        return "silent"
-    if hosted.state == "notice" and now >= hosted.since + KEPT_WINDOWS * terms.window_seconds:
-        return "released"
-    return None
+    owes_too_much = _worth_on_credit(terms, on_credit) > terms.deposit_stroops // terms.instalments
+    if hosted.state == "open":
+        is_silent = _is_silent(terms, owed, {"disclosed", "claimed"}, now)
+        return "silent" if owes_too_much or (in_use and is_silent) else None
+    if hosted.state != "notice":
+        return None
+    if not owes_too_much and not (in_use and _is_silent(terms, owed, {"claimed"}, now)):
+        return "heard"
+    is_over = now >= hosted.since + KEPT_WINDOWS * terms.window_seconds
+    return "released" if is_over and not any(one.state == "disclosed" for one in owed) else None
+
+
+def _is_silent(terms: Terms, owed: Sequence[Owed], heard: Collection[InstalmentState], now: int) -> bool:
+    found = [one.instalment for one in owed if one.state in heard]
+    return silent_windows(terms, found, now) >= SILENT_WINDOWS
 
 
 def is_to_be_released(hosted: Hosted, now: int) -> bool:
@@ -151,11 +156,6 @@ def is_to_be_released(hosted: Hosted, now: int) -> bool:
     terms = hosted.terms
     kept_until = hosted.since + KEPT_WINDOWS * terms.window_seconds if hosted.since >= terms.end else hosted.since
     return hosted.state == "ended" and now >= kept_until
-
-
-def least_settlement(terms: Terms, batches: Sequence[Batch], owed: Sequence[Owed], now: int) -> int:
-    """What a host has to get when a contract ends now: for what it kept so far, and its collateral back."""
-    return max(0, _kept_stroops(terms, batches, now) + terms.collateral_stroops - _paid(owed, "claimed"))
 
 
 def earnings(terms: Terms, batches: Sequence[Batch], owed: Sequence[Owed], uncovered: Uncovered, now: int) -> Earnings:
@@ -174,7 +174,3 @@ def _worth_on_credit(terms: Terms, uncovered: Uncovered) -> int:
 def _kept_stroops(terms: Terms, batches: Sequence[Batch], now: int) -> int:
     until = min(now, terms.end)
     return sum(due_stroops(terms.price, batch.bytes, until - max(terms.start, batch.at)) for batch in batches)
-
-
-def _paid(owed: Sequence[Owed], state: str) -> int:
-    return sum(one.amount_stroops for one in owed if one.state == state)

@@ -34,8 +34,6 @@ from layrfs.wire.contracts import (
     Quote,
     Quoted,
     Ready,
-    Settle,
-    Settled,
     Standing,
     Stands,
 )
@@ -309,7 +307,6 @@ Request = (
     | Opened
     | Cover
     | Disclose
-    | Settle
     | Standing
     | Leave
 )
@@ -335,7 +332,6 @@ Response = (
     | Ready
     | Covered
     | Disclosed
-    | Settled
     | Stands
     | Leaving
     | Refused

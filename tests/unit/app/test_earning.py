@@ -378,8 +378,20 @@ async def test_an_owner_who_comes_back_in_time_is_served_again(
     ledger.go_to(START + 3 * WINDOW_SECONDS)
     await host.until(lambda: host.record.all()[0].state == "notice")
     await claimed(host, owner, 3)
-    assert host.record.all()[0].state == "open"
+    await host.until(lambda: host.record.all()[0].state == "open")
     await host.until(lambda: host.earning.serves(merkle.piece_id(DATA[0])))
+
+
+async def test_what_is_covered_at_last_ends_a_notice(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere
+) -> None:
+    await opened(host, owner)
+    await stored(host, data_of(3, (credit_bytes(owner.terms),)))
+    ledger.go_to(START + WINDOW_SECONDS + 60)
+    await host.until(lambda: host.record.all()[0].state == "notice")
+    cover = owner.add(data_of(3, (credit_bytes(owner.terms),)), first=1)
+    assert await host.ask(cover, owner.body()) == contracts.Covered()
+    await host.until(lambda: host.record.all()[0].state == "open")
 
 
 async def test_a_renewed_contract_keeps_what_it_covers(
@@ -457,38 +469,6 @@ async def test_terms_of_an_escrow_that_we_never_agreed_to_are_not_taken_up_later
     owner = OwnerHere(ledger)
     ledger.go_to(START + WINDOW_SECONDS)
     assert await host.ask(owner.propose()) == Refused("bad terms")
-
-
-async def test_an_end_by_consent_pays_what_is_due(
-    autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere
-) -> None:
-    await covered(host, owner)
-    ledger.go_to(START + WINDOW_SECONDS)
-    owner.pass_set_up()
-    escrow = await ledger.account(owner.terms.escrow)
-    assert escrow is not None
-
-    def settle(stroops: int, last_second: int = START + WINDOW_SECONDS + 60) -> contracts.Settle:
-        return contracts.Settle(TENANT.public_key, owner.id, stroops, escrow.sequence + 1, last_second, bytes(64))
-
-    assert await host.ask(settle(1)) == Refused("wrong price")
-    assert await host.ask(settle(10**6, START + 3 * WINDOW_SECONDS)) == Refused("wrong window")
-    before = ledger.balance(host.account)
-    settled = await host.ask(settle(100))
-    assert isinstance(settled, contracts.Settled)
-    envelope = envelopes.settle(
-        owner.terms,
-        host_stroops=100,
-        sequence_number=escrow.sequence + 1,
-        last_second=START + WINDOW_SECONDS + 60,
-    )
-    signatures = {
-        owner.terms.escrow: envelope.sign(owner.escrow_private),
-        owner.terms.host: settled.host_signature,
-    }
-    await ledger.submit(envelope.xdr(signatures))
-    assert ledger.balance(host.account) == before + 100
-    await host.until(lambda: host.record.all()[0].state == "ended")
 
 
 async def test_collateral_is_put_up_to_the_limit_and_comes_back_with_instalments(

@@ -124,8 +124,11 @@ EVENTS: list[tuple[HostState, int, list[Owed], int, int, HostEvent | None]] = [
     ("open", START, owed("claimed"), 9, START + 3 * WINDOW, None),
     ("open", START, owed("claimed"), 9, END, "period over"),
     ("notice", START + 3 * WINDOW, owed(), 9, START + 3 * WINDOW, None),
-    ("notice", START, owed(), 9, START + WINDOW - 1, None),
-    ("notice", START, owed(), 9, START + WINDOW, "released"),
+    ("open", START, owed("disclosed"), 9, START + WINDOW, None),
+    ("open", START, owed(*["missed"] * 3), 9, START + 3 * WINDOW, "silent"),
+    ("notice", START + 3 * WINDOW, owed("claimed"), 9, START + 3 * WINDOW, "heard"),
+    ("notice", START, owed(), 9, START + 4 * WINDOW - 1, "released"),
+    ("notice", START, owed("missed", "missed", "missed", "disclosed"), 9, START + 4 * WINDOW - 1, None),
     ("ended", START, owed(), 9, END, None),
 ]
 
@@ -155,6 +158,28 @@ def test_what_is_on_credit_until_it_is_worth_an_instalment_is_silence() -> None:
     assert said(WINDOW + 60) == "silent"
 
 
+def test_what_was_owed_on_credit_and_is_covered_ends_a_notice() -> None:
+    hosted = Hosted(1, TERMS, "notice", START + WINDOW)
+    credit = credit_bytes(TERMS)
+
+    def said(on_credit: Uncovered, *, in_use: bool = True) -> HostEvent | None:
+        return earning.event(hosted, owed(), in_use=in_use, ledger=9, now=START + WINDOW + 9, on_credit=on_credit)
+
+    assert said(Uncovered(credit, credit * 2 * WINDOW)) is None
+    assert said(Uncovered()) == "heard"
+    later = msgspec.structs.replace(hosted, since=START + 3 * WINDOW)
+    for in_use, expected in ((True, None), (False, "heard")):
+        found = earning.event(later, owed(), in_use=in_use, ledger=9, now=START + 3 * WINDOW + 9, on_credit=Uncovered())
+        assert found == expected
+
+
+def test_salts_that_come_too_late_to_claim_with_are_silence() -> None:
+    late = [msgspec.structs.replace(one, salt=bytes(32)) for one in owed(*["missed"] * 3)]
+    hosted = Hosted(1, TERMS, "open", START)
+    now = START + 3 * WINDOW
+    assert earning.event(hosted, late, in_use=True, on_credit=Uncovered(), ledger=9, now=now) == "silent"
+
+
 def test_garbage_for_a_salt_is_silence() -> None:
     garbage = [msgspec.structs.replace(one, salt=bytes(32), problem="lock does not fit") for one in owed()]
     hosted = Hosted(1, TERMS, "open", START)
@@ -179,12 +204,3 @@ def test_what_was_kept_and_not_paid_is_at_risk() -> None:
     on_credit = earning.earnings(TERMS, [], owed(), Uncovered(GIB, GIB * 1000), START)
     assert on_credit == Earnings(0, 0, due_stroops(TERMS.price, GIB, 1000))
     assert found.plus(on_credit).at_risk_stroops == found.at_risk_stroops + on_credit.at_risk_stroops
-
-
-def test_an_end_by_consent_pays_for_what_was_kept_so_far_and_gives_collateral_back() -> None:
-    terms = msgspec.structs.replace(TERMS, collateral_stroops=10**6)
-    batch = Batch(0, START, GIB, 9)
-    kept = due_stroops(TERMS.price, GIB, WINDOW)
-    assert earning.least_settlement(terms, [batch], owed(), START + WINDOW) == kept + 10**6
-    claimed = owed("claimed", amount=kept + 10**6)
-    assert earning.least_settlement(terms, [batch], claimed, START + WINDOW) == 0
