@@ -26,6 +26,8 @@ from layrfs.model.records import NodeRecord
 from layrfs.model.shards import PieceRecord
 from layrfs.model.status import SpendingLimit
 from layrfs.pipeline.paying import Market, OnlyFree
+from layrfs.policy.bookkeeping import Records
+from layrfs.storage.bookkeeping import read_records
 from layrfs.storage.contracts import Contracts
 from layrfs.storage.database import Database
 from layrfs.storage.spending import Spending, SpendingLimits
@@ -75,7 +77,11 @@ class Payments:
 
     def table(self) -> list[commands.Bound]:
         """For the control socket's table."""
-        return [commands.SET_SPENDING.bind(self.set), commands.GET_SPENDING.bind(self.get)]
+        return [
+            commands.SET_SPENDING.bind(self.set),
+            commands.GET_SPENDING.bind(self.get),
+            commands.RECORDS.bind(self.records),
+        ]
 
     async def set(self, request: commands.SetSpending, _progress: Progress) -> SpendingLimit:
         """Returns when it is on the disk. Raises ``UsageError`` before anything is changed, ``ReadOnly``."""
@@ -91,6 +97,11 @@ class Payments:
     async def get(self, _request: commands.Nothing, _progress: Progress) -> SpendingLimit:
         """The limits in force."""
         return SpendingLimit(self.limits.get().max_price, self.limits.get().budget)
+
+    async def records(self, _request: commands.Nothing, _progress: Progress) -> Records:
+        """All that is on record about money. Raises ``LocalError``."""
+        self._database.commit()
+        return await trio.to_thread.run_sync(read_records, self._database.path)
 
     def problems(self) -> list[str]:
         """What keeps hosts from being paid, in sentences."""

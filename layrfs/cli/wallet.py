@@ -7,6 +7,7 @@ import resource
 import sys
 from collections.abc import Callable
 
+from layrfs.cli import exit_codes
 from layrfs.cli import wallet_pages as pages
 from layrfs.cli.arguments import add_json, add_passfile, add_volume
 from layrfs.cli.locating import chosen_volume
@@ -22,6 +23,7 @@ _EPILOG = """
   balance                 what is there, and how much of it can be spent
   history                 what came and went, the newest first
   send ADDRESS AMOUNT     pay somebody, in XLM
+  audit                   check that every stroop is where ledger and records say; 1 when one is not
   fund                    have a test network give lumens
   export                  the secret key, for another wallet; the 24 words do as well
   ledger [public|test|URL…]  which ledger all this is on; show it, or choose one
@@ -49,8 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"`layrfs wallet {arguments.action}` takes {takes} (--help explains)")
     paths = Paths.from_environment()
     paths.check()
-    action(paths, arguments)
-    return 0
+    return action(paths, arguments) or exit_codes.DONE
 
 
 def _address(paths: Paths, arguments: argparse.Namespace) -> None:
@@ -121,6 +122,19 @@ def _send(paths: Paths, arguments: argparse.Namespace) -> None:
         say_json(report)
     else:
         say(f"sent: transaction {report.hash}, fee {report.fee} XLM")
+
+
+def _audit(paths: Paths, arguments: argparse.Namespace) -> int:
+    from layrfs.app.wallet_audit import audit
+    from layrfs.cli.wallet_audit import audit_page, audit_report
+
+    volume, private = _opened(paths, arguments)
+    report = audit_report(*audit(paths, volume, private))
+    if arguments.json:
+        say_json(report)
+    else:
+        say(*audit_page(report))
+    return exit_codes.FAILED if report.differences else exit_codes.DONE
 
 
 def _fund(paths: Paths, arguments: argparse.Namespace) -> None:
@@ -210,11 +224,12 @@ def _confirm(question: str, *, yes: bool) -> None:
 
 
 _MOST_SERVERS = 8
-_ACTIONS: dict[str, tuple[int, int, str, Callable[[Paths, argparse.Namespace], None]]] = {
+_ACTIONS: dict[str, tuple[int, int, str, Callable[[Paths, argparse.Namespace], int | None]]] = {
     "address": (0, 0, "nothing more", _address),
     "balance": (0, 0, "nothing more", _balance),
     "history": (0, 0, "nothing more", _history),
     "send": (2, 2, "an ADDRESS and an AMOUNT", _send),
+    "audit": (0, 0, "nothing more", _audit),
     "fund": (0, 0, "nothing more", _fund),
     "export": (0, 0, "nothing more", _export),
     "ledger": (0, _MOST_SERVERS, "public, test, or addresses of Horizon servers", _ledger),

@@ -29,6 +29,7 @@ set_policies    SetPolicies      PoliciesSet       of the path and all below it,
                                                    UsageError before anything changes; files are coded anew later
 set_spending    SetSpending      SpendingLimit     durable; of the whole volume; UsageError before anything changes
 spending        Nothing          SpendingLimit     at once
+records         Nothing          Records           of money, as of now: contracts, covers, payments, what is under way
 collect         Collect          Collected         what nothing needs is on its way out, and that is published; with
                                                    ``dry_run`` nothing changes; ReadOnly where the volume is only read
 audit           Audit            AuditReport       hosts are asked for every piece of what is below path; nothing
@@ -89,6 +90,7 @@ from layrfs.model.status import (
     SyncReport,
     VolumeStatus,
 )
+from layrfs.policy.bookkeeping import Records
 
 REQUEST_LIMIT_BYTES = 300 << 20
 """Of one line; only a download's manifest is large."""
@@ -235,6 +237,7 @@ PINS_WAIT = Command("pins_wait", Nothing, PinReport)
 SET_POLICIES = Command("set_policies", SetPolicies, PoliciesSet)
 SET_SPENDING = Command("set_spending", SetSpending, SpendingLimit)
 GET_SPENDING = Command("spending", Nothing, SpendingLimit)
+RECORDS = Command("records", Nothing, Records)
 COLLECT = Command("collect", Collect, Collected)
 AUDIT = Command("audit", Audit, AuditReport)
 PATCH = Command("patch", Patch, PatchReport)

@@ -117,7 +117,7 @@ class Contracts:
             (number,),
         )
         for batch, first, at, stored_bytes, digests, covered in rows:
-            yield Batch(batch, first, at, stored_bytes, _cut(digests), bool(covered))
+            yield Batch(batch, first, at, stored_bytes, cut(digests), bool(covered))
 
     def _instalments(self, number: int) -> Iterable[Instalment]:
         query = "SELECT state, paid_stroops FROM contract_instalment WHERE contract = ? ORDER BY number"
@@ -155,7 +155,7 @@ class Contracts:
         """Some of them, in the order of their ids."""
         query = f"SELECT piece, bytes, first, digests {_WAITING} ORDER BY piece LIMIT ?3"
         return [
-            PieceDigests(PieceId(piece), piece_bytes, number, first, _cut(digests))
+            PieceDigests(PieceId(piece), piece_bytes, number, first, cut(digests))
             for piece, piece_bytes, first, digests in self._database.rows(query, (number, _listed(later), limit))
         ]
 
@@ -212,5 +212,6 @@ def _listed(numbers: Collection[int]) -> str:
     return json.dumps(list(numbers))
 
 
-def _cut(digests: bytes) -> tuple[bytes, ...]:
+def cut(digests: bytes) -> tuple[bytes, ...]:
+    """Digests that are kept one after the other."""
     return tuple(digests[at : at + DIGEST_BYTES] for at in range(0, len(digests), DIGEST_BYTES))
