@@ -206,10 +206,10 @@ class OwnerHere:
 
     def __init__(self, ledger: LedgerHere, *, number: int = 0, stored_bytes: int = 1 << 22, **changes: object) -> None:
         self.ledger = ledger
-        self.escrow_private = wallet_keys.escrow_private(OWNER, NODE.node_id, number)
         header = ledger.ledger.state.header
         owner = ledger.ledger.account(wallet_keys.account_of(OWNER))
         assert owner is not None
+        self.escrow_private = wallet_keys.escrow_private(OWNER, NODE.node_id, number, owner.sequence + 1)
         agreed = Terms(
             owner=owner.key,
             host=wallet_keys.account_of(WALLET),
@@ -239,7 +239,7 @@ class OwnerHere:
     def salt(self, instalment: int) -> bytes:
         """Disclosed when it falls due."""
         salts = wallet_keys.salts_key(OWNER)
-        return wallet_keys.instalment_salt(salts, NODE.node_id, self.terms.number, instalment)
+        return wallet_keys.instalment_salt(salts, self.terms.escrow, instalment)
 
     def propose(self) -> contracts.Propose:
         return contracts.Propose(TENANT.public_key, self.terms.to_bytes(), bytes(64))

@@ -106,16 +106,18 @@ class PayDesk:
         return [problem for problem in (self._agreements.problem, self._paymaster.problem) if problem]
 
     async def _find_lost(self) -> None:
-        """Once; a ledger that is away is asked again."""
+        """Once; a ledger or a host that is away is asked again."""
         while True:
             try:
-                if await self._lost.find(self._escrows.account):
-                    self._nudge()
+                await self._lost.find(self._escrows.account)
+                left = await self._lost.complete(self._escrows.now())
             except LayrError as error:
                 _log.info("it is not known whether contracts are lost: %s", error)
-                await trio.sleep(AGAIN_SECONDS)
             else:
-                return
+                self._nudge()
+                if not left:
+                    return
+            await trio.sleep(AGAIN_SECONDS)
 
     async def _refill(self) -> None:
         while True:

@@ -47,9 +47,12 @@ def account_of(private: bytes) -> bytes:
     return Ed25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
 
 
-def escrow_private(wallet: bytes, node_id: NodeId, number: int) -> bytes:
-    """Ed25519 private key of the escrow account of one contract with one host. `number` < 2^16 counts from 0."""
-    return _derived(wallet, labels.ESCROW_KEY + node_id + struct.pack("<I", number))
+def escrow_private(wallet: bytes, node_id: NodeId, number: int, sequence: int) -> bytes:
+    """Ed25519 private key of the escrow account of one contract with one host. `number` < 2^16 counts from 0.
+
+    `sequence` is the set-up's: the ledger takes it once, so this is new also when all records of numbers are lost.
+    """
+    return _derived(wallet, labels.ESCROW_KEY + node_id + struct.pack("<IQ", number, sequence))
 
 
 def salts_key(wallet: bytes) -> bytes:
@@ -57,9 +60,12 @@ def salts_key(wallet: bytes) -> bytes:
     return _derived(wallet, labels.INSTALMENT_SALTS)
 
 
-def instalment_salt(salts: bytes, node_id: NodeId, number: int, instalment: int) -> bytes:
-    """32 bytes nobody knows before the owner discloses them: which answer instalment `instalment` asks for."""
-    return _derived(salts, labels.INSTALMENT_SALT + node_id + struct.pack("<IH", number, instalment))
+def instalment_salt(salts: bytes, escrow: bytes, instalment: int) -> bytes:
+    """32 bytes nobody knows before the owner discloses them: which answer instalment `instalment` asks for.
+
+    `escrow` is the contract's account, which is no other contract's.
+    """
+    return _derived(salts, labels.INSTALMENT_SALT + escrow + struct.pack("<H", instalment))
 
 
 class SetupMemo(msgspec.Struct, frozen=True):
@@ -71,22 +77,22 @@ class SetupMemo(msgspec.Struct, frozen=True):
     window_seconds: int
     instalments: int
 
-    def hidden(self, wallet: bytes, sequence: int) -> bytes:
-        """The 32 bytes of the memo of the transaction with this sequence number, random to everybody else."""
+    def hidden(self, wallet: bytes, escrow: bytes) -> bytes:
+        """The 32 bytes of the memo of the transaction that creates this account, random to everybody else."""
         plain = _MEMO.pack(MEMO_VERSION, self.node_id, self.number, self.start, self.window_seconds, self.instalments)
-        return _combined(plain, _memo_pad(wallet, sequence))
+        return _combined(plain, _memo_pad(wallet, escrow))
 
 
-def revealed_memo(memo: bytes, wallet: bytes, sequence: int) -> SetupMemo | None:
-    """The inverse of `hidden`. None for what is none of ours; one in 256 of those passes, its escrow does not exist."""
+def revealed_memo(memo: bytes, wallet: bytes, escrow: bytes) -> SetupMemo | None:
+    """The inverse of `hidden`. None for what is none of ours; one in 256 of those passes, its escrow is another."""
     if len(memo) != _MEMO.size:
         return None
-    version, node_id, *numbers = _MEMO.unpack(_combined(memo, _memo_pad(wallet, sequence)))
+    version, node_id, *numbers = _MEMO.unpack(_combined(memo, _memo_pad(wallet, escrow)))
     return SetupMemo(NodeId(node_id), *numbers) if version == MEMO_VERSION else None
 
 
-def _memo_pad(wallet: bytes, sequence: int) -> bytes:
-    return _derived(wallet, labels.SETUP_MEMO + struct.pack("<Q", sequence))
+def _memo_pad(wallet: bytes, escrow: bytes) -> bytes:
+    return _derived(wallet, labels.SETUP_MEMO + escrow)
 
 
 def _combined(first: bytes, second: bytes) -> bytes:

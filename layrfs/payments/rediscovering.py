@@ -16,11 +16,9 @@ from layrfs.ids import NodeId
 from layrfs.model.contracts import Terms
 from layrfs.model.ledger import LedgerTransaction
 from layrfs.payments.envelopes import network_id, setup
-from layrfs.payments.reading import BROKEN, stroops_of
+from layrfs.payments.reading import BROKEN, account_key, stroops_of
+from layrfs.policy.paymaster import NO_PRICE
 from layrfs.policy.pricing import FEE_STROOPS, locked_stroops
-
-NO_PRICE = 1
-"""Stands for one that is not known; a contract with it takes no more pieces."""
 
 
 def found_terms(transaction: LedgerTransaction, passphrase: str, wallet_private: bytes) -> Terms | None:
@@ -45,16 +43,16 @@ def _terms(envelope: TransactionEnvelope, passphrase: str, wallet_private: bytes
     operations, bounds = transaction.operations, transaction.preconditions
     if not isinstance(transaction.memo, HashMemo) or bounds is None or bounds.ledger_bounds is None:
         return None
-    memo = revealed_memo(transaction.memo.memo_hash, wallet_private, transaction.sequence)
     created, rules, *_rest = operations
-    if memo is None or not isinstance(created, CreateAccount) or not isinstance(rules, SetOptions):
+    if not isinstance(created, CreateAccount) or not isinstance(rules, SetOptions) or rules.signer is None:
         return None
-    if rules.signer is None:
+    memo = revealed_memo(transaction.memo.memo_hash, wallet_private, account_key(created.destination))
+    if memo is None:
         return None
     return Terms(
         owner=account_of(wallet_private),
         host=rules.signer.signer_key.signer_key,
-        escrow=account_of(escrow_private(wallet_private, memo.node_id, memo.number)),
+        escrow=account_of(escrow_private(wallet_private, memo.node_id, memo.number, transaction.sequence)),
         node=NodeId(memo.node_id),
         tenant=bytes(32),
         number=memo.number,

@@ -27,6 +27,7 @@ _MEANINGS = {
 _PASSING = frozenset({"tx_too_early", "tx_bad_min_seq_age_or_gap", "tx_insufficient_fee", "tx_internal_error"})
 FEE_TOO_LOW = "tx_insufficient_fee"
 WRONG_NUMBER = "tx_bad_seq"
+NO_ACCOUNT = "tx_no_source_account"
 
 
 def sentence(codes: tuple[str, ...]) -> str:

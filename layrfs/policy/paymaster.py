@@ -35,6 +35,9 @@ FEWEST_BYTES = 64 << 20
 QUIET_SHARE, LONGEST_QUIET_SECONDS = 32, 600.0
 """Of a window: nothing new for so long, and what there is gets covered."""
 
+NO_PRICE = 1
+"""In terms that were read from the ledger stands for one that is not known."""
+
 LATE_SHARE = 8
 """In the last eighth of a window its instalment does not grow any more: the host needs time to answer for it."""
 
@@ -149,7 +152,12 @@ def _covers(contract: Contract, uncovered: Uncovered, now: float) -> list[Step]:
 def _to_disclose(contract: Contract, uncovered: Uncovered, now: float) -> list[Step]:
     terms = contract.terms
     at = terms.instalment_at(now)
-    if at is None or contract.instalments[at].state not in {"waiting", "disclosed"} or not lockable(contract, at):
+    if (
+        not is_complete(contract)
+        or at is None
+        or contract.instalments[at].state not in {"waiting", "disclosed"}
+        or not lockable(contract, at)
+    ):
         return []
     opens, _last = terms.window(at)
     if at == 0 and contract.instalments[0].state == "waiting":
@@ -186,6 +194,11 @@ def first_open(contract: Contract, now: float) -> int | None:
     running = terms.instalment_at(now) or 0
     first = max(begun + 1, running + (now >= _late_at(terms, running)))
     return first if first < terms.instalments else None
+
+
+def is_complete(contract: Contract) -> bool:
+    """Whether the terms have their price, and so the contract its id; of what the ledger alone knows, only hosts do."""
+    return contract.whole or contract.terms.price != NO_PRICE
 
 
 def lockable(contract: Contract, instalment: int) -> bool:

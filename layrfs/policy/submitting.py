@@ -35,9 +35,14 @@ def can_never_come(fate: Fate, sequence: int, latest: int, used_since: int | Non
     """
     if fate.transaction is not None:
         return False
-    certain = fate.head.closed_at - fate.lag_seconds
     since = fate.head.closed_at if used_since is None else used_since
-    return 0 < latest < certain or (is_number_used(fate, sequence) and since <= certain)
+    is_known_used = is_number_used(fate, sequence) and since <= fate.head.closed_at - fate.lag_seconds
+    return (latest > 0 and is_certainly_past(fate, latest)) or is_known_used
+
+
+def is_certainly_past(fate: Fate, last_second: int) -> bool:
+    """Whether what may be in until then would have been seen, however far behind the server is that was asked last."""
+    return last_second < fate.head.closed_at - fate.lag_seconds
 
 
 def is_stuck(first_seen_ledger: int, head_ledger: int) -> bool:

@@ -64,10 +64,10 @@ class Contracts:
             numbers = self._of_host[node] = [row[0] for row in self._database.rows(query, (node,))]
         return [self.get(number) for number in numbers]
 
-    def numbers(self, node: NodeId) -> list[int]:
-        """Those that were ever used between owner and host."""
-        rows = self._database.rows("SELECT terms FROM contract WHERE node = ?", (node,))
-        return [msgspec.msgpack.decode(row[0], type=Terms).number for row in rows]
+    def terms_with(self, node: NodeId) -> list[Terms]:
+        """Of all that there ever were between owner and host."""
+        rows = self._database.rows("SELECT terms FROM contract WHERE node = ? ORDER BY number", (node,))
+        return [msgspec.msgpack.decode(row[0], type=Terms) for row in rows]
 
     def get(self, number: int) -> Contract:
         """Raises ``KeyError``."""
@@ -96,6 +96,10 @@ class Contracts:
         if state in {"merged", "void"}:
             self._database.write("DELETE FROM contract_piece WHERE contract = ?", (number,))
             self._database.write("DELETE FROM local_payable WHERE contract = ?", (number,))
+
+    def set_terms(self, number: int, terms: Terms) -> None:
+        """They were not known in full."""
+        self._change(number, "UPDATE contract SET terms = ? WHERE number = ?", (terms.to_bytes(), number))
 
     def set_not_whole(self, number: int) -> None:
         """The host has covers that are not here."""

@@ -141,13 +141,14 @@ class Agreements:
         )
         if stroops is None:
             raise Unavailable("the budget leaves nothing for another contract")
-        number = next_number(self._contracts.numbers(host))
+        number = next_number([terms.number for terms in self._contracts.terms_with(host)])
         sequence, start = turn.account.sequence + 1, turn.head.closed_at
-        memo = SetupMemo(host, number, start, window_seconds, instalments).hidden(self._private, sequence)
+        escrow = account_of(escrow_private(self._private, host, number, sequence))
+        memo = SetupMemo(host, number, start, window_seconds, instalments).hidden(self._private, escrow)
         return Terms(
             owner=self._escrows.account,
             host=quoted.account,
-            escrow=account_of(escrow_private(self._private, host, number)),
+            escrow=escrow,
             node=host,
             tenant=self._hosts.tenant(host),
             number=number,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
-from functools import partial
 from typing import Literal, NamedTuple
 
 import trio
@@ -18,16 +17,19 @@ import trio
 from layrfs.crypto.wallet_keys import account_of, escrow_private
 from layrfs.errors import Rejected, Unavailable, Unfunded
 from layrfs.model.contracts import Lock, Terms
+from layrfs.model.intents import Intent
 from layrfs.model.ledger import LedgerAccount, LedgerHead, LedgerTransaction
 from layrfs.model.lumens import shown_lumens
 from layrfs.payments import envelopes
 from layrfs.payments.ledger import Ledger
+from layrfs.payments.reading import movements_untrusted, submission_untrusted
 from layrfs.payments.submitting import Intents, Submitter
+from layrfs.payments.verdicts import NO_ACCOUNT
 from layrfs.policy.agreeing import SETUP_SECONDS
 from layrfs.policy.contracts import OwnerEvent
 from layrfs.policy.paymaster import Contract, unclaimed
 from layrfs.policy.pricing import FEE_STROOPS, escrow_needs, starting_stroops
-from layrfs.policy.submitting import can_never_come
+from layrfs.policy.submitting import can_never_come, is_certainly_past
 
 SUBMIT_SECONDS = 90.0
 """As long as this a transaction is waited for; after that it is looked for now and then."""
@@ -60,7 +62,6 @@ class Escrows:
 
     def __init__(self, ledger: Ledger, intents: Intents, wallet_private: bytes) -> None:
         self._ledger = ledger
-        self._intents = intents
         self._private = wallet_private
         self._submitter = Submitter(ledger, intents, wallet_private)
         self._turn = trio.Lock()
@@ -91,14 +92,21 @@ class Escrows:
     async def turn(self) -> AsyncIterator[Turn]:
         """The account is the caller's. Raises Unfunded, Unavailable, LedgerUnavailable."""
         async with self._turn:
-            if self._intents.all():
+            if self._own_open():
                 await self.settle()
-            if waiting := self._intents.all():
+            if waiting := self._own_open():
                 raise Unavailable(f"An earlier transaction ({waiting[0].purpose}) may still come.")
             head, account = await self.look(), await self._ledger.account(self.account)
             if account is None:
                 raise Unfunded("the wallet's account is not on the ledger yet: pay something into it")
             yield Turn(head, account)
+
+    def _own_open(self) -> list[Intent]:
+        """What the owner's account sent on this ledger, and may still come: a refund keeps nothing from being sent."""
+        passphrase = self._ledger.passphrase
+        return [
+            each for each in self._submitter.open() if submission_untrusted(each.xdr, passphrase).source == self.account
+        ]
 
     # ------------------------------------------------------------------ sending
 
@@ -106,7 +114,7 @@ class Escrows:
         """Returns when the escrow is there. Raises Unfunded, Rejected, Unavailable (it may still come)."""
         _check_funds(turn, starting_stroops(terms), SETUP_OPERATIONS)
         envelope = await trio.to_thread.run_sync(envelopes.setup, terms)
-        escrow = escrow_private(self._private, terms.node, terms.number)
+        escrow = self._escrow(terms)
         signatures = {terms.owner: envelope.sign(self._private), terms.escrow: envelope.sign(escrow)}
         await self._submit(envelope.xdr(signatures), f"contract {terms.number} with host {terms.node.hex()[:12]}")
 
@@ -132,12 +140,15 @@ class Escrows:
 
     async def sign_locks(self, terms: Terms, locks: Sequence[tuple[int, Lock]]) -> list[bytes]:
         """The escrow's signatures of these instalments' payments."""
-        escrow = escrow_private(self._private, terms.node, terms.number)
+        escrow = self._escrow(terms)
 
         def sign() -> list[bytes]:
             return [envelopes.claim(terms, instalment, lock).sign(escrow) for instalment, lock in locks]
 
         return await trio.to_thread.run_sync(sign)
+
+    def _escrow(self, terms: Terms) -> bytes:
+        return escrow_private(self._private, terms.node, terms.number, terms.owner_sequence)
 
     # ------------------------------------------------------------------- looking
 
@@ -150,40 +161,54 @@ class Escrows:
 
     async def look_for_set_up(self, terms: Terms) -> OwnerEvent | None:
         """Whether the escrow came to be; None: it may still. Raises LedgerUnavailable."""
-        envelope = envelopes.setup(terms)
-        fate = await self._ledger.fate(envelope.hash, terms.owner)
+        fate = await self._ledger.fate(envelopes.setup(terms).hash, terms.owner)
         if fate.transaction is not None:
             return "set up" if fate.transaction.successful else "too late"
-        is_past = fate.head.sequence > terms.last_setup_ledger
-        never = can_never_come(fate, terms.owner_sequence, terms.start + SETUP_SECONDS)
-        return "too late" if is_past or never else None
+        return "too late" if can_never_come(fate, terms.owner_sequence, terms.start + SETUP_SECONDS) else None
 
-    async def look_for_claim(
-        self, terms: Terms, instalment: int, locks: Sequence[Lock]
-    ) -> Claimed | Literal["open", "never"]:
-        """What was paid; ``never``: nothing was and nothing can be any more. ``locks``: the newest first."""
-        head = await self.look()
-        account = await self._ledger.account(terms.escrow)
-        if account is None or account.sequence >= envelopes.sequence(terms, instalment + 1):
-            for lock in locks:
-                hash_ = (await trio.to_thread.run_sync(partial(envelopes.claim, terms, instalment, lock))).hash
-                found = await self._ledger.transaction(hash_)
-                if found is not None:
-                    return Claimed(lock.amount_stroops, hash_) if found.successful else "never"
-        return "never" if head.closed_at > terms.window(instalment)[1] else "open"
+    async def look_for_claim(self, terms: Terms, instalment: int) -> Claimed | Literal["open", "never"]:
+        """What was paid; ``never``: nothing was and nothing can be any more. Raises LedgerUnavailable, BadMessage.
+
+        Nobody can use the payment's sequence number without the owner's signature, and only payments of the
+        instalment have it.
+        """
+        sequence = envelopes.sequence(terms, instalment + 1)
+        fate = await self._ledger.fate(envelopes.refund(terms).hash, terms.escrow)
+        if fate.source is None or fate.source.sequence >= sequence:
+            found = await self._spent(terms.escrow, sequence)
+            if found is not None:
+                return self._claimed(found) if found.successful else "never"
+        return "never" if is_certainly_past(fate, terms.window(instalment)[1]) else "open"
+
+    async def _spent(self, escrow: bytes, sequence: int) -> LedgerTransaction | None:
+        """The escrow's own transaction with this number."""
+        cursor = ""
+        while True:
+            page = await self._ledger.history(escrow, cursor, newest_first=True)
+            for transaction in page.transactions:
+                sent = submission_untrusted(transaction.envelope, self._ledger.passphrase)
+                if (sent.source, sent.sequence) == (escrow, sequence):
+                    return transaction
+            if page.cursor == cursor or not page.transactions:
+                return None
+            cursor = page.cursor
+
+    def _claimed(self, found: LedgerTransaction) -> Claimed:
+        moved = movements_untrusted(found.envelope, found.result_xdr, self._ledger.passphrase)
+        return Claimed(sum(each.stroops for each in moved), found.hash)
 
     async def refund(self, terms: Terms) -> bool:
         """Have the rest come back; whether it has. Raises LedgerUnavailable, Rejected, Unavailable."""
         envelope = envelopes.refund(terms)
-        head = await self.look()
-        if await self._ledger.account(terms.escrow) is None:
+        fate = await self._ledger.fate(envelope.hash, terms.escrow)
+        if fate.transaction is not None and fate.transaction.successful:
             return True
-        if head.closed_at < terms.end or head.sequence <= terms.last_setup_ledger:
+        if fate.head.closed_at < terms.end or fate.head.sequence <= terms.last_setup_ledger:
             return False
         try:
             await self._submit(envelope.xdr({}), f"refund of contract {terms.number} with host {terms.node.hex()[:12]}")
-        except Rejected:
-            if await self._ledger.account(terms.escrow) is not None:
+        except Rejected as error:
+            if error.codes[:1] != (NO_ACCOUNT,):
                 raise
         return True
 

@@ -2,7 +2,8 @@
 
 Owns reading the account's history for them. Must not know what is due in a contract. What was covered in them is not
 known here, so they take no more pieces; what falls due is paid, as salts follow from the phrase, and the escrow comes
-back. Invariant: terms are believed when they build the very set-up that is on the ledger.
+back. Those that are over are put on record as well: their numbers are used. Invariant: terms are believed when they
+build the very set-up that is on the ledger.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from layrfs.model.ledger import LedgerTransaction
 from layrfs.payments.envelopes import setup
 from layrfs.payments.ledger import Ledger
 from layrfs.payments.rediscovering import found_terms
+from layrfs.policy.paymaster import Contract, is_complete
 from layrfs.storage.contracts import Contracts
 from layrfs.storage.journal import Journal
 from layrfs.upkeep.counterparts import Counterparts
@@ -46,26 +48,32 @@ class LostContracts:
         while True:
             cursor = str(self._marks.mark(name) or "")
             page = await self._ledger.history(account, cursor)
-            for transaction in page.transactions:
-                found += await self._add(transaction)
+            found += sum(self._add(transaction) for transaction in page.transactions)
             if page.cursor == cursor or not page.transactions:
                 return found
             self._marks.set_mark(name, page.cursor)
 
-    async def _add(self, transaction: LedgerTransaction) -> bool:
+    def _add(self, transaction: LedgerTransaction) -> bool:
         terms = found_terms(transaction, self._ledger.passphrase, self._private)
-        if terms is None or terms.number in self._contracts.numbers(terms.node):
+        if terms is None or any(terms.escrow == each.escrow for each in self._contracts.terms_with(terms.node)):
             return False
-        if await self._ledger.account(terms.escrow) is None:
-            return False
-        known = await self._as_known_there(terms)
+        known = msgspec.structs.replace(terms, tenant=self._hosts.tenant(terms.node))
         self._contracts.add(known, "open", whole=False)
         _log.warning("contract %d with host %s is on the ledger only", terms.number, terms.node.hex()[:12])
         return True
 
+    async def complete(self, now: float) -> int:
+        """Have hosts say what was agreed; how many contracts nobody said that of yet. ``now``: by the ledger."""
+        for contract in self._incomplete(now):
+            self._contracts.set_terms(contract.number, await self._as_known_there(contract.terms))
+        return len(self._incomplete(now))
+
+    def _incomplete(self, now: float) -> list[Contract]:
+        open_ = (each for each in self._contracts.live() if each.state == "open" and now < each.terms.end)
+        return [each for each in open_ if not is_complete(each)]
+
     async def _as_known_there(self, terms: Terms) -> Terms:
         """With the price, which is in the contract's id; without it, while the host says nothing."""
-        terms = msgspec.structs.replace(terms, tenant=self._hosts.tenant(terms.node))
         try:
             stands = await self._hosts.ask(terms.node, Standing(terms.tenant, terms.number, UNSIGNED), Stands)
             said = terms_untrusted(stands.terms)

@@ -162,7 +162,7 @@ class PaidMarket:
                 self._salts.clear()
             terms = contract.terms
             salts = (
-                instalment_salt(self._salts_key, terms.node, terms.number, instalment)
+                instalment_salt(self._salts_key, terms.escrow, instalment)
                 for instalment in range(first, terms.instalments)
             )
             self._salts[key] = Salts(contract.number, first, tuple(salts))

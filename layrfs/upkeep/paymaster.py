@@ -15,7 +15,7 @@ import msgspec
 import trio
 
 from layrfs.crashpoints import reached
-from layrfs.errors import LayrError, MissingPiece, RemoteError, Unreachable
+from layrfs.errors import LayrError, MissingPiece, Unreachable
 from layrfs.ids import NodeId
 from layrfs.model.contracts import Lock
 from layrfs.network.connections import HostRefused
@@ -291,8 +291,7 @@ class Paymaster:
 
     async def _watch(self, contract: Contract, instalment: int) -> None:
         terms = contract.terms
-        locks = await self._locks(contract, instalment)
-        found = await self._escrows.look_for_claim(terms, instalment, locks)
+        found = await self._escrows.look_for_claim(terms, instalment)
         if found == "never":
             self._instalment(contract, instalment, "window over")
         elif found != "open":
@@ -302,24 +301,6 @@ class Paymaster:
             self._heard(terms.node, "passed")
         if found != "open":
             self._market.note_covered(contract)
-
-    async def _locks(self, contract: Contract, instalment: int) -> list[Lock]:
-        """All that the host may have been given for the instalment, the newest first."""
-        salt = self._market.salts(contract, instalment)[0]
-        prefixes = [contract.batches[:count] for count in range(len(contract.batches), 0, -1)]
-        relevant = [batches for batches in prefixes if batches[-1].first <= instalment]
-        locks = [lock(contract.terms, batches, instalment, salt) for batches in relevant]
-        return locks if contract.whole else [*await self._said_lock(contract, instalment), *locks]
-
-    async def _said_lock(self, contract: Contract, instalment: int) -> list[Lock]:
-        """What the host says, of a contract that is not known here in full; the ledger decides whether it is so."""
-        request = Standing(contract.terms.tenant, contract.terms.number, UNSIGNED)
-        try:
-            stands = await self._hosts.ask(contract.terms.node, request, Stands)
-        except RemoteError:
-            return []
-        said = stands.instalments[instalment : instalment + 1]
-        return [Lock(one.amount_stroops, one.hash) for one in said if one.hash]
 
     def _instalment(self, contract: Contract, instalment: int, event: InstalmentEvent) -> None:
         state = instalment_after(contract.instalments[instalment].state, event)

@@ -170,8 +170,8 @@ def slip10(seed: bytes, path: Sequence[int]) -> bytes:
     return node[:32]
 
 
-def setup_memo(wallet: bytes, sequence: int, memo: bytes) -> tuple[int, bytes, int, int, int, int]:
-    pad = hkdf(wallet, b"LayrFS v1 memo of a contract's setup" + struct.pack("<Q", sequence))
+def setup_memo(wallet: bytes, escrow: bytes, memo: bytes) -> tuple[int, bytes, int, int, int, int]:
+    pad = hkdf(wallet, b"LayrFS v1 memo of a contract's setup" + escrow)
     plain = (int.from_bytes(memo, "big") ^ int.from_bytes(pad, "big")).to_bytes(32, "big")
     return struct.unpack("<B20sHIIB", plain)
 

@@ -25,15 +25,16 @@ def test_wallet_keys(vector: dict[str, Any]) -> None:
     assert wallet_keys.account_of(wallet).hex() == vector["account"]
     assert salts.hex() == vector["saltsKey"]
     for case in vector["escrowPrivate"]:
-        assert wallet_keys.escrow_private(wallet, node_of(case), case["number"]).hex() == case["key"]
+        private = wallet_keys.escrow_private(wallet, node_of(case), case["number"], case["sequence"])
+        assert private.hex() == case["key"]
     for case in vector["instalmentSalt"]:
-        salt = wallet_keys.instalment_salt(salts, node_of(case), case["number"], case["instalment"])
+        salt = wallet_keys.instalment_salt(salts, bytes.fromhex(case["escrow"]), case["instalment"])
         assert salt.hex() == case["salt"]
     for case in vector["setupMemo"]:
         memo = wallet_keys.SetupMemo(
             node_of(case), case["number"], case["start"], case["windowSeconds"], case["instalments"]
         )
-        assert memo.hidden(wallet, case["sequence"]).hex() == case["memo"]
+        assert memo.hidden(wallet, bytes.fromhex(case["escrow"])).hex() == case["memo"]
 
 
 @by_phrase
@@ -43,14 +44,15 @@ def test_wallet_keys_without_our_code(vector: dict[str, Any]) -> None:
     assert (wallet.hex(), salts.hex()) == (vector["walletPrivate"], vector["saltsKey"])
     assert reference.public_key(wallet).hex() == vector["account"]
     for case in vector["escrowPrivate"]:
-        info = b"LayrFS v1 escrow key" + node_of(case) + struct.pack("<I", case["number"])
+        numbers = struct.pack("<IQ", case["number"], case["sequence"])
+        info = b"LayrFS v1 escrow key" + node_of(case) + numbers
         assert reference.hkdf(wallet, info).hex() == case["key"]
     for case in vector["instalmentSalt"]:
-        numbers = struct.pack("<IH", case["number"], case["instalment"])
-        info = b"LayrFS v1 salt of one instalment" + node_of(case) + numbers
+        bound = bytes.fromhex(case["escrow"]) + struct.pack("<H", case["instalment"])
+        info = b"LayrFS v1 salt of one instalment" + bound
         assert reference.hkdf(salts, info).hex() == case["salt"]
     for case in vector["setupMemo"]:
-        memo = reference.setup_memo(wallet, case["sequence"], bytes.fromhex(case["memo"]))
+        memo = reference.setup_memo(wallet, bytes.fromhex(case["escrow"]), bytes.fromhex(case["memo"]))
         assert memo == (1, node_of(case), case["number"], case["start"], case["windowSeconds"], case["instalments"])
 
 

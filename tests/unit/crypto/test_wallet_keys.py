@@ -17,6 +17,7 @@ BENCH = (
 )
 WALLET = bytes(range(32))
 NODE = NodeId(bytes(range(20)))
+ESCROW = bytes(range(100, 132))
 
 nodes = st.binary(min_size=20, max_size=20).map(NodeId)
 memos = st.builds(
@@ -74,31 +75,35 @@ def test_contracts_hosts_and_instalments_all_get_their_own() -> None:
     other = NodeId(b"\1" * 20)
     salts = wallet_keys.salts_key(WALLET)
     found = [WALLET, salts]
-    found += [wallet_keys.escrow_private(WALLET, node, number) for node in (NODE, other) for number in (0, 1)]
     found += [
-        wallet_keys.instalment_salt(salts, node, number, instalment)
+        wallet_keys.escrow_private(WALLET, node, number, sequence)
         for node in (NODE, other)
         for number in (0, 1)
+        for sequence in (5, 6)
+    ]
+    found += [
+        wallet_keys.instalment_salt(salts, escrow, instalment)
+        for escrow in (ESCROW, bytes(32))
         for instalment in (0, 1)
     ]
     assert len(set(found)) == len(found)
     assert {len(key) for key in found} == {32}
 
 
-@given(memos, st.binary(min_size=32, max_size=32), st.integers(0, 2**64 - 1))
-def test_a_memo_is_revealed_to_its_owner(memo: SetupMemo, wallet: bytes, sequence: int) -> None:
-    assert revealed_memo(memo.hidden(wallet, sequence), wallet, sequence) == memo
+@given(memos, st.binary(min_size=32, max_size=32), st.binary(min_size=32, max_size=32))
+def test_a_memo_is_revealed_to_its_owner(memo: SetupMemo, wallet: bytes, escrow: bytes) -> None:
+    assert revealed_memo(memo.hidden(wallet, escrow), wallet, escrow) == memo
 
 
-@given(memos, st.integers(0, 2**63))
-def test_a_memo_says_nothing_under_another_key_or_number(memo: SetupMemo, sequence: int) -> None:
-    hidden = memo.hidden(WALLET, sequence)
-    assert revealed_memo(hidden, bytes(32), sequence) != memo
-    assert revealed_memo(hidden, WALLET, sequence + 1) != memo
+@given(memos)
+def test_a_memo_says_nothing_under_another_key_or_for_another_account(memo: SetupMemo) -> None:
+    hidden = memo.hidden(WALLET, ESCROW)
+    assert revealed_memo(hidden, bytes(32), ESCROW) != memo
+    assert revealed_memo(hidden, WALLET, bytes(32)) != memo
 
 
 def test_what_is_no_memo_of_ours_is_none() -> None:
-    hidden = SetupMemo(NODE, 1, 2, 3, 4).hidden(WALLET, 5)
-    assert revealed_memo(bytes([hidden[0] ^ 1]) + hidden[1:], WALLET, 5) is None
-    assert revealed_memo(hidden[:-1], WALLET, 5) is None
-    assert revealed_memo(b"", WALLET, 5) is None
+    hidden = SetupMemo(NODE, 1, 2, 3, 4).hidden(WALLET, ESCROW)
+    assert revealed_memo(bytes([hidden[0] ^ 1]) + hidden[1:], WALLET, ESCROW) is None
+    assert revealed_memo(hidden[:-1], WALLET, ESCROW) is None
+    assert revealed_memo(b"", WALLET, ESCROW) is None

@@ -59,7 +59,7 @@ def test_numbers_of_contracts_that_are_over_stay_used(contracts: Contracts) -> N
     contracts.set_state(first, "void")
     contracts.add(msgspec.structs.replace(TERMS, number=9), "agreed")
     assert [contract.terms.number for contract in contracts.live()] == [9]
-    assert contracts.numbers(HOST) == [7, 9]
+    assert [terms.number for terms in contracts.terms_with(HOST)] == [7, 9]
 
 
 def test_pieces_wait_until_their_host_agrees_to_a_batch_of_them(contracts: Contracts) -> None:

@@ -316,6 +316,12 @@ async def test_with_the_phrase_and_the_ledger_alone_hosts_are_paid_on_and_the_es
         again = Owner(database, ledger, [host], mock_clock)
         assert await again.lost.find(again.escrows.account) == 1
         assert await again.lost.find(again.escrows.account) == 0
+        host.is_away = True
+        assert await again.lost.complete(again.escrows.now()) == 1
+        await again.rounds(1700)
+        assert again.contracts.get(1).state == "open", "nothing was said of a contract whose id is not known"
+        host.is_away = False
+        assert await again.lost.complete(again.escrows.now()) == 0
         (contract,) = again.contracts.live()
         assert contract.terms == owner.contracts.get(1).terms
         again.limits.set(Spending(PRICE, None))
@@ -339,3 +345,35 @@ async def test_a_lost_contract_comes_back_when_its_host_is_gone_as_well(
         await again.rounds(4 * WINDOW + 500)
         assert again.contracts.get(1).state == "merged"
     assert before - balance(ledger, owner.escrows.account) == 3 * 100 + 100
+
+
+@pytest.mark.parametrize("finds_first", [True, False])
+async def test_an_owner_who_has_lost_all_records_uses_no_salt_again(
+    mock_clock: MockClock,
+    owner: Owner,
+    host: PaidHost,
+    ledger: InProcessLedger,
+    tmp_path: Path,
+    finds_first: bool,
+) -> None:
+    await owner.store(host, 1)
+    await owner.rounds(4 * WINDOW + 500)
+    assert owner.contracts.get(1).state == "merged"
+    known = owner.market.salts(owner.contracts.get(1), 0)
+    mock_clock.jump(1)
+    await owner.store(host, 2)
+    with Database(str(tmp_path / "another.db")) as database:
+        again = Owner(database, ledger, [host], mock_clock)
+        again.limits.set(Spending(PRICE, None))
+        if finds_first:
+            assert await again.lost.find(again.escrows.account) == 2
+        await again.store(host, 3)
+        if not finds_first:
+            assert await again.lost.find(again.escrows.account) == 2, "also when it was begun anew meanwhile"
+        contracts = again.contracts.live()
+        assert len({each.terms.escrow for each in contracts}) == 3
+        assert not {salt for each in contracts[-1:] for salt in again.market.salts(each, 0)} & set(known)
+        if finds_first:
+            assert [each.terms.number for each in contracts] == [0, 1, 2]
+        await again.rounds(9 * WINDOW)
+        assert {again.contracts.get(number).state for number in (1, 2, 3)} == {"merged"}
