@@ -32,6 +32,7 @@ from layrfs.wire.messages import Reason, Refused
 
 LOOKS_PER_ROUND = 8
 GONE_SECONDS = 3600.0
+DELETED_AT_ONCE = 64
 
 _log = logging.getLogger(__name__)
 
@@ -197,15 +198,21 @@ class Earning:
             if not self._claimer.is_running(hosted, one):
                 nursery.start_soon(self._claim, hosted, one)
         event = await self._event(hosted, owed, head, now)
+        if self._record.fresh(hosted) != hosted:
+            return  # while the ledger was asked, its owner has said something: the next round sees what follows
+        if event is not None:
+            self._bring(hosted, event, now)
+        ended = self._record.fresh(hosted)
+        if ended is not None and earning.is_to_be_released(ended, now):
+            await self._release(hosted)
+
+    def _bring(self, hosted: Hosted, event: HostEvent, now: int) -> None:
+        state = host_after(hosted.state, event)
         if event == "too late":
             self._record.forget(hosted.number)
-            return
-        state = hosted.state if event is None else host_after(hosted.state, event)
-        if event is not None and state != hosted.state:
-            _log.info("Contract %s: %s, so %s", terms.contract_id.hex()[:12], event, state)
-            self._record.set_state(hosted.number, state, min(now, terms.end))
-        if earning.is_to_be_released(self._record.fresh(hosted), now):
-            await self._release(hosted)
+        elif state != hosted.state:
+            _log.info("Contract %s: %s, so %s", hosted.terms.contract_id.hex()[:12], event, state)
+            self._record.set_state(hosted.number, state, min(now, hosted.terms.end))
 
     async def _event(self, hosted: Hosted, owed: Sequence[Owed], head: LedgerHead, now: int) -> HostEvent | None:
         """Of time, and of the ledger where that is to be asked first."""
@@ -242,8 +249,10 @@ class Earning:
             on_credit = self._record.uncovered_pieces(tenant)
             self._record.forget_uncovered(on_credit)
             pieces += on_credit
-        deleted = await trio.to_thread.run_sync(_delete_all, self._trade, tenant, pieces)
-        _log.info("Contract %s is over: %d pieces are gone", hosted.terms.contract_id.hex()[:12], deleted)
+        for few in (pieces[at : at + DELETED_AT_ONCE] for at in range(0, len(pieces), DELETED_AT_ONCE)):
+            free = [piece for piece in few if not self._record.is_kept(piece)]  # covered anew by now, perhaps
+            await trio.to_thread.run_sync(_delete_all, self._trade, tenant, free)
+        _log.info("Contract %s is over, and %d pieces with it", hosted.terms.contract_id.hex()[:12], len(pieces))
 
     async def _forget_gone(self) -> None:
         """What is on credit and not here any more, damaged or expired, is no longer owed for."""
@@ -263,5 +272,6 @@ def _not_held(trade: Trade, pieces: Sequence[PieceId]) -> list[PieceId]:
     return [piece for piece in pieces if trade.store.head(piece) is None]
 
 
-def _delete_all(trade: Trade, tenant: bytes, pieces: Sequence[PieceId]) -> int:
-    return sum(trade.store.delete(piece, tenant) for piece in pieces)
+def _delete_all(trade: Trade, tenant: bytes, pieces: Sequence[PieceId]) -> None:
+    for piece in pieces:
+        trade.store.delete(piece, tenant)

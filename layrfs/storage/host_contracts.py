@@ -55,12 +55,10 @@ class HostContracts:
         row = self._database.row(f"{_HOSTED} WHERE id = ?", (contract_id,))
         return None if row is None else _hosted(row)
 
-    def fresh(self, hosted: Hosted) -> Hosted:
-        """As it is now. Raises KeyError when it was forgotten."""
+    def fresh(self, hosted: Hosted) -> Hosted | None:
+        """As it is now; None when it was forgotten."""
         row = self._database.row(f"{_HOSTED} WHERE number = ?", (hosted.number,))
-        if row is None:
-            raise KeyError(hosted.number)
-        return _hosted(row)
+        return None if row is None else _hosted(row)
 
     def of_tenant(self, tenant: bytes) -> list[Hosted]:
         """All of an owner's, oldest first."""

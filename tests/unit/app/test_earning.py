@@ -15,6 +15,7 @@ from layrfs.crypto import merkle, wallet_keys
 from layrfs.crypto.identity import NodeIdentity
 from layrfs.errors import BadMessage, LocalError
 from layrfs.model.contracts import Lock, Offer
+from layrfs.model.ledger import LedgerAccount
 from layrfs.payments import envelopes
 from layrfs.policy.pricing import credit_bytes, starting_stroops
 from layrfs.wire import contracts
@@ -201,6 +202,25 @@ async def test_a_contract_that_never_came_is_forgotten(
     for _ in range(14):
         ledger.go_to(ledger.now + 5)
     await host.until(lambda: host.record.all() == [])
+
+
+async def test_a_contract_that_is_opened_while_the_ledger_is_asked_for_it_is_not_forgotten(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await host.ask(owner.propose())
+    asked = ledger.account
+
+    async def account(key: bytes) -> LedgerAccount | None:
+        if key != owner.terms.escrow:
+            return await asked(key)
+        host.record.set_state(1, "open", START)
+        return None
+
+    monkeypatch.setattr(ledger, "account", account)
+    owner.pass_set_up()
+    await host.until(lambda: host.record.all()[0].state == "open")
+    await trio.sleep(100)
+    assert [one.state for one in host.record.all()] == ["open"]
 
 
 async def test_terms_that_cost_nothing_push_no_contract_out_that_is_paid_for(
