@@ -5,6 +5,7 @@ Decides nothing. Loaded by ``layrfs.app.paying`` when it is needed, as the ledge
 
 from __future__ import annotations
 
+import contextlib
 import logging
 
 import trio
@@ -13,7 +14,7 @@ from layrfs.app.reach_of_payments import Reach
 from layrfs.config import MountOptions
 from layrfs.crypto.keys import VolumeKeys
 from layrfs.crypto.wallet_keys import salts_key
-from layrfs.errors import LayrError
+from layrfs.errors import LayrError, Unavailable
 from layrfs.ids import NodeId
 from layrfs.ledger_config import LedgerConfig
 from layrfs.network.contract_links import ContractLinks
@@ -101,6 +102,11 @@ class PayDesk:
             nursery.start_soon(self._refill)
             nursery.start_soon(self._find_lost)
 
+    def unpaid(self) -> frozenset[NodeId]:
+        """Hosts that are going to let their pieces go, because nobody pays for them."""
+        prices = {record.node_id: record.price for record in self._reach.finder.known_hosts()}
+        return self.market.unpaid(lambda host: prices.get(host, 0) > 0)
+
     def problems(self) -> list[str]:
         """What keeps hosts from being paid, in sentences."""
         return [problem for problem in (self._agreements.problem, self._paymaster.problem) if problem]
@@ -120,11 +126,23 @@ class PayDesk:
             await trio.sleep(AGAIN_SECONDS)
 
     async def _refill(self) -> None:
+        """Have all that hosts keep for money paid for: also what came there when they were free, or unpaid for long."""
         while True:
-            for host in {each.terms.node for each in self._contracts.live()}:
+            for host in self._paid_holders():
+                if self.market.usable(host) is None:
+                    with contextlib.suppress(Unavailable):
+                        numbers = {each.number for each in self._contracts.of_host(host)}
+                        await self._agreements.make(host, numbers)
+                        self._nudge()
                 if self.market.usable(host) is not None and await self._refiller.refill(host):
                     self._nudge()
             await trio.sleep(self._window_seconds / REFILLS_PER_WINDOW)
+
+    def _paid_holders(self) -> list[NodeId]:
+        """Hosts that have pieces and a price within the limit."""
+        holders, highest = set(self._reach.holders()), self.market.highest_price()
+        known = self._reach.finder.known_hosts()
+        return [record.node_id for record in known if 0 < record.price <= highest and record.node_id in holders]
 
     def _is_wanted(self, host: NodeId) -> bool:
         return self._limits.get().max_price is not None and host in self._reach.holders()

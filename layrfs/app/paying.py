@@ -18,7 +18,7 @@ from layrfs.control import commands
 from layrfs.control.commands import Progress
 from layrfs.crypto.keys import VolumeKeys
 from layrfs.errors import LayrError, ReadOnly
-from layrfs.ids import PieceId
+from layrfs.ids import NodeId, PieceId
 from layrfs.ledger_config import chosen_ledger
 from layrfs.model.lumens import parse_lumens
 from layrfs.model.payables import PieceDigests, Salts
@@ -102,6 +102,10 @@ class Payments:
         """All that is on record about money. Raises ``LocalError``."""
         self._database.commit()
         return await trio.to_thread.run_sync(read_records, self._database.path)
+
+    def unpaid(self) -> frozenset[NodeId]:
+        """Hosts that are going to let their pieces go, because nobody pays for them."""
+        return frozenset() if self._desk is None else self._desk.unpaid()
 
     def problems(self) -> list[str]:
         """What keeps hosts from being paid, in sentences."""

@@ -32,6 +32,7 @@ from layrfs.model.status import Collected, ProgressReport
 from layrfs.network.links import HostLinks
 from layrfs.pipeline.pooled import PooledTransfers
 from layrfs.policy.collecting import RETENTION_SECONDS
+from layrfs.policy.patching import PieceState
 from layrfs.storage.answers import KeptAnswers
 from layrfs.storage.audits import Rounds
 from layrfs.storage.changes import ChangeLog
@@ -92,6 +93,7 @@ class Upkeep:
         asker, trusts = HostAsker(links, membership, keys.mask), trusting.trusts
         garbage, versions = Garbage(database, catalog), Versions(database)
         self._read_only = read_only
+        self._trusting, self.payments = trusting, payments
         self._publisher = publisher
         self.losses = Losses()
         self.lost = LostShards(catalog=catalog, lost=Lost(database), transfers=transfers, path_of=cache_path)
@@ -100,7 +102,7 @@ class Upkeep:
             changes=ChangeLog(database),
             transfers=transfers,
             log=publisher,
-            needs=Needs(catalog.pieces, trusting.state_of, lambda: set(_known(membership))),
+            needs=Needs(catalog.pieces, self._state_of, lambda: set(_known(membership))),
             lost=self.lost,
         )
         self.health = HealthWatch(catalog, Copies(database), self.patcher, trusts)
@@ -157,7 +159,6 @@ class Upkeep:
             repacker=repacker(directory=os.path.join(directory, "repacking")),
             dropper=Dropper(ChangeLog(database), asker),
         )
-        self.payments = payments
         self._reach_of_payments = Reach(
             transfers=transfers,
             holdings=holdings,
@@ -210,6 +211,11 @@ class Upkeep:
         """Hosts have been found or come back."""
         self.patcher.hosts_appeared(hosts)
         self._recoder.hosts_appeared()
+
+    def _state_of(self, host: NodeId) -> PieceState:
+        """Of a piece there: one that nobody will pay for is there now, and not to be counted on."""
+        state = self._trusting.state_of(host)
+        return "doubtful" if state == "good" and host in self.payments.unpaid() else state
 
     def bad_piece(self, shard: ShardId, piece: PieceId, host: NodeId, kind: str) -> None:
         """A host did not deliver. Silence may pass; what is wrong or gone is gone, and gets replaced.

@@ -201,6 +201,12 @@ def is_complete(contract: Contract) -> bool:
     return contract.whole or contract.terms.price != NO_PRICE
 
 
+def is_paid_on(contract: Contract, now: float) -> bool:
+    """Whether a host will be paid for some time, by the newest contract with it: else it lets its pieces go."""
+    terms = contract.terms
+    return contract.state in {"agreed", "submitted", "open"} and now < _late_at(terms, terms.instalments - 1)
+
+
 def lockable(contract: Contract, instalment: int) -> bool:
     """Whether any batch is part of the instalment, or may be: not all are known."""
     return not contract.whole or any(batch.first <= instalment for batch in contract.batches)

@@ -69,6 +69,11 @@ class Contracts:
         rows = self._database.rows("SELECT terms FROM contract WHERE node = ? ORDER BY number", (node,))
         return [msgspec.msgpack.decode(row[0], type=Terms) for row in rows]
 
+    def newest(self) -> list[Contract]:
+        """The last one with each host that there was ever one with; not those that never came to be."""
+        rows = self._database.rows("SELECT max(number) FROM contract WHERE state <> 'void' GROUP BY node")
+        return [self.get(row[0]) for row in list(rows)]
+
     def get(self, number: int) -> Contract:
         """Raises ``KeyError``."""
         if (known := self._known.get(number)) is not None:

@@ -24,6 +24,7 @@ from layrfs.policy.paymaster import (
     cost_of,
     first_open,
     has_credit,
+    is_paid_on,
     top_up,
 )
 from layrfs.policy.pricing import PRICED_SECONDS, credit_bytes, due_stroops
@@ -37,6 +38,8 @@ COVER_SECONDS = 20.0
 
 PROMISED_SECONDS = 900.0
 """After this a piece that did not arrive is not on its way any more."""
+
+UNPAID_SECONDS = 5.0
 
 _MOST_SALTS = 4096
 
@@ -69,6 +72,8 @@ class PaidMarket:
         self._covered = trio.Event()
         self._left: int | None = None
         self._left_at = -math.inf
+        self._unpaid: frozenset[NodeId] = frozenset()
+        self._unpaid_at = -math.inf
         self._topping_up: defaultdict[int, trio.Lock] = defaultdict(trio.Lock)
 
     def highest_price(self) -> int:
@@ -111,6 +116,14 @@ class PaidMarket:
         now = self._escrows.now()
         found = [each for each in self._contracts.of_host(host) if first_open(each, now) is not None]
         return found[-1] if found else None
+
+    def unpaid(self, priced: Callable[[NodeId], bool]) -> frozenset[NodeId]:
+        """Hosts that were paid, want to be (``priced``), and soon are not any more; as of some seconds ago."""
+        if trio.current_time() >= self._unpaid_at + UNPAID_SECONDS:
+            now = self._escrows.now()
+            over = (each.terms.node for each in self._contracts.newest() if not is_paid_on(each, now))
+            self._unpaid, self._unpaid_at = frozenset(host for host in over if priced(host)), trio.current_time()
+        return self._unpaid
 
     def salts(self, contract: Contract, first: int) -> tuple[bytes, ...]:
         """Of the instalments from one on."""

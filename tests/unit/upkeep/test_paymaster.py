@@ -377,3 +377,27 @@ async def test_an_owner_who_has_lost_all_records_uses_no_salt_again(
             assert [each.terms.number for each in contracts] == [0, 1, 2]
         await again.rounds(9 * WINDOW)
         assert {again.contracts.get(number).state for number in (1, 2, 3)} == {"merged"}
+
+
+async def test_a_host_that_is_not_paid_on_is_not_counted_on(
+    mock_clock: MockClock, owner: Owner, host: PaidHost
+) -> None:
+    def unpaid(*, priced: bool = True) -> bool:
+        mock_clock.jump(10)
+        return host.node in owner.market.unpaid(lambda _host: priced)
+
+    assert not unpaid()
+    await owner.store(host, 1)
+    owner.is_wanted = True
+    host.price = PRICE + 1
+    await owner.rounds(3 * WINDOW + 700)
+    assert not unpaid(), "there is time to renew"
+    await owner.rounds(3 * WINDOW + 900)
+    assert unpaid()
+    assert not unpaid(priced=False), "it keeps pieces for nothing now"
+    await owner.rounds(6 * WINDOW)
+    assert owner.contracts.get(1).state == "merged"
+    assert unpaid()
+    host.price = PRICE
+    await owner.store(host, 2)
+    assert not unpaid()
