@@ -48,7 +48,7 @@ def owner_of(passphrase: str, private: bytes) -> Owner:
     salts = salts_key(private)
 
     def salt(terms: Terms, instalment: int) -> bytes:
-        return instalment_salt(salts, terms.node, terms.number, instalment)
+        return instalment_salt(salts, terms.escrow, instalment)
 
     return Owner(salt, partial(found_terms, passphrase=passphrase, wallet_private=private))
 

@@ -15,7 +15,7 @@ from msgspec import Struct
 from layrfs.model.contracts import Terms
 from layrfs.model.ledger import LedgerTransaction
 from layrfs.model.lumens import shown_lumens
-from layrfs.payments.envelopes import SEQUENCE_STEP, claim, network_id, refund, sequence, settle, setup
+from layrfs.payments.envelopes import SEQUENCE_STEP, claim, network_id, refund, sequence, setup
 from layrfs.payments.reading import Movement, Submission, movements_untrusted, submission_untrusted
 from layrfs.payments.verdicts import sentence
 from layrfs.policy.bookkeeping import Recorded, record_faults
@@ -231,8 +231,8 @@ class _Reconciliation:
                 if taken:
                     self._claims[terms.escrow][step - 1] = taken[0].stroops, transaction.hash
                 return f"instalment {step - 1}"
-        elif not transaction.successful or _is_settlement(terms, submission, taken, transaction.hash):
-            return "end by consent"
+        elif not transaction.successful:
+            return "unknown"
         self._differ(
             terms.escrow,
             f"transaction {_shown(transaction.hash)} took {shown_lumens(sum(each.stroops for each in taken))} XLM,"
@@ -341,12 +341,6 @@ def _deltas(moved: Sequence[Movement]) -> dict[bytes, int]:
         found[each.source] -= each.stroops
         found[each.destination] += each.stroops
     return found
-
-
-def _is_settlement(terms: Terms, submission: Submission, taken: Sequence[Movement], hash_: bytes) -> bool:
-    to_host = sum(each.stroops for each in taken if each.kind == "payment")
-    agreed = settle(terms, host_stroops=to_host, sequence_number=submission.sequence, last_second=submission.latest)
-    return agreed.hash == hash_
 
 
 def _shown(hash_: bytes) -> str:

@@ -50,8 +50,14 @@ class Books:
         self.says("wallet", "fund")
         self.host = ledger.person()
         self.database = Paths.from_environment().database("default")
-        self.escrow = escrow_private(self.keys.wallet_private, NODE, 0)
-        self.salts = [instalment_salt(salts_key(self.keys.wallet_private), NODE, 0, at) for at in range(INSTALMENTS)]
+
+    def escrow_of(self, terms: Terms) -> bytes:
+        """Its key."""
+        return escrow_private(self.keys.wallet_private, NODE, 0, terms.owner_sequence)
+
+    def salts_of(self, terms: Terms) -> list[bytes]:
+        salts = salts_key(self.keys.wallet_private)
+        return [instalment_salt(salts, terms.escrow, at) for at in range(INSTALMENTS)]
 
     def says(self, *words: str, code: int = 0) -> str:
         self._capture.readouterr()
@@ -73,9 +79,10 @@ class Books:
             head, account = await horizon.head(), await horizon.account(owner)
             assert account is not None
             sequence = account.sequence + 1
-            memo = SetupMemo(NODE, 0, head.closed_at, WINDOW, INSTALMENTS).hidden(self.keys.wallet_private, sequence)
+            escrow = account_of(escrow_private(self.keys.wallet_private, NODE, 0, sequence))
+            memo = SetupMemo(NODE, 0, head.closed_at, WINDOW, INSTALMENTS).hidden(self.keys.wallet_private, escrow)
             return Terms(
-                owner=owner, host=self.host.raw_public_key(), escrow=account_of(self.escrow), node=NODE,
+                owner=owner, host=self.host.raw_public_key(), escrow=escrow, node=NODE,
                 tenant=bytes(32), number=0, start=head.closed_at, window_seconds=WINDOW, instalments=INSTALMENTS,
                 price=10**10, deposit_stroops=DEPOSIT, last_setup_ledger=head.sequence + 50, collateral_stroops=0,
                 memo=memo, owner_sequence=sequence, network=envelopes.network_id(self.ledger.passphrase),
@@ -93,21 +100,25 @@ class Books:
 
     def record(self, terms: Terms) -> None:
         """The contract, and one cover of two pieces."""
+        salts = self.salts_of(terms)
         with Database(self.database) as database:
             contracts = Contracts(database)
             contracts.add(terms, "open")
-            digests = [PieceDigests(piece, 1 << 30, 1, 0, tuple(self.salts)) for piece in PIECES]
+            digests = [PieceDigests(piece, 1 << 30, 1, 0, tuple(salts)) for piece in PIECES]
             contracts.keep(digests)
-            contracts.set_covered(1, contracts.offer(1, digests, 0, terms.start, self.salts).number)
+            contracts.set_covered(1, contracts.offer(1, digests, 0, terms.start, salts).number)
 
     def claim(self, terms: Terms, at: int) -> tuple[int, bytes]:
         """As the host does; what it paid."""
         with Database(self.database) as database:
             batches = Contracts(database).get(1).batches
-        due = lock(terms, batches, at, self.salts[at])
-        answered = answer(self.salts[at], terms.contract_id, at, [batches[0].digests[at]])
+        salt = self.salts_of(terms)[at]
+        due = lock(terms, batches, at, salt)
+        answered = answer(salt, terms.contract_id, at, [batches[0].digests[at]])
         envelope = envelopes.claim(terms, at, due)
-        return due.amount_stroops, self.submit(envelope, self.escrow, self.host.raw_secret_key(), preimage=answered)
+        return due.amount_stroops, self.submit(
+            envelope, self.escrow_of(terms), self.host.raw_secret_key(), preimage=answered
+        )
 
     def note(self, at: int, stroops: int, payment: bytes) -> None:
         with Database(self.database) as database:
@@ -126,7 +137,7 @@ def test_the_books_of_a_contract_balance_from_the_first_stroop_to_the_last(books
     assert books.audit()["came"] == "10000"
     assert not os.path.exists(books.database)
     terms = books.agree()
-    books.submit(envelopes.setup(terms), books.keys.wallet_private, books.escrow)
+    books.submit(envelopes.setup(terms), books.keys.wallet_private, books.escrow_of(terms))
     assert "not on record, and 2.90004 XLM are in it" in books.audit(code=1)["differences"][0]
     books.record(terms)
     first, payment = books.claim(terms, 0)
@@ -160,7 +171,7 @@ def test_the_books_of_a_contract_balance_from_the_first_stroop_to_the_last(books
 
 def test_what_an_escrow_lacks_is_said(books: Books) -> None:
     terms = books.agree()
-    books.submit(envelopes.setup(terms), books.keys.wallet_private, books.escrow)
+    books.submit(envelopes.setup(terms), books.keys.wallet_private, books.escrow_of(terms))
     books.record(terms)
     with Database(books.database) as database:
         database.write("UPDATE contract_batch SET bytes = ?", (1 << 50,))

@@ -31,7 +31,7 @@ from layrfs.payments.wallet import line_of
 from layrfs.policy.bookkeeping import Receipts, Recorded, Records
 from layrfs.policy.contracts import OwnerState
 from layrfs.policy.paymaster import Batch, Contract, Instalment, lock, unclaimed
-from layrfs.policy.pricing import escrow_needs, locked_stroops
+from layrfs.policy.pricing import escrow_needs
 from tests.contract_terms import TERMS
 from tests.fakes.ledger import InProcessLedger
 from tests.ledgers import PASSPHRASE, Bank, bump, sign
@@ -84,8 +84,7 @@ class World:
     def step(self) -> None:
         self.dice.choice(
             [self.gift, self.send, self.send_too_much, self.agree, self.agree, self.cover, self.cover, self.claim,
-             self.claim, self.claim, self.top_up, self.gift_to_escrow, self.settle, self.settle_too_much, self.wait,
-             self.refund]
+             self.claim, self.claim, self.top_up, self.gift_to_escrow, self.wait, self.refund]
         )()  # fmt: skip
 
     def gift(self) -> None:
@@ -114,9 +113,10 @@ class World:
         header, sequence = self.bank.ledger.header, self.bank.account(KEY).sequence + 1
         if self.bank.account(KEY).balance_stroops < 20 * 10**7:
             return
-        memo = SetupMemo(node, number, header.closed_at, WINDOW, INSTALMENTS).hidden(OWNER, sequence)
+        escrow = account_of(escrow_private(OWNER, node, number, sequence))
+        memo = SetupMemo(node, number, header.closed_at, WINDOW, INSTALMENTS).hidden(OWNER, escrow)
         terms = msgspec.structs.replace(
-            TERMS, owner=KEY, host=host.raw_public_key(), escrow=account_of(escrow_private(OWNER, node, number)),
+            TERMS, owner=KEY, host=host.raw_public_key(), escrow=escrow,
             node=node, number=number, start=header.closed_at, window_seconds=WINDOW, instalments=INSTALMENTS,
             price=PRICE, deposit_stroops=self.dice.randrange(3, 10**6), last_setup_ledger=header.sequence + 12,
             collateral_stroops=self.dice.choice([0, 0, 7 * 10**5]), memo=memo, owner_sequence=sequence,
@@ -174,21 +174,6 @@ class World:
         for deal in self._some():
             self._gift_to(deal.terms.escrow)
 
-    def settle(self) -> None:
-        for deal in self._some():
-            if self.dice.random() < 0.3:
-                free = self.bank.account(deal.terms.escrow).balance_stroops - locked_stroops() - 200
-                stroops = self.dice.randrange(0, max(1, min(free, 10**4)))
-                self._settle(deal, stroops)
-                deal.is_gone = True
-                self.to_hosts += stroops
-                deal.state = self.dice.choice(["open", "merged"])
-
-    def settle_too_much(self) -> None:
-        for deal in self._some():
-            self._settle(deal, 10**15, succeeds=False)
-            self._top_up(deal, 200)
-
     def wait(self) -> None:
         self.bank.close(self.dice.randrange(1, WINDOW))
 
@@ -222,7 +207,7 @@ class World:
         return all(self.bank.ledger.books.entry(each) is None for each in hashes)
 
     def _escrow(self, deal: Deal) -> bytes:
-        return escrow_private(OWNER, deal.terms.node, deal.terms.number)
+        return escrow_private(OWNER, deal.terms.node, deal.terms.number, deal.terms.owner_sequence)
 
     def _lock(self, deal: Deal, at: int, batches: list[Batch]) -> tuple[Lock, bytes]:
         """And what opens it."""
@@ -254,18 +239,6 @@ class World:
         )
         self._submit(envelope, OWNER)
 
-    def _settle(self, deal: Deal, stroops: int, *, succeeds: bool = True) -> None:
-        terms = deal.terms
-        while self.bank.ledger.header.sequence <= terms.last_setup_ledger:
-            self.bank.close(1)
-        envelope = envelopes.settle(
-            terms,
-            host_stroops=stroops,
-            sequence_number=self.bank.account(terms.escrow).sequence + 1,
-            last_second=self.bank.now + 100,
-        )
-        self._submit(envelope, self._escrow(deal), deal.host.raw_secret_key(), succeeds=succeeds)
-
 
 def pay(builder: TransactionBuilder, key: bytes, amount: str) -> TransactionBuilder:
     return builder.append_payment_op(address_of(key), Asset.native(), amount)
@@ -276,7 +249,7 @@ Change = tuple[str, Ledgers, Records]
 
 
 def salt_of(terms: Terms, instalment: int) -> bytes:
-    return instalment_salt(salts_key(OWNER), terms.node, terms.number, instalment)
+    return instalment_salt(salts_key(OWNER), terms.escrow, instalment)
 
 
 THE_OWNER = Owner(salt_of, partial(found_terms, passphrase=PASSPHRASE, wallet_private=OWNER))
