@@ -7,26 +7,24 @@ everything else is one sentence and LedgerUnavailable. That Horizon is away for 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-import requests
 import trio
-from stellar_sdk.client.requests_client import RequestsClient
-from stellar_sdk.client.response import Response
-from stellar_sdk.exceptions import SdkError
 
 from layrfs.errors import BadMessage, LedgerUnavailable, Rejected, Unfunded, WrongLedger
 from layrfs.model.ledger import Fate, HistoryPage, LedgerAccount, LedgerHead, LedgerTransaction
 from layrfs.payments import horizon_answers as answers
+from layrfs.payments.devledger.state import DEVELOPMENT_PREFIX
 from layrfs.payments.reading import address_of, submission_untrusted
 from layrfs.payments.verdicts import sentence
+from layrfs.payments.web import Response, Web, is_local
 from layrfs.policy.endpoints import FRESH, in_order, rest_seconds
 
 T = TypeVar("T")
 
-ANSWER_LIMIT_BYTES = 4 << 20
 PAGE_TRANSACTIONS = 50
 GET_SECONDS, SUBMIT_SECONDS = 15, 45
 """Horizon answers a submission when the transaction is in, or after half a minute."""
@@ -35,7 +33,13 @@ QUESTION_SECONDS = 60.0
 LAG_SECONDS = 120
 """Behind an address elsewhere may be many servers, some behind others; one that lags more calls itself out of order."""
 
-_MOST_THREADS = 8
+CLOCKS_APART_SECONDS = 3600
+"""A ledger whose time is further from this machine's is not believed. All that is irrevocable hangs on that time: what
+is paid, whose pieces are let go, which salts are disclosed."""
+
+_THREADS_PER_SERVER = 4
+"""Of each server's own: one that never comes to an end holds up no other."""
+
 _MOST_DIGITS = 9
 _OK, _BAD_REQUEST, _FORBIDDEN, _NOT_FOUND, _TOO_MANY, _BROKEN = 200, 400, 403, 404, 429, 500
 
@@ -55,7 +59,7 @@ class Horizon:
         self._passphrase = passphrase
         self._servers = [Server(url, passphrase) for url in urls]
         self._records = [FRESH for _url in urls]
-        self._threads = trio.CapacityLimiter(_MOST_THREADS)
+        self._threads = [trio.CapacityLimiter(_THREADS_PER_SERVER) for _url in urls]
         self._last_failure = ""
 
     @property
@@ -91,7 +95,7 @@ class Horizon:
         failures: list[LedgerUnavailable | WrongLedger] = []
         for index in in_order(self._records, trio.current_time()):
             try:
-                answer = await self._ask_server(self._servers[index], question)
+                answer = await self._ask_server(index, question)
             except (LedgerUnavailable, WrongLedger) as error:
                 rest = getattr(error, "rest_seconds", 0.0)
                 self._records[index] = self._records[index].after_failure(trio.current_time(), rest)
@@ -105,13 +109,15 @@ class Horizon:
         rest = rest_seconds(self._records, trio.current_time())
         raise LedgerUnavailable(f"{self._last_failure}; it is asked again in {rest:.0f} s")
 
-    async def _ask_server(self, server: Server, question: Callable[[Server], T]) -> T:
+    async def _ask_server(self, index: int, question: Callable[[Server], T]) -> T:
+        server = self._servers[index]
+
         def answer() -> T:
             server.check_network()
             return question(server)
 
         with trio.move_on_after(QUESTION_SECONDS):
-            return await trio.to_thread.run_sync(answer, abandon_on_cancel=True, limiter=self._threads)
+            return await trio.to_thread.run_sync(answer, abandon_on_cancel=True, limiter=self._threads[index])
         raise Silent(f"the ledger at {server.name} has not answered within {QUESTION_SECONDS:.0f} s")
 
 
@@ -121,7 +127,7 @@ class Server:
     def __init__(self, url: str, passphrase: str) -> None:
         self._url = url.rstrip("/")
         self._passphrase = passphrase
-        self._client = _client(self._url)
+        self._web = Web(self._url)
         self._is_right = False
         self.name = urlsplit(url).netloc
 
@@ -144,7 +150,16 @@ class Server:
 
     def head(self) -> LedgerHead:
         found = self._get("/ledgers", answers.Ledgers, {"order": "desc", "limit": "1"})
-        return self._believed(lambda: answers.head_untrusted(_there(found)))
+        head = self._believed(lambda: answers.head_untrusted(_there(found)))
+        if not self._passphrase.startswith(DEVELOPMENT_PREFIX):  # there, people set the time
+            self._check_time(head.closed_at)
+        return head
+
+    def _check_time(self, closed_at: int) -> None:
+        apart = closed_at - time.time()
+        if abs(apart) > CLOCKS_APART_SECONDS:
+            hours, way = round(abs(apart) / 3600), "ahead of" if apart > 0 else "behind"
+            raise Silent(f"the ledger at {self.name} is {hours} h {way} this machine's clock: one of them is wrong")
 
     def account(self, key: bytes) -> LedgerAccount | None:
         found = self._get(f"/accounts/{address_of(key)}", answers.Account)
@@ -172,8 +187,8 @@ class Server:
 
     def submit(self, xdr: str, hash_: bytes) -> LedgerTransaction:
         """Raises Rejected, unless it is in already and the server did not know in time."""
-        response = self._call(lambda: self._client.post(f"{self._url}/transactions", data={"tx": xdr}))
-        if response.status_code == _OK:
+        response = self._call(lambda: self._web.post("/transactions", {"tx": xdr}, SUBMIT_SECONDS))
+        if response.status == _OK:
             done = self._transaction(self._believed(lambda: _parsed(response, answers.Transaction)), hash_)
         else:
             codes = self._codes(response)
@@ -186,11 +201,11 @@ class Server:
         return done
 
     def fund(self, key: bytes) -> None:
-        response = self._call(lambda: self._client.get(f"{self._url}/friendbot", {"addr": address_of(key)}))
-        if response.status_code == _OK:
+        response = self._call(lambda: self._web.get("/friendbot", {"addr": address_of(key)}, GET_SECONDS))
+        if response.status == _OK:
             return
         problem = self._problem(response)
-        if response.status_code == _NOT_FOUND:
+        if response.status == _NOT_FOUND:
             raise Unfunded(f"the ledger at {self.name} gives no lumens away: only test networks do")
         raise Rejected(f"the ledger at {self.name} gave nothing: {problem.detail or problem.title}", problem.codes())
 
@@ -199,19 +214,17 @@ class Server:
 
     def _get(self, path: str, kind: type[T], asked: Mapping[str, str] | None = None) -> T | None:
         """None when Horizon itself says that there is none."""
-        response = self._call(
-            lambda: self._client.get(f"{self._url}{path}", dict(asked or {}), max_content_size=ANSWER_LIMIT_BYTES)
-        )
-        if response.status_code == _OK:
+        response = self._call(lambda: self._web.get(path, asked or {}, GET_SECONDS))
+        if response.status == _OK:
             return self._believed(lambda: _parsed(response, kind))
-        if response.status_code == _NOT_FOUND and self._problem(response).is_not_found():
+        if response.status == _NOT_FOUND and self._problem(response).is_not_found():
             return None
-        raise Silent(f"the ledger at {self.name} answered with the error {response.status_code}")
+        raise Silent(f"the ledger at {self.name} answered with the error {response.status}")
 
     def _codes(self, response: Response) -> tuple[str, ...]:
-        codes = self._problem(response).codes() if response.status_code == _BAD_REQUEST else ()
+        codes = self._problem(response).codes() if response.status == _BAD_REQUEST else ()
         if not codes:
-            raise Silent(f"the ledger at {self.name} answered a transaction with the error {response.status_code}")
+            raise Silent(f"the ledger at {self.name} answered a transaction with the error {response.status}")
         return codes
 
     def _problem(self, response: Response) -> answers.Problem:
@@ -220,13 +233,13 @@ class Server:
     def _call(self, call: Callable[[], Response]) -> Response:
         try:
             response = call()
-        except (SdkError, OSError, ValueError, LookupError) as error:
+        except (OSError, ValueError) as error:
             raise Silent(f"the ledger at {self.name} cannot be reached ({_cause(error)})") from None
-        if response.status_code == _TOO_MANY:
+        if response.status == _TOO_MANY:
             raise Silent(f"the ledger at {self.name} has been asked too often", _rest_seconds(response.headers))
-        if response.status_code >= _BROKEN:
+        if response.status >= _BROKEN:
             raise Silent(
-                f"the ledger at {self.name} is out of order (error {response.status_code})",
+                f"the ledger at {self.name} is out of order (error {response.status})",
                 _rest_seconds(response.headers),
             )
         return response
@@ -236,19 +249,6 @@ class Server:
             return read()
         except BadMessage as error:
             raise Silent(f"the ledger at {self.name} answered something that makes no sense ({error})") from None
-
-
-def _client(url: str) -> RequestsClient:
-    session = requests.Session()
-    if is_local(url):
-        session.trust_env = False  # a proxy of this machine's cannot know what runs on it
-    return RequestsClient(session=session, request_timeout=GET_SECONDS, post_timeout=SUBMIT_SECONDS)
-
-
-def is_local(url: str) -> bool:
-    """Whether the address is this machine's own."""
-    host = urlsplit(url).hostname or ""
-    return host in {"localhost", "::1"} or host.startswith("127.")
 
 
 def _parsed(response: Response, kind: type[T]) -> T:
@@ -277,7 +277,6 @@ def _cause(error: BaseException) -> str:
         ("resolve", "its name is not known"),
         ("certificate", "its certificate is not valid"),
         ("exceeds the limit", "its answer is too large"),
-        ("redirect", "it sends elsewhere"),
     ):
         if word in text:
             return meaning

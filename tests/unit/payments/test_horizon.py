@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import json
 import socket
+import threading
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,6 +22,7 @@ from tests.canned_http import Answerer, Canned, canned_server
 from tests.unit.payments.test_reading import paid, result
 
 NETWORK = "a network ; of tests"
+NOW = int(time.time())
 OWNER, HOST = (Keypair.from_raw_ed25519_seed(bytes([number]) * 32) for number in (1, 2))
 KEY = OWNER.raw_public_key()
 
@@ -38,18 +44,20 @@ ACCOUNT: dict[str, Any] = {
     "num_sponsoring": 1,
     "num_sponsored": 0,
 }
-LEDGERS = {
-    "_embedded": {
-        "records": [
-            {
-                "sequence": 7,
-                "closed_at": "2026-01-02T03:04:05Z",
-                "base_fee_in_stroops": 100,
-                "base_reserve_in_stroops": 5_000_000,
-            }
-        ]
+
+
+def ledgers(hours: float = 0.0) -> dict[str, Any]:
+    """So many hours off this machine's clock."""
+    moment = datetime.datetime.fromtimestamp(NOW, datetime.UTC) + datetime.timedelta(hours=hours)
+    newest = {
+        "sequence": 7,
+        "closed_at": moment.isoformat(),
+        "base_fee_in_stroops": 100,
+        "base_reserve_in_stroops": 5_000_000,
     }
-}
+    return {"_embedded": {"records": [newest]}}
+
+
 ROOT = {"network_passphrase": NETWORK}
 MISSING = {"type": "https://stellar.org/horizon-errors/not_found", "title": "Resource Missing", "status": 404}
 
@@ -60,7 +68,7 @@ def said(value: object, status: int = 200, **headers: str) -> Canned:
 
 def pages(table: dict[str, Canned]) -> Answerer:
     """By the start of the path, the longest first; the root is right unless a test has another."""
-    known = {"/": said(ROOT), "/ledgers": said(LEDGERS), **table}
+    known = {"/": said(ROOT), "/ledgers": said(ledgers()), **table}
 
     def answer(_method: str, path: str, _body: bytes) -> Canned:
         if path == "/":
@@ -121,7 +129,7 @@ async def test_head_transaction_and_history() -> None:
         done = await ledger.transaction(hash_)
         found = await ledger.history(KEY)
         fate = await ledger.fate(hash_, KEY)
-    assert (head.sequence, head.closed_at, head.base_fee_stroops) == (7, 1_767_323_045, 100)
+    assert (head.sequence, head.closed_at, head.base_fee_stroops) == (7, NOW, 100)
     assert done is not None
     assert (done.hash, done.successful, done.fee_charged_stroops, done.codes) == (hash_, True, 100, ())
     assert (found.transactions, found.cursor) == ((done,), "30064775168")
@@ -225,6 +233,76 @@ async def test_a_server_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> No
         mute.listen()
         with pytest.raises(LedgerUnavailable, match="has not answered"):
             await Horizon([f"http://127.0.0.1:{mute.getsockname()[1]}"], NETWORK).head()
+
+
+@contextlib.contextmanager
+def dripping(head: bytes) -> Iterator[str]:
+    """A server that begins an answer and then says a byte now and then, for ever."""
+    ended = threading.Event()
+
+    def drip(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            connection.recv(65536)
+            connection.sendall(head)
+            while not ended.wait(0.05):
+                connection.sendall(b" ")
+
+    def serve(listening: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _address = listening.accept()
+                threading.Thread(target=drip, args=(connection,), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=serve, args=(listening,), daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            ended.set()
+            listening.shutdown(socket.SHUT_RDWR)
+
+
+async def test_an_answer_that_never_ends_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "GET_SECONDS", 0.3)
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"
+    with dripping(head) as url, pytest.raises(LedgerUnavailable, match="no answer in time"):
+        await Horizon([url], NETWORK).head()
+
+
+async def test_a_server_that_keeps_all_its_threads_keeps_no_other_server_from_being_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "QUESTION_SECONDS", 1.0)
+    with dripping(b"HTTP/1.1 200 ") as first, canned_server(pages({})) as second:
+        ledger = Horizon([first, second], NETWORK)
+        async with trio.open_nursery() as nursery:
+            for _question in range(12):
+                nursery.start_soon(ledger.head)
+
+
+async def test_an_answer_that_is_too_large_is_none() -> None:
+    large = Canned(200, b" " * (5 << 20))
+    with canned_server(pages({"/transactions": large, "/friendbot": large, "/ledgers": large})) as url:
+        for ask in (submit, lambda ledger: ledger.fund(KEY), lambda ledger: ledger.head()):
+            with pytest.raises(LedgerUnavailable, match="too large"):
+                await ask(Horizon([url], NETWORK))
+
+
+@pytest.mark.parametrize(("hours", "way"), [(1.1, "1 h ahead of"), (240, "240 h ahead of"), (-48, "48 h behind")])
+async def test_a_ledger_of_another_time_is_not_believed(hours: float, way: str) -> None:
+    with canned_server(pages({"/ledgers": said(ledgers(hours))})) as url:
+        for ask in (lambda ledger: ledger.head(), lambda ledger: ledger.fate(bytes(32), KEY)):
+            with pytest.raises(LedgerUnavailable, match=way):
+                await ask(Horizon([url], NETWORK))
+
+
+async def test_a_ledger_that_is_less_than_an_hour_off_and_a_development_ledger_at_any_time_are() -> None:
+    with canned_server(pages({"/ledgers": said(ledgers(0.9))})) as url:
+        assert (await Horizon([url], NETWORK).head()).sequence == 7
+    development = "LayrFS development ledger ; of tests"
+    table = {"/": said({"network_passphrase": development}), "/ledgers": said(ledgers(10_000))}
+    with canned_server(pages(table)) as url:
+        assert (await Horizon([url], development).head()).sequence == 7
 
 
 async def test_the_next_server_is_asked_and_the_first_rests() -> None:
