@@ -33,6 +33,7 @@ from layrfs.wire.messages import Reason, Refused
 LOOKS_PER_ROUND = 8
 GONE_SECONDS = 3600.0
 DELETED_AT_ONCE = 64
+REPORT_SECONDS = 3.0
 
 _log = logging.getLogger(__name__)
 
@@ -140,15 +141,27 @@ class Earning:
 
     def report(self) -> EarningReport:
         """Called from threads."""
-        now = self._trade.clock.last_known()
-        make = partial(earning_report, self._trade, self._balance_stroops, self._problem, now)
-        return self._on_trio(make)
+        try:
+            return trio.from_thread.run(self._report, trio_token=self._token)
+        except (trio.RunFinishedError, trio.Cancelled) as error:
+            raise LocalError("the host is stopping") from error
 
     def _on_trio(self, call: Callable[[], ResultT]) -> ResultT:
         try:
             return trio.from_thread.run_sync(call, trio_token=self._token)
         except (trio.RunFinishedError, trio.Cancelled) as error:
             raise LocalError("the host is stopping") from error
+
+    async def _report(self) -> EarningReport:
+        """With the balance of now, unless the ledger takes too long to say it."""
+        with trio.move_on_after(REPORT_SECONDS), contextlib.suppress(LedgerUnavailable, WrongLedger):
+            await self._see_balance()
+        now = self._trade.clock.last_known()
+        return earning_report(self._trade, self._balance_stroops, self._problem, now)
+
+    async def _see_balance(self) -> None:
+        account = await self._trade.ledger.account(self._trade.offer.account)
+        self._balance_stroops = None if account is None else account.balance_stroops
 
     def _leave(self) -> Leaving:
         self._record.set_leaving(leaving=True)
@@ -174,9 +187,8 @@ class Earning:
     async def _round(self, nursery: trio.Nursery) -> None:
         try:
             head, now = await self._trade.clock.ask(), await self._trade.clock.now()
-            account = await self._trade.ledger.account(self._trade.offer.account)
+            await self._see_balance()
             self._looks_left = LOOKS_PER_ROUND
-            self._balance_stroops = None if account is None else account.balance_stroops
             for hosted in self._record.kept():
                 await self._step(hosted, head, now, nursery)
             self._problem = ""

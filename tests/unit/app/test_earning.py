@@ -92,6 +92,7 @@ async def test_pieces_are_paid_for_at_upload_and_at_each_audit(
     assert due > 0
     assert ledger.balance(host.account) == before + due
     assert (report.earned_stroops, report.pending_stroops, report.at_risk_stroops) == (due, 0, 0)
+    assert report.balance_stroops == before + due
     ledger.go_to(owner.terms.end)
     await owner.refund()
     fees = 300 + 4 * 100 + 100
