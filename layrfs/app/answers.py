@@ -188,7 +188,7 @@ class Answers:
         ]
         if stats.unreachable_shards:
             problems.append(f"{stats.unreachable_shards} shards could not be read from any host")
-        problems += self._upkeep.payments.problems()
+        problems += self._upkeep.payments.problems(self._membership.known_hosts())
         problems += [
             f"what only this machine had is in {name}; remove it when you have what you need"
             for name in asides(self._state_directory)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 
 import trio
 
@@ -19,6 +20,7 @@ from layrfs.ids import NodeId
 from layrfs.ledger_config import LedgerConfig
 from layrfs.network.contract_links import ContractLinks
 from layrfs.payments.horizon import Horizon
+from layrfs.policy.earning import KEPT_WINDOWS
 from layrfs.storage.contracts import Contracts
 from layrfs.storage.database import Database
 from layrfs.storage.intents import IntentTable
@@ -109,7 +111,18 @@ class PayDesk:
 
     def problems(self) -> list[str]:
         """What keeps hosts from being paid, in sentences."""
-        return [problem for problem in (self._agreements.problem, self._paymaster.problem) if problem]
+        found = (self._agreements.problem, self._paymaster.problem, self._unpaid_sentence())
+        return [problem for problem in found if problem]
+
+    def _unpaid_sentence(self) -> str | None:
+        """What is going to happen when, if nothing is done."""
+        concerned = self.unpaid() & set(self._reach.holders())
+        newest = [each.terms for each in self._contracts.newest() if each.terms.node in concerned]
+        if not newest:
+            return None
+        first = min(terms.end + KEPT_WINDOWS * terms.window_seconds for terms in newest)
+        when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(first))
+        return f"{len(newest)} hosts are not paid any more, and may let what they have go from {when} on"
 
     async def _find_lost(self) -> None:
         """Once; a ledger or a host that is away is asked again."""

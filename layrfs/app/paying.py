@@ -27,6 +27,7 @@ from layrfs.model.shards import PieceRecord
 from layrfs.model.status import SpendingLimit
 from layrfs.pipeline.paying import Market, OnlyFree
 from layrfs.policy.bookkeeping import Records
+from layrfs.policy.paymaster import out_of_reach
 from layrfs.storage.bookkeeping import read_records
 from layrfs.storage.contracts import Contracts
 from layrfs.storage.database import Database
@@ -107,9 +108,11 @@ class Payments:
         """Hosts that are going to let their pieces go, because nobody pays for them."""
         return frozenset() if self._desk is None else self._desk.unpaid()
 
-    def problems(self) -> list[str]:
-        """What keeps hosts from being paid, in sentences."""
-        return [*filter(None, [self._problem]), *(self._desk.problems() if self._desk is not None else ())]
+    def problems(self, hosts: Iterable[NodeRecord]) -> list[str]:
+        """What keeps hosts from being paid, in sentences; ``hosts`` are those that can be reached."""
+        dear = out_of_reach([host.price for host in hosts if host.tcp_port], self.limits.get().max_price)
+        of_desk = () if self._desk is None else self._desk.problems()
+        return [problem for problem in (dear, self._problem, *of_desk) if problem]
 
     # -------------------------------------------------------------------- life
 

@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from layrfs.crypto.instalments import answer, lock_hash
 from layrfs.model.contracts import Lock, Terms
+from layrfs.model.lumens import shown_lumens
 from layrfs.policy.contracts import InstalmentState, OwnerState
 from layrfs.policy.pricing import (
     PRICED_SECONDS,
@@ -199,6 +200,18 @@ def first_open(contract: Contract, now: float) -> int | None:
 def is_complete(contract: Contract) -> bool:
     """Whether the terms have their price, and so the contract its id; of what the ledger alone knows, only hosts do."""
     return contract.whole or contract.terms.price != NO_PRICE
+
+
+def out_of_reach(prices: Collection[int], highest: int | None) -> str | None:
+    """Why no host takes anything, in a sentence, when it is its price; None when there are cheaper ones, or none."""
+    cheapest = min(prices, default=0)
+    if cheapest <= (highest or 0):
+        return None
+    paid = "nobody is paid" if highest is None else f"{shown_lumens(highest)} are paid"
+    return (
+        f"every host wants money, the cheapest {shown_lumens(cheapest)} XLM for a TiB and 30 days, and {paid}:"
+        " `layrfs set MOUNTPOINT max_price=XLM`"
+    )
 
 
 def is_paid_on(contract: Contract, now: float) -> bool:

@@ -26,6 +26,7 @@ from layrfs.policy.paymaster import (
     has_credit,
     lock,
     next_number,
+    out_of_reach,
     per_month,
     steps,
     top_up,
@@ -277,3 +278,11 @@ def test_what_is_wanted_beyond_the_end_cannot_be_covered() -> None:
     assert cost_of(NEW, GIB, TERMS.start) == pytest.approx(
         due_stroops(TERMS_NOW.price, GIB, TERMS.end - TERMS.start), abs=4
     )
+
+
+def test_it_is_said_when_every_host_is_too_dear() -> None:
+    assert out_of_reach([], None) is None
+    assert out_of_reach([0, 5], None) is None
+    assert out_of_reach([7, 5], 5) is None
+    assert "the cheapest 0.0000005 XLM" in (out_of_reach([7, 5], None) or "")
+    assert "and 0.0000004 are paid" in (out_of_reach([7, 5], 4) or "")

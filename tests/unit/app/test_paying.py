@@ -1,0 +1,66 @@
+"""Payments are off until a limit is set, and cost nothing before."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from layrfs.app.paying import Payments
+from layrfs.config import MountOptions, Paths
+from layrfs.control.commands import Nothing, SetSpending
+from layrfs.errors import ReadOnly, UsageError
+from layrfs.model.status import SpendingLimit
+from layrfs.storage.database import Database
+from tests.drive import REPOSITORY
+from tests.fakes.loopback import KEYS
+from tests.unit.pipeline.test_placing import record
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    with Database(str(tmp_path / "metadata.db")) as database:
+        yield database
+
+
+def payments(database: Database, tmp_path: Path, *, read_only: bool = False) -> Payments:
+    options = MountOptions(read_only=read_only)
+    return Payments(database=database, paths=Paths.under(str(tmp_path)), keys=KEYS, options=options)
+
+
+async def test_limits_are_set_one_by_one_and_taken_away(database: Database, tmp_path: Path) -> None:
+    paying = payments(database, tmp_path)
+    assert await paying.get(Nothing(), print) == SpendingLimit(None, None)
+    assert await paying.set(SetSpending(max_price="2.5"), print) == SpendingLimit(25_000_000, None)
+    assert await paying.set(SetSpending(budget="10"), print) == SpendingLimit(25_000_000, 100_000_000)
+    with pytest.raises(UsageError):
+        await paying.set(SetSpending(max_price="much", budget="1"), print)
+    assert await payments(database, tmp_path).get(Nothing(), print) == SpendingLimit(25_000_000, 100_000_000)
+    assert await paying.set(SetSpending(max_price="off"), print) == SpendingLimit(None, 100_000_000)
+
+
+async def test_who_only_reads_sets_nothing(database: Database, tmp_path: Path) -> None:
+    with pytest.raises(ReadOnly):
+        await payments(database, tmp_path, read_only=True).set(SetSpending(max_price="1"), print)
+
+
+async def test_nobody_is_paid_before_a_limit_is_set_and_it_is_said_when_that_is_why(
+    database: Database, tmp_path: Path
+) -> None:
+    paying = payments(database, tmp_path)
+    assert paying.highest_price() == 0
+    assert paying.unpaid() == frozenset()
+    assert paying.problems([record(1), record(2, price=7)]) == []
+    (problem,) = paying.problems([record(1, price=9), record(2, price=7)])
+    assert "max_price" in problem
+
+
+def test_without_payments_the_ledgers_library_is_not_loaded() -> None:
+    code = "import layrfs.app.drive, layrfs.worker, sys; print(sorted(m for m in sys.modules if 'stellar' in m))"
+    variables = {**os.environ, "PYTHONPATH": REPOSITORY}
+    done = subprocess.run([sys.executable, "-c", code], env=variables, check=True, text=True, capture_output=True)
+    assert done.stdout.strip() == "[]"
