@@ -228,7 +228,7 @@ class Earning:
 
     async def _event(self, hosted: Hosted, owed: Sequence[Owed], head: LedgerHead, now: int) -> HostEvent | None:
         """Of time, and of the ledger where that is to be asked first."""
-        on_credit = self._record.uncovered(hosted.terms.tenant, now)
+        on_credit = self._record.uncovered(hosted.terms.tenant, now, hosted.terms.start)
         in_use = bool(self._record.batches(hosted.number)) or on_credit.bytes > 0
         event = earning.event(hosted, owed, in_use=in_use, on_credit=on_credit, ledger=head.sequence, now=now)
         return await self._looked_for(hosted) if event == "too late" else event
@@ -254,10 +254,14 @@ class Earning:
             self._wake()
 
     async def _release(self, hosted: Hosted) -> None:
-        """The room is others' now."""
+        """The room is others' now; what an owner with a later contract has not covered in it stays on credit."""
         tenant = hosted.terms.tenant
         pieces = self._record.release(hosted.number)
-        if not any(not one.released for one in self._record.of_tenant(tenant)):
+        others = [one for one in self._record.of_tenant(tenant) if not one.released and one.state != "agreed"]
+        if any(one.state in {"open", "notice"} for one in others):
+            await self._keep_on_credit(tenant, pieces)
+            return
+        if not others:
             on_credit = self._record.uncovered_pieces(tenant)
             self._record.forget_uncovered(on_credit)
             pieces += on_credit
@@ -265,6 +269,12 @@ class Earning:
             free = [piece for piece in few if not self._record.is_kept(piece)]  # covered anew by now, perhaps
             await trio.to_thread.run_sync(_delete_all, self._trade, tenant, free)
         _log.info("Contract %s is over, and %d pieces with it", hosted.terms.contract_id.hex()[:12], len(pieces))
+
+    async def _keep_on_credit(self, tenant: bytes, pieces: Sequence[PieceId]) -> None:
+        for few in (pieces[at : at + DELETED_AT_ONCE] for at in range(0, len(pieces), DELETED_AT_ONCE)):
+            held = await trio.to_thread.run_sync(_held, self._trade, few)
+            for piece, piece_bytes in held:
+                self._record.stored(piece, tenant, piece_bytes, self._trade.clock.last_known())
 
     async def _forget_gone(self) -> None:
         """What is on credit and not here any more, damaged or expired, is no longer owed for."""
@@ -282,6 +292,11 @@ class Earning:
 
 def _not_held(trade: Trade, pieces: Sequence[PieceId]) -> list[PieceId]:
     return [piece for piece in pieces if trade.store.head(piece) is None]
+
+
+def _held(trade: Trade, pieces: Sequence[PieceId]) -> list[tuple[PieceId, int]]:
+    found = [(piece, trade.store.head(piece)) for piece in pieces]
+    return [(piece, head.length) for piece, head in found if head is not None]
 
 
 def _delete_all(trade: Trade, tenant: bytes, pieces: Sequence[PieceId]) -> None:

@@ -148,12 +148,12 @@ class HostContracts:
         """They are gone."""
         self._database.write_many("DELETE FROM local_uncovered WHERE piece = ?", ((piece,) for piece in pieces))
 
-    def uncovered(self, tenant: bytes, now: int) -> Uncovered:
-        """What a tenant has stored on credit, up to now."""
+    def uncovered(self, tenant: bytes, now: int, since: int = 0) -> Uncovered:
+        """What a tenant has stored on credit, up to now. ``since``: what was before then is not counted any more."""
         row = self._database.row(
-            "SELECT coalesce(sum(bytes), 0), coalesce(sum(bytes * max(0, ? - stored)), 0) FROM local_uncovered"
+            "SELECT coalesce(sum(bytes), 0), coalesce(sum(bytes * max(0, ? - max(stored, ?))), 0) FROM local_uncovered"
             " WHERE tenant = ?",
-            (now, tenant),
+            (now, since, tenant),
         )
         return Uncovered() if row is None else Uncovered(*row)
 

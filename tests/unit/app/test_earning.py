@@ -415,7 +415,7 @@ async def test_what_is_covered_at_last_ends_a_notice(
     await host.until(lambda: host.record.all()[0].state == "open")
 
 
-async def test_a_renewed_contract_keeps_what_it_covers(
+async def test_a_renewed_contract_keeps_what_it_covers_and_the_rest_on_credit(
     autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere
 ) -> None:
     await covered(host, owner)
@@ -426,7 +426,41 @@ async def test_a_renewed_contract_keeps_what_it_covers(
     assert await host.ask(again.add(DATA[:1]), again.body()) == contracts.Covered()
     ledger.go_to(owner.terms.end + WINDOW_SECONDS)
     await claimed(host, again, 2)
-    await host.until(lambda: here(host, DATA) == [True, False])
+    await host.until(lambda: host.record.all()[0].released)
+    assert here(host, DATA) == [True, True]
+    assert host.record.uncovered(TENANT.public_key, 0).bytes == len(DATA[1])
+    assert await host.ask(again.add(DATA[1:], first=3), again.body()) == contracts.Covered()
+    assert host.record.uncovered(TENANT.public_key, 0).bytes == 0
+
+
+async def test_what_is_kept_on_credit_goes_with_the_last_contract(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere
+) -> None:
+    await covered(host, owner)
+    ledger.go_to(START + 3 * WINDOW_SECONDS)
+    again = OwnerHere(ledger, number=1)
+    await opened(host, again)
+    ledger.go_to(again.terms.end + WINDOW_SECONDS - 1)
+    await host.until(lambda: host.record.all()[0].released)
+    assert await host.ask(OwnerHere(ledger, number=2).propose()) == contracts.Agreed(b""), "costs nothing"
+    assert here(host, DATA) == [True, True]
+    ledger.go_to(again.terms.end + WINDOW_SECONDS)
+    await host.until(lambda: here(host, DATA) == [False, False])
+
+
+async def test_what_was_on_credit_before_a_contract_began_is_not_held_against_it(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere
+) -> None:
+    await covered(host, owner)
+    orphan = data_of(3, (credit_bytes(owner.terms) // 2,))
+    await stored(host, orphan)
+    ledger.go_to(START + 4 * WINDOW_SECONDS - 5)
+    again = OwnerHere(ledger, number=1)
+    await opened(host, again)
+    assert await host.ask(again.add(DATA), again.body()) == contracts.Covered()
+    ledger.go_to(again.terms.start + WINDOW_SECONDS // 2)
+    await trio.sleep(200)
+    assert host.record.all()[1].state == "open"
 
 
 async def test_a_ledger_that_is_away_stops_claims_and_nothing_else(
