@@ -54,16 +54,15 @@ def told(options: MountOptions, keys: VolumeKeys) -> Told:
 async def keep_ledger(
     directory: str, told: Told, *, task_status: trio.TaskStatus[LedgerConfig | None] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    """Keep the embedded network's ledger running; reports which one, once it answers, or that there is none."""
+    """Keep the embedded network's ledger running; reports which one, at its first start once it answers, or that there
+    is none."""
     path = os.path.join(directory, LEDGER_NAME)
     if told.host_price is None and not os.path.isdir(path):
         task_status.started(None)
         return
     find = partial(LedgerConfig.load, os.path.join(path, "ledger.json"))
     try:
-        await Supervisor("embedded ledger", ("layrfs.app.ledger", path), path, find, patient=True).run(
-            task_status=task_status
-        )
+        await Supervisor("embedded ledger", ("layrfs.app.ledger", path), path, find).run(task_status=task_status)
     except LayrError as error:
         _log.error("nobody can be paid: %s", error)
         task_status.started(None)

@@ -51,15 +51,12 @@ def read_seeds(directory: str) -> Seeds | None:
 class Supervisor(Generic[FoundT]):
     """One child process, which is started again when it ends."""
 
-    def __init__(
-        self, name: str, command: Sequence[str], directory: str, find: Callable[[], FoundT | None], *, patient: bool
-    ) -> None:
-        """``find``: what the child publishes in its directory. ``patient``: what it did last time is not enough."""
+    def __init__(self, name: str, command: Sequence[str], directory: str, find: Callable[[], FoundT | None]) -> None:
+        """``find``: what the child publishes in its directory; what it published last time is good enough to go on."""
         self._name = name
         self._command = command
         self._directory = directory
         self._find = find
-        self._patient = patient
         self.restarts = 0
         self.process_id: int | None = None
 
@@ -69,7 +66,7 @@ class Supervisor(Generic[FoundT]):
         Raises ``LocalError`` when the very first start never gets ready.
         """
         failures = NO_FAILURES
-        known = None if self._patient else self._find()
+        known = self._find()
         if known is not None:
             task_status.started(known)
         while True:
@@ -111,7 +108,7 @@ class Supervisor(Generic[FoundT]):
 def embedded_network(directory: str, words: Sequence[str] = ()) -> Supervisor[Seeds]:
     """``words``: what it is told beside its directory."""
     command = ("layrfs.app.embedded", directory, *words)
-    return Supervisor("embedded network", command, directory, partial(read_seeds, directory), patient=False)
+    return Supervisor("embedded network", command, directory, partial(read_seeds, directory))
 
 
 async def _hear_ready(process: trio.Process) -> None:

@@ -98,7 +98,8 @@ def test_the_ledger_is_the_same_after_a_kill_and_without_the_option(tmp_path: Pa
         network.end(signal.SIGKILL)
     with embedded(tmp_path) as network:
         network.says("ready")
-        assert ledger_of(tmp_path).passphrase == before.passphrase
+        wait_for(lambda: answers(tmp_path), "the ledger answers again")
+        assert ledger_of(tmp_path) == before
         assert balance(tmp_path, OWNER) == "10000.0000000"
 
 

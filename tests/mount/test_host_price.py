@@ -1,8 +1,9 @@
-"""A mount whose embedded hosts ask a price: a ledger runs beside them, and owner and hosts have something on it."""
+"""A mount whose embedded hosts ask a price, as a new user tries it: a ledger, a gift, a limit, and hosts that earn."""
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from stellar_sdk import Keypair
 from layrfs.ledger_config import LedgerConfig
 from layrfs.storage.keyring import load_or_create_identity
 from tests.drive import Drive, layrfs, wait_for
+from tests.trees import MIB, write_stream
 
 GIFT = 10_000.0
 
@@ -36,11 +38,18 @@ def _lumens(ledger: LedgerConfig, key: Path) -> float:
     return float(found.json()["balances"][0]["balance"]) if found.status_code == 200 else 0.0
 
 
-def test_a_ledger_and_gifts_come_with_a_plain_mount_and_stay(tmp_path: Path) -> None:
-    with Drive(str(tmp_path), options=["host_price=2"]) as drive:
+def test_hosts_earn_by_what_is_uploaded_and_all_is_there_after_a_plain_mount(tmp_path: Path) -> None:
+    options = ["host_price=1000000", "contract_period=32", "instalments=2"]
+    with Drive(str(tmp_path), options=options) as drive:
         wait_for(lambda: (wallet(drive) or {}).get("balance") == "10000", "a gift")
         wait_for(lambda: min(host_lumens(drive)) == GIFT, "hosts have accounts")
-        drive.umount(wait=False)  # hosts that are not paid have taken nothing
+        layrfs(drive.home, "set", drive.path, "max_price=2000000")
+        write_stream(os.path.join(drive.path, "file"), 2 * MIB)
+        drive.sync()
+        wait_for(lambda: sum(lumens > GIFT for lumens in host_lumens(drive)) >= 3, "hosts have earned", 60)
+        drive.umount()
         drive.options.clear()
         drive.mount()
-        wait_for(lambda: (wallet(drive) or {}).get("balance") == "10000", "the ledger answers again")
+        wait_for(lambda: wallet(drive) is not None, "the ledger answers again")
+        assert sum(lumens > GIFT for lumens in host_lumens(drive)) >= 3
+        assert "no difference" in layrfs(drive.home, "wallet", "audit").stdout
