@@ -15,14 +15,15 @@ import trio
 from layrfs.app.trade import Trade
 from layrfs.crashpoints import reached
 from layrfs.crypto.instalments import lock_hash
-from layrfs.errors import MissingPiece, Rejected
+from layrfs.errors import MissingPiece
 from layrfs.host.instalments import answer_from_disk, are_whole
 from layrfs.ids import PieceId
 from layrfs.model.contracts import Lock
 from layrfs.model.hosted import Hosted, Owed
-from layrfs.payments.envelopes import Envelope, claim
+from layrfs.payments.envelopes import Envelope, claim, sequence
 from layrfs.policy.contracts import InstalmentEvent, instalment_after
 from layrfs.policy.earning import batches_of
+from layrfs.policy.submitting import can_never_come
 
 _log = logging.getLogger(__name__)
 
@@ -56,13 +57,21 @@ class Claimer:
             self._running.discard(key)
 
     async def see_missed(self, hosted: Hosted, owed: Owed) -> None:
-        """An instalment whose window is over: unless the ledger has it all the same. Raises LedgerUnavailable."""
-        found = None
-        if owed.amount_stroops:
-            found = await self._trade.ledger.transaction(_envelope(hosted, owed).hash)
-        event: InstalmentEvent = "claimed" if found is not None and found.successful else "window over"
-        self._record.set_instalment(hosted.number, owed.instalment, instalment_after(owed.state, event))
-        self._answers.pop((hosted.number, owed.instalment), None)
+        """An instalment whose window is over: unless the ledger has it, or may be too far behind to have it yet.
+
+        Raises LedgerUnavailable.
+        """
+        event = await self._fate(hosted, owed) if owed.amount_stroops else "window over"
+        if event is not None:
+            self._record.set_instalment(hosted.number, owed.instalment, instalment_after(owed.state, event))
+            self._answers.pop((hosted.number, owed.instalment), None)
+
+    async def _fate(self, hosted: Hosted, owed: Owed) -> InstalmentEvent | None:
+        terms, at = hosted.terms, owed.instalment
+        fate = await self._trade.ledger.fate(_envelope(hosted, owed).hash, terms.escrow)
+        if fate.transaction is not None:
+            return "claimed" if fate.transaction.successful else "window over"
+        return "window over" if can_never_come(fate, sequence(terms, at + 1), terms.window(at)[1]) else None
 
     async def _answer(self, hosted: Hosted, owed: Owed) -> bytes | None:
         """What opens the lock; None, and a problem on record, when nothing does."""
@@ -92,12 +101,7 @@ class Claimer:
         terms, envelope = hosted.terms, _envelope(hosted, owed)
         signatures = {terms.escrow: owed.signature, terms.host: envelope.sign(self._trade.private)}
         purpose = f"instalment {owed.instalment} of contract {terms.contract_id.hex()[:12]}"
-        try:
-            await self._trade.submitter.submit(envelope.xdr(signatures, [answer]), purpose)
-        except Rejected:
-            if await self._trade.ledger.account(terms.escrow) is None:
-                await self.see_missed(hosted, owed)
-            raise
+        await self._trade.submitter.submit(envelope.xdr(signatures, [answer]), purpose)
         self._record.set_instalment(hosted.number, owed.instalment, instalment_after(owed.state, "claimed"))
         await self._trade.database.sync()
         reached("claim recorded")

@@ -24,13 +24,16 @@ from layrfs.errors import LayrError, LedgerUnavailable, LocalError, Rejected, Wr
 from layrfs.ids import PieceId
 from layrfs.model.hosted import Hosted, Owed
 from layrfs.model.ledger import LedgerHead
+from layrfs.payments.envelopes import setup
 from layrfs.policy import earning
+from layrfs.policy.agreeing import SETUP_SECONDS
 from layrfs.policy.contracts import HostEvent, host_after
 from layrfs.policy.pricing import credit_bytes
+from layrfs.policy.submitting import can_never_come
 from layrfs.wire.contracts import ContractRequest, ContractResponse, EarningReport, Leaving, Quoted
 from layrfs.wire.messages import Reason, Refused
 
-LOOKS_PER_ROUND = 8
+LOOKS_PER_ROUND = 4
 GONE_SECONDS = 3600.0
 DELETED_AT_ONCE = 64
 REPORT_SECONDS = 3.0
@@ -241,7 +244,9 @@ class Earning:
         if self._looks_left == 0:
             return None
         self._looks_left -= 1
-        return "too late" if await self._trade.ledger.account(hosted.terms.escrow) is None else None
+        terms = hosted.terms
+        fate = await self._trade.ledger.fate(setup(terms).hash, terms.owner)
+        return "too late" if can_never_come(fate, terms.owner_sequence, terms.start + SETUP_SECONDS) else None
 
     async def _claim(self, hosted: Hosted, owed: Owed) -> None:
         if self._claimer.is_running(hosted, owed):

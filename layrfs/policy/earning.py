@@ -127,13 +127,13 @@ def event(
 
     Who keeps things on credit until that is worth an instalment is as good as silent, whatever else is paid; so is
     whose salts come to nothing: too late to claim with, wrong, or of an escrow that does not pay.
-    "too late" is to be believed only when the escrow is not on the ledger.
+    "too late" is to be believed only when the ledger proves that the set-up can never come.
     """
     terms = hosted.terms
-    if hosted.state == "agreed" and ledger > terms.last_setup_ledger:
-        return "too late"
     if now >= terms.end:
         return None if hosted.state == "ended" else "period over"
+    if hosted.state == "agreed" and ledger > terms.last_setup_ledger:
+        return "too late"
     owes_too_much = _worth_on_credit(terms, on_credit) > terms.deposit_stroops // terms.instalments
     if hosted.state == "open":
         is_silent = _is_silent(terms, owed, {"disclosed", "claimed"}, now)

@@ -15,7 +15,7 @@ from layrfs.crypto import merkle, wallet_keys
 from layrfs.crypto.identity import NodeIdentity
 from layrfs.errors import BadMessage, LocalError
 from layrfs.model.contracts import Lock, Offer
-from layrfs.model.ledger import LedgerAccount
+from layrfs.model.ledger import Fate, LedgerAccount
 from layrfs.payments import envelopes
 from layrfs.policy.pricing import credit_bytes, starting_stroops
 from layrfs.wire import contracts
@@ -209,19 +209,58 @@ async def test_a_contract_that_is_opened_while_the_ledger_is_asked_for_it_is_not
     autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await host.ask(owner.propose())
-    asked = ledger.account
+    asked = ledger.fate
 
-    async def account(key: bytes) -> LedgerAccount | None:
-        if key != owner.terms.escrow:
-            return await asked(key)
+    async def fate(hash_: bytes, source: bytes) -> Fate:
         host.record.set_state(1, "open", START)
-        return None
+        return await asked(hash_, source)
 
-    monkeypatch.setattr(ledger, "account", account)
+    monkeypatch.setattr(ledger, "fate", fate)
     owner.pass_set_up()
+    ledger.go_to(START + 100)
     await host.until(lambda: host.record.all()[0].state == "open")
     await trio.sleep(100)
     assert [one.state for one in host.record.all()] == ["open"]
+
+
+def behind(ledger: LedgerHere, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on servers share the ledger's address, and the one that knows transactions and accounts is behind."""
+
+    async def fate(_hash: bytes, _source: bytes) -> Fate:
+        return Fate(await ledger.head(), None, None, 120)
+
+    async def account(_key: bytes) -> LedgerAccount | None:
+        return None
+
+    monkeypatch.setattr(ledger, "fate", fate)
+    monkeypatch.setattr(ledger, "account", account)
+
+
+async def test_a_contract_that_a_server_which_is_behind_does_not_know_is_not_forgotten(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await host.ask(owner.propose())
+    await owner.set_up()
+    owner.pass_set_up()
+    ledger.go_to(START + 180)
+    with monkeypatch.context() as patched:
+        behind(ledger, patched)
+        await trio.sleep(200)
+    assert isinstance(await host.ask(owner.opened()), contracts.Ready)
+
+
+async def test_a_claim_that_a_server_which_is_behind_does_not_know_is_not_missed(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await covered(host, owner)
+    await claimed(host, owner, 0)
+    with monkeypatch.context() as patched:
+        behind(ledger, patched)
+        ledger.go_to(START + WINDOW_SECONDS + 100)
+        host.record.set_instalment(1, 0, "disclosed")  # as if killed before it was written down
+        await trio.sleep(200)
+        assert state_of(host, 0) == "disclosed"
+    await host.until(lambda: state_of(host, 0) == "claimed")
 
 
 async def test_terms_that_cost_nothing_push_no_contract_out_that_is_paid_for(
