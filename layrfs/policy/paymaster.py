@@ -26,6 +26,7 @@ from layrfs.policy.pricing import (
     due_stroops,
     increments,
 )
+from layrfs.wire.contracts import BATCHES_LIMIT
 
 FIRST_BYTES = 16 << 30
 """A new contract is for so much, or for what the budget has left."""
@@ -115,7 +116,7 @@ def steps(
         return ()
     watched = tuple(Step("watch", at) for at in _to_watch(contract, now))
     if now >= contract.terms.end:
-        return (*watched, Step("end"))
+        return watched or (Step("end"),)
     if contract.state == "broken":
         return watched
     covers = _covers(contract, uncovered, now)
@@ -144,9 +145,11 @@ def _covers(contract: Contract, uncovered: Uncovered, now: float) -> list[Step]:
     found = [] if all(batch.covered for batch in contract.batches) else [Step("cover again")]
     terms = contract.terms
     is_much = 2 * uncovered.stored_bytes >= credit_bytes(terms)
-    is_late = now >= _late_at(terms, terms.instalment_at(now) or 0) - quiet_for(terms)
-    if uncovered.pieces and first_open(contract, now) is not None:
-        found += [Step("cover")] if is_much or is_late or uncovered.quiet_seconds >= quiet_for(terms) else []
+    late_at = _late_at(terms, terms.instalment_at(now) or 0)
+    is_nearly_late = late_at - _usually_quiet_for(terms) <= now < late_at
+    is_quiet = uncovered.quiet_seconds >= quiet_for(contract, now)
+    if uncovered.pieces and first_open(contract, now) is not None and (is_much or is_nearly_late or is_quiet):
+        found.append(Step("cover"))
     return found
 
 
@@ -163,7 +166,7 @@ def _to_disclose(contract: Contract, uncovered: Uncovered, now: float) -> list[S
     opens, _last = terms.window(at)
     if at == 0 and contract.instalments[0].state == "waiting":
         is_due = now >= opens + terms.window_seconds / 2 or (
-            not uncovered.pieces and uncovered.quiet_seconds >= 2 * quiet_for(terms)
+            not uncovered.pieces and uncovered.quiet_seconds >= 2 * quiet_for(contract, now)
         )
     else:
         is_due = now >= opens + terms.window_seconds / MARGIN_SHARE
@@ -174,11 +177,23 @@ def _is_to_be_renewed(contract: Contract, now: float) -> bool:
     """In the second half of the last window, or when nothing more can be added to it."""
     terms = contract.terms
     opens, _last = terms.window(terms.instalments - 1)
-    return now >= opens + terms.window_seconds / 2 or not contract.whole
+    return now >= opens + terms.window_seconds / 2 or is_full(contract)
 
 
-def quiet_for(terms: Terms) -> float:
-    """How long nothing has to come before what is there is covered, in seconds."""
+def is_full(contract: Contract) -> bool:
+    """Whether no batch can be added any more, however much time there is."""
+    return not contract.whole or len(contract.batches) >= BATCHES_LIMIT
+
+
+def quiet_for(contract: Contract, now: float) -> float:
+    """How long nothing has to come before what is there is covered, in seconds; the longer, the fewer batches are left
+    for the rest of the contract."""
+    left = max(1, BATCHES_LIMIT - len(contract.batches))
+    spaced = (contract.terms.end - now) / left if 2 * left < BATCHES_LIMIT else 0.0
+    return max(_usually_quiet_for(contract.terms), spaced)
+
+
+def _usually_quiet_for(terms: Terms) -> float:
     return min(LONGEST_QUIET_SECONDS, terms.window_seconds / QUIET_SHARE)
 
 
@@ -189,7 +204,7 @@ def _late_at(terms: Terms, instalment: int) -> float:
 def first_open(contract: Contract, now: float) -> int | None:
     """The first instalment that another batch would be part of; None when the contract can take no more."""
     terms = contract.terms
-    if contract.state != "open" or not contract.whole or now >= terms.end:
+    if contract.state != "open" or is_full(contract) or now >= terms.end:
         return None
     begun = max((at for at, one in enumerate(contract.instalments) if one.state != "waiting"), default=-1)
     running = terms.instalment_at(now) or 0

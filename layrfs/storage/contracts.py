@@ -176,7 +176,11 @@ class Contracts:
     # ----------------------------------------------------------------- batches
 
     def offer(self, number: int, pieces: Sequence[PieceDigests], first: int, at: int, salts: Iterable[bytes]) -> Batch:
-        """Make the next batch, of pieces by their ids, with digests from ``first`` on; ``salts`` are of those."""
+        """Make the next batch, of pieces by their ids, with digests from ``first`` on; ``salts`` are of those.
+
+        No piece may have digests from a later instalment on only.
+        """
+        assert all(one.first <= first for one in pieces), "or another instalment's digest is taken"  # noqa: S101 - money
         digests = tuple(
             batch_digest(salt, [one.digests[instalment - one.first] for one in pieces])
             for instalment, salt in enumerate(salts, first)
@@ -200,7 +204,7 @@ class Contracts:
 
     def set_covered(self, number: int, batch: int) -> None:
         """The host has agreed to it."""
-        self._database.write("UPDATE contract_batch SET covered = 1 WHERE contract = ? AND number = ?", (number, batch))
+        self._change(number, "UPDATE contract_batch SET covered = 1 WHERE contract = ? AND number = ?", (number, batch))
         self._database.write(
             "DELETE FROM local_payable WHERE contract = ?1 AND piece IN"
             " (SELECT piece FROM contract_piece WHERE contract = ?1 AND batch = ?2)",

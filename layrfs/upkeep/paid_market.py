@@ -121,8 +121,9 @@ class PaidMarket:
         """Hosts that were paid, want to be (``priced``), and soon are not any more; as of some seconds ago."""
         if trio.current_time() >= self._unpaid_at + UNPAID_SECONDS:
             now = self._escrows.now()
-            over = (each.terms.node for each in self._contracts.newest() if not is_paid_on(each, now))
-            self._unpaid, self._unpaid_at = frozenset(host for host in over if priced(host)), trio.current_time()
+            paid = {each.terms.node for each in self._contracts.live() if is_paid_on(each, now)}
+            over = {each.terms.node for each in self._contracts.newest()} - paid
+            self._unpaid, self._unpaid_at = frozenset(filter(priced, over)), trio.current_time()
         return self._unpaid
 
     def salts(self, contract: Contract, first: int) -> tuple[bytes, ...]:

@@ -16,7 +16,7 @@ import trio
 
 from layrfs.crashpoints import reached
 from layrfs.errors import LayrError, MissingPiece, Unreachable
-from layrfs.ids import NodeId
+from layrfs.ids import NodeId, PieceId
 from layrfs.model.contracts import Lock
 from layrfs.network.connections import HostRefused
 from layrfs.policy.contracts import InstalmentEvent, instalment_after
@@ -113,7 +113,7 @@ class Paymaster:
         """All of one host's, the oldest first."""
         for contract in contracts:
             uncovered = self._market.uncovered(contract)
-            is_renewed = any(each.number > contract.number for each in contracts)
+            is_renewed = any(each.terms.start > contract.terms.start for each in contracts)
             is_wanted = self._is_wanted(contract.terms.node)
             due = steps(contract, uncovered, self._escrows.now(), is_renewed=is_renewed, is_wanted=is_wanted)
             await self._do_all(contract, due)
@@ -199,6 +199,7 @@ class Paymaster:
         pieces = self._contracts.payables(contract.number, PIECES_PER_COVER, earlier)
         if first is None or not pieces:
             return
+        first = max(first, *(piece.first for piece in pieces))
         await self._agreements.make_ready(contract)
         await self._market.have_funds_for(contract, sum(piece.piece_bytes for piece in pieces))
         salts = self._market.salts(contract, first)
@@ -243,7 +244,7 @@ class Paymaster:
             await self._hosts.ask(terms.node, request, Covered, cover_body(pieces))
         except MissingPiece:
             self._contracts.withdraw(contract.number, batch.number)
-            await self._forget_missing(contract)
+            await self._forget_missing(contract, pieces)
             raise
         except HostRefused:
             self._contracts.withdraw(contract.number, batch.number)
@@ -255,11 +256,10 @@ class Paymaster:
         self._contracts.set_covered(contract.number, batch.number)
         self._market.note_covered(contract)
 
-    async def _forget_missing(self, contract: Contract) -> None:
-        """Which of the pieces that wait has the host not? It is not paid for those; who keeps them finds out, too."""
-        waiting = [one.piece for one in self._contracts.payables(contract.number, PIECES_PER_COVER)]
-        for at in range(0, len(waiting), TOGETHER):
-            asked = waiting[at : at + TOGETHER]
+    async def _forget_missing(self, contract: Contract, offered: Sequence[PieceId]) -> None:
+        """Which of these pieces has the host not? It is not paid for those; who keeps them finds out, too."""
+        for at in range(0, len(offered), TOGETHER):
+            asked = offered[at : at + TOGETHER]
             held = await self._asker.renew(contract.terms.node, asked)
             missing = (piece for piece, is_there in zip(asked, held, strict=True) if not is_there)
             self._contracts.forget_payable(contract.number, missing)

@@ -45,6 +45,8 @@ class InProcessLedger:
         self.lag_seconds = 0
         """By so much its servers may be behind each other; with the next: the one that knows transactions is."""
         self.hides_transactions = False
+        self.forgets_accounts = False
+        """It says that there are none."""
         self.submitted: list[str] = []
         """All that was handed in, in order."""
 
@@ -118,7 +120,7 @@ class InProcessLedger:
 
     def _account(self, key: bytes) -> LedgerAccount | None:
         account = self.bank.ledger.account(key)
-        if account is None:
+        if account is None or self.forgets_accounts:
             return None
         found = msgspec.convert(shown.account_json(account, self.bank.ledger.header, "/"), answers.Account)
         return answers.account_untrusted(found, key)

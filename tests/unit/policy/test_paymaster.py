@@ -28,12 +28,14 @@ from layrfs.policy.paymaster import (
     next_number,
     out_of_reach,
     per_month,
+    quiet_for,
     steps,
     top_up,
     unclaimed,
     waits,
 )
 from layrfs.policy.pricing import PRICED_SECONDS, credit_bytes, deposit_for, due_stroops
+from layrfs.wire.contracts import BATCHES_LIMIT
 from tests.contract_terms import TERMS
 
 GIB = 1 << 30
@@ -107,6 +109,24 @@ def test_a_salt_waits_for_a_cover_that_fails_while_there_is_time_to_claim() -> N
     assert not waits(Step("watch", 1), TERMS, last)
 
 
+def test_a_contract_runs_out_of_batches_slowly_and_then_another_is_made() -> None:
+    few = msgspec.structs.replace(NEW, batches=(batch(0, 0),) * (BATCHES_LIMIT // 2 - 1))
+    many = msgspec.structs.replace(NEW, batches=(batch(0, 0),) * (BATCHES_LIMIT - 4))
+    now, quiet = TERMS.start + 10.0, Uncovered(3, GIB, 900.0)
+    assert due(few, quiet, now)[:1] == ["cover"]
+    assert due(many, quiet, now) == []
+    assert quiet_for(many, now) * 4 == TERMS.end - now
+    full = msgspec.structs.replace(NEW, batches=(batch(0, 0),) * BATCHES_LIMIT)
+    assert first_open(full, now) is None
+    assert due(full, quiet, now) == ["renew"]
+
+
+def test_what_is_late_for_a_window_is_covered_once_before() -> None:
+    late = TERMS.start + WINDOW - WINDOW // 8
+    assert due(NEW, Uncovered(1, 1, 0.0), late - 1)[:1] == ["cover"]
+    assert "cover" not in due(NEW, Uncovered(1, 1, 0.0), late + 1)
+
+
 def test_set_ups_are_looked_for_and_what_is_over_is_refunded() -> None:
     for state, expected in (
         ("agreed", ["look"]),
@@ -122,7 +142,9 @@ def test_set_ups_are_looked_for_and_what_is_over_is_refunded() -> None:
 def test_a_host_that_broke_the_contract_gets_nothing_more() -> None:
     broken = msgspec.structs.replace(NEW, state="broken", batches=(batch(0, 0),))
     assert due(broken, Uncovered(5, GIB, WINDOW), TERMS.start + WINDOW // 2) == []
-    assert due(broken, Uncovered(), TERMS.end)[-1] == "end"
+    assert due(broken, Uncovered(), TERMS.end) == ["watch", "watch 1", "watch 2", "watch 3"]
+    over = msgspec.structs.replace(broken, instalments=(Instalment("missed"),) * TERMS.instalments)
+    assert due(over, Uncovered(), TERMS.end) == ["end"]
 
 
 def test_locks_are_what_the_host_makes_of_the_same_batches() -> None:

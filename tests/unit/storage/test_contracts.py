@@ -76,6 +76,7 @@ def test_pieces_wait_until_their_host_agrees_to_a_batch_of_them(contracts: Contr
     contracts.withdraw(number, 0)
     assert contracts.uncovered(number) == (2, 300)
     contracts.offer(number, contracts.payables(number, 1), 1, 123, SALTS[1:])
+    assert not contracts.get(number).batches[0].covered
     contracts.set_covered(number, 0)
     assert contracts.get(number).batches[0].covered
     assert contracts.uncovered(number) == (1, 200)

@@ -12,7 +12,10 @@ from trio.testing import MockClock
 from layrfs.crypto.wallet_keys import account_of, salts_key
 from layrfs.errors import Unavailable
 from layrfs.ids import NodeId, PieceId
+from layrfs.model.intents import Intent
 from layrfs.model.lumens import parse_lumens
+from layrfs.model.payables import Salts
+from layrfs.payments import envelopes
 from layrfs.storage.contracts import Contracts
 from layrfs.storage.database import Database
 from layrfs.storage.intents import IntentTable
@@ -401,3 +404,83 @@ async def test_a_host_that_is_not_paid_on_is_not_counted_on(
     host.price = PRICE
     await owner.store(host, 2)
     assert not unpaid()
+
+
+async def test_a_piece_that_is_paid_for_from_later_on_is_digested_from_later_on(
+    mock_clock: MockClock, owner: Owner, host: PaidHost
+) -> None:
+    """As when the ledger's time, and with it the instalment that is open, went back a little."""
+    await owner.market.agree(host, PieceId(bytes(32)), 1 << 20)
+    (contract,) = owner.contracts.live()
+    later = Salts(contract.number, 1, owner.market.salts(contract, 1))
+    owner.market.keep([host.store(PieceId(bytes(32)), bytes(1 << 20), later)])
+    await owner.rounds(4 * WINDOW + 500)
+    assert owner.states == ["missed", "claimed", "claimed", "claimed"]
+
+
+async def test_pieces_that_the_host_has_lost_are_offered_no_more_and_those_that_it_has_are(
+    mock_clock: MockClock, owner: Owner, host: PaidHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("layrfs.upkeep.paymaster.PIECES_PER_COVER", 1)
+    paid_by_the_first = await owner.store(host, 1)
+    await owner.rounds(300)
+    await owner.agreements.make(host.node, {1})
+    salts = Salts(2, 0, owner.market.salts(owner.contracts.get(2), 0))
+    owner.market.keep([host.store(paid_by_the_first, host.data[paid_by_the_first], salts)])
+    lost = await owner.store(host, 2)
+    del host.data[lost]
+    await owner.rounds(700)
+    assert owner.contracts.knows(2, paid_by_the_first)
+    assert not owner.contracts.knows(2, lost)
+
+
+async def test_a_refund_that_may_still_come_keeps_nothing_else_from_being_paid(
+    mock_clock: MockClock, owner: Owner, host: PaidHost, ledger: InProcessLedger, database: Database
+) -> None:
+    await owner.store(host, 1)
+    terms = owner.contracts.get(1).terms
+    envelope = envelopes.refund(terms)
+    intents = IntentTable(database)
+    await intents.keep(Intent(envelope.hash, envelope.xdr({}), 0, 0, "a refund"))
+    async with owner.escrows.turn() as turn:
+        assert turn.spendable_stroops > 0
+    payment = envelopes.payment(
+        terms.network, terms.owner, terms.host, stroops=1, sequence_number=turn.account.sequence + 1, last_second=2**31
+    )
+    ledger.loses_submissions = True
+    await intents.keep(Intent(payment.hash, payment.xdr({terms.owner: payment.sign(PRIVATE)}), 0, 2**31, "a payment"))
+    with pytest.raises(Unavailable, match="a payment"):
+        async with owner.escrows.turn():
+            pass
+
+
+async def test_an_account_that_a_server_does_not_know_is_no_refund(
+    mock_clock: MockClock, owner: Owner, host: PaidHost, ledger: InProcessLedger
+) -> None:
+    before = balance(ledger, owner.escrows.account)
+    await owner.store(host, 1)
+    await owner.rounds(1500)
+    host.is_away = True
+    await owner.rounds(4 * WINDOW - 200)
+    ledger.forgets_accounts = True
+    await owner.rounds(4 * WINDOW + 500)
+    assert owner.contracts.get(1).state == "merged"
+    paid = sum(each.paid_stroops for each in owner.contracts.get(1).instalments)
+    assert before - balance(ledger, owner.escrows.account) == paid + 3 * 100 + 2 * 100 + 100
+
+
+async def test_what_a_server_does_not_know_yet_is_not_given_up(
+    mock_clock: MockClock, owner: Owner, host: PaidHost, ledger: InProcessLedger
+) -> None:
+    await owner.store(host, 1)
+    terms = owner.contracts.get(1).terms
+    ledger.lag_seconds, ledger.hides_transactions = 120, True
+    while ledger.bank.ledger.header.sequence <= terms.last_setup_ledger:
+        ledger.bank.close(1)
+    assert await owner.escrows.look_for_set_up(terms) is None
+    ledger.bank.close(200)
+    assert await owner.escrows.look_for_set_up(terms) == "too late"
+    ledger.bank.close(terms.window(0)[1] + 60 - ledger.bank.now)
+    assert await owner.escrows.look_for_claim(terms, 0) == "open"
+    ledger.bank.close(120)
+    assert await owner.escrows.look_for_claim(terms, 0) == "never"
