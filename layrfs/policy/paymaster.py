@@ -18,12 +18,11 @@ from layrfs.model.contracts import Lock, Terms
 from layrfs.model.lumens import shown_lumens
 from layrfs.policy.contracts import InstalmentState, OwnerState
 from layrfs.policy.pricing import (
-    PRICED_SECONDS,
+    PRICED_BYTES,
     amounts_with,
     collateral_shares,
     credit_bytes,
     deposit_for,
-    due_stroops,
     increments,
 )
 from layrfs.wire.contracts import BATCHES_LIMIT
@@ -277,20 +276,19 @@ def has_credit(contract: Contract, uncovered_bytes: int) -> bool:
     return uncovered_bytes <= credit_bytes(contract.terms)
 
 
-def per_month(contract: Contract, uncovered_bytes: int) -> int:
-    """What the pieces of a contract come to in 30 days."""
-    stored_bytes = sum(batch.stored_bytes for batch in contract.batches) + uncovered_bytes
-    return due_stroops(contract.terms.price, stored_bytes, PRICED_SECONDS)
+def deposit(
+    price: int, *, left_per_month: int | None, instalments: int, window_seconds: int, kept_bytes: int = 0
+) -> int | None:
+    """What to put into a new contract; None when the budget leaves too little for one. ``left_per_month``: stroops.
 
-
-def deposit(price: int, *, left_per_month: int | None, instalments: int, window_seconds: int) -> int | None:
-    """What to put into a new contract; None when the budget leaves too little for one. ``left_per_month``: stroops."""
+    ``kept_bytes``: what the host has already, and is to be paid for further.
+    """
     stored_bytes = FIRST_BYTES
     if left_per_month is not None:
-        per_byte_month = due_stroops(price, FIRST_BYTES, PRICED_SECONDS)
-        stored_bytes = min(FIRST_BYTES, FIRST_BYTES * left_per_month // per_byte_month)
-    if stored_bytes < FEWEST_BYTES:
-        return None
+        affordable = left_per_month * PRICED_BYTES // price
+        if affordable < (kept_bytes or FEWEST_BYTES):
+            return None
+        stored_bytes = min(FIRST_BYTES, affordable)
     return deposit_for(price, stored_bytes, instalments, window_seconds)
 
 

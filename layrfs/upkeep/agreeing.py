@@ -21,8 +21,9 @@ from layrfs.model.contracts import Terms
 from layrfs.model.lumens import shown_lumens
 from layrfs.policy.agreeing import SETUP_LEDGERS
 from layrfs.policy.backoff import NO_FAILURES, Failures
+from layrfs.policy.budgeting import Holding, kept_bytes, left_for
 from layrfs.policy.contracts import OwnerEvent, owner_after
-from layrfs.policy.paymaster import Contract, deposit, next_number, per_month
+from layrfs.policy.paymaster import Contract, deposit, next_number
 from layrfs.storage.contracts import Contracts
 from layrfs.storage.database import Database
 from layrfs.storage.spending import SpendingLimits
@@ -133,9 +134,11 @@ class Agreements:
         """Raises ``Unavailable`` when owner and host do not fit."""
         instalments, window_seconds = self._period.instalments, self._period.window_seconds
         self._check(quoted)
+        holdings = self.holdings()
         stroops = deposit(
             quoted.price,
-            left_per_month=self.left_per_month(),
+            left_per_month=left_for(self._limits.get().budget, holdings, host),
+            kept_bytes=kept_bytes(holdings, host),
             instalments=instalments,
             window_seconds=window_seconds,
         )
@@ -182,11 +185,15 @@ class Agreements:
         if sentences := [sentence for sentence, is_so in wrong.items() if is_so]:
             raise Unavailable(sentences[0])
 
-    def left_per_month(self) -> int | None:
-        """What the budget leaves, in stroops for 30 days; None: there is none. Each host counts once."""
-        budget = self._limits.get().budget
-        if budget is None:
-            return None
-        newest = {each.terms.node: each for each in self._contracts.live() if each.state == "open"}
-        spent = sum(per_month(each, self._contracts.uncovered(each.number)[1]) for each in newest.values())
-        return max(0, budget - spent)
+    def holdings(self) -> list[Holding]:
+        """What hosts are paid for now, and what waits to be covered; no piece twice."""
+        now = self._escrows.now()
+        running = [each for each in self._contracts.live() if each.state == "open" and now < each.terms.end]
+        return [self._holding(each, running) for each in running]
+
+    def _holding(self, contract: Contract, running: list[Contract]) -> Holding:
+        terms = contract.terms
+        others = [each.number for each in running if each.terms.node == terms.node and each is not contract]
+        _pieces, waiting_bytes = self._contracts.uncovered(contract.number, others)
+        covered_bytes = sum(batch.stored_bytes for batch in contract.batches)
+        return Holding(terms.node, terms.price, covered_bytes + waiting_bytes)

@@ -18,6 +18,7 @@ from layrfs.ids import NodeId, PieceId
 from layrfs.model.payables import PieceDigests, Salts
 from layrfs.model.records import NodeRecord
 from layrfs.model.shards import PieceRecord
+from layrfs.policy.budgeting import Holding, fits
 from layrfs.policy.paymaster import (
     Contract,
     Uncovered,
@@ -27,7 +28,7 @@ from layrfs.policy.paymaster import (
     is_paid_on,
     top_up,
 )
-from layrfs.policy.pricing import PRICED_SECONDS, credit_bytes, due_stroops
+from layrfs.policy.pricing import credit_bytes
 from layrfs.storage.contracts import Contracts
 from layrfs.storage.spending import SpendingLimits
 from layrfs.upkeep.agreeing import Agreements
@@ -70,10 +71,10 @@ class PaidMarket:
         self._came_at: dict[int, float] = {}
         self._salts: dict[tuple[int, int], Salts] = {}
         self._covered = trio.Event()
-        self._left: int | None = None
-        self._left_at = -math.inf
         self._unpaid: frozenset[NodeId] = frozenset()
         self._unpaid_at = -math.inf
+        self._counted: list[Holding] = []
+        self._counted_at = -math.inf
         self._topping_up: defaultdict[int, trio.Lock] = defaultdict(trio.Lock)
 
     def highest_price(self) -> int:
@@ -91,6 +92,7 @@ class PaidMarket:
         await self._make_ready(contract)
         self._check_budget(contract, piece_bytes)
         await self._have_credit(contract, piece_bytes)
+        self._check_budget(contract, piece_bytes)  # others were promised something meanwhile
         self._promised[contract.number][piece] = (piece_bytes, trio.current_time())
         await self._have_funds(contract)
         return self._salts_of(contract)
@@ -200,16 +202,21 @@ class PaidMarket:
         raise Unavailable("The host takes no more pieces before those it has are covered.")
 
     def _check_budget(self, contract: Contract, piece_bytes: int) -> None:
-        left = self._left_per_month()
-        price = contract.terms.price
-        if left is not None and due_stroops(price, self._promised_bytes(contract) + piece_bytes, PRICED_SECONDS) > left:
+        if (budget := self._limits.get().budget) is None:
+            return
+        on_its_way = {contract.number: piece_bytes}
+        for number in list(self._promised):
+            on_its_way[number] = on_its_way.get(number, 0) + self._promised_bytes(number)
+        found = ((self._contracts.get(number).terms, stored_bytes) for number, stored_bytes in on_its_way.items())
+        promised = [Holding(terms.node, terms.price, stored_bytes) for terms, stored_bytes in found]
+        if not fits(budget, self._holdings(), promised):
             raise Unavailable("The budget for hosts is used up.")
 
-    def _left_per_month(self) -> int | None:
+    def _holdings(self) -> list[Holding]:
         """As of a second ago at most: it looks at all that waits for a cover."""
-        if trio.current_time() >= self._left_at + 1.0:
-            self._left, self._left_at = self._agreements.left_per_month(), trio.current_time()
-        return self._left
+        if trio.current_time() >= self._counted_at + 1.0:
+            self._counted, self._counted_at = self._agreements.holdings(), trio.current_time()
+        return self._counted
 
     async def _have_funds(self, contract: Contract) -> None:
         outstanding = self._outstanding(contract)
@@ -225,10 +232,10 @@ class PaidMarket:
         """Bytes that the host has, or is about to get, and no batch covers."""
         if contract.number not in self._waiting:
             self._waiting[contract.number] = self._contracts.uncovered(contract.number)
-        return self._waiting[contract.number][1] + self._promised_bytes(contract)
+        return self._waiting[contract.number][1] + self._promised_bytes(contract.number)
 
-    def _promised_bytes(self, contract: Contract) -> int:
-        promised, since = self._promised[contract.number], trio.current_time() - PROMISED_SECONDS
+    def _promised_bytes(self, number: int) -> int:
+        promised, since = self._promised[number], trio.current_time() - PROMISED_SECONDS
         for piece in [piece for piece, (_bytes, at) in promised.items() if at < since]:
             del promised[piece]
         return sum(piece_bytes for piece_bytes, _at in promised.values())

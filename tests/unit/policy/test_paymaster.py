@@ -27,7 +27,6 @@ from layrfs.policy.paymaster import (
     lock,
     next_number,
     out_of_reach,
-    per_month,
     quiet_for,
     steps,
     top_up,
@@ -177,12 +176,6 @@ def test_a_top_up_is_enough_and_no_more_often_than_needed(wanted: int, free: int
     assert free + added >= wanted
     assert (added == 0) == (free >= wanted)
     assert added == 0 or added >= TERMS_NOW.deposit_stroops
-
-
-def test_a_month_costs_what_is_stored() -> None:
-    assert per_month(NEW, 0) == 0
-    stored = msgspec.structs.replace(NEW, batches=(batch(0, 0), batch(1, 2)))
-    assert per_month(stored, 6 * GIB) == due_stroops(TERMS_NOW.price, 8 * GIB, PRICED_SECONDS)
 
 
 def test_numbers_are_never_used_twice() -> None:

@@ -16,6 +16,7 @@ from layrfs.model.intents import Intent
 from layrfs.model.lumens import parse_lumens
 from layrfs.model.payables import Salts
 from layrfs.payments import envelopes
+from layrfs.policy.budgeting import monthly
 from layrfs.storage.contracts import Contracts
 from layrfs.storage.database import Database
 from layrfs.storage.intents import IntentTable
@@ -250,6 +251,19 @@ async def test_a_contract_is_renewed_while_its_pieces_are_needed(
     owner.is_wanted = False
     await owner.rounds(9 * WINDOW)
     assert [owner.contracts.get(number).state for number in (1, 2)] == ["merged", "merged"]
+
+
+async def test_a_budget_that_is_used_up_keeps_no_contract_from_being_renewed(
+    mock_clock: MockClock, owner: Owner, host: PaidHost
+) -> None:
+    await owner.store(host, 1)
+    owner.limits.set(Spending(PRICE, monthly(owner.agreements.holdings())))
+    mock_clock.jump(2)
+    with pytest.raises(Unavailable, match="budget"):
+        await owner.store(host, 2)
+    owner.is_wanted = True
+    await owner.rounds(3 * WINDOW + 700)
+    assert owner.contracts.get(2).state == "open"
 
 
 async def test_without_money_there_is_no_contract_and_it_is_said_what_is_missing(
