@@ -165,6 +165,16 @@ async def test_a_host_is_paid_for_the_upload_and_for_each_audit_and_the_rest_com
     assert owner.paymaster.problem is None
 
 
+async def test_a_piece_that_comes_while_a_contract_is_set_up_waits_for_that_one(owner: Owner, host: PaidHost) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(owner.store, host, 1)
+        while not owner.contracts.of_host(host.node):
+            await trio.lowlevel.checkpoint()
+        assert owner.contracts.get(1).state == "submitted"
+        nursery.start_soon(owner.store, host, 2)
+    assert [each.number for each in owner.contracts.of_host(host.node)] == [1]
+
+
 async def test_a_host_that_is_gone_is_paid_no_more_and_its_instalments_come_back(
     mock_clock: MockClock, owner: Owner, host: PaidHost, ledger: InProcessLedger
 ) -> None:
