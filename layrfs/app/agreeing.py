@@ -11,7 +11,6 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import msgspec
 import trio
 
 from layrfs.app.trade import Trade
@@ -47,6 +46,7 @@ class Agreements:
         self._trade = trade
         self._record = trade.record
         self._told = told
+        self._is_on_ledger = False
 
     async def respond(self, request: ContractRequest, body: bytes) -> ContractResponse | Refused:
         """Raises BadMessage, LocalError, LedgerUnavailable, WrongLedger."""
@@ -88,21 +88,29 @@ class Agreements:
             return Refused("wrong ledger")
         if terms.price < offer.price:
             return Refused("wrong price")
-        if await self._trade.ledger.account(offer.account) is None:
-            return Refused("not on the ledger")
-        head = await self._trade.clock.head()
-        faults = terms_faults(terms, offer, self._trade.node, tenant, head)
-        if faults and not await self._was_set_up(terms, tenant, head):
-            _log.warning("Terms were refused: %s", "; ".join(faults))
-            return Refused("bad terms")
-        return None
+        then = LedgerHead(terms.last_setup_ledger - 1, terms.start, 0, 0)
+        faults = terms_faults(terms, offer, self._trade.node, tenant, then)  # whenever that was: nobody has to be asked
+        if not faults:
+            if not await self._has_account():
+                return Refused("not on the ledger")
+            faults = await self._faults_now(terms, tenant)
+        if not faults:
+            return None
+        _log.warning("Terms were refused: %s", "; ".join(faults))
+        return Refused("bad terms")
 
-    async def _was_set_up(self, terms: Terms, tenant: bytes, head: LedgerHead) -> bool:
-        """Whether all of it would have been agreed to then, and the set-up is on the ledger, just as it had to be."""
-        then = msgspec.structs.replace(head, sequence=terms.last_setup_ledger - 1, closed_at=terms.start)
-        if terms_faults(terms, self._trade.offer, self._trade.node, tenant, then) or head.closed_at >= terms.end:
-            return False
-        return await self._is_set_up(terms)
+    async def _has_account(self) -> bool:
+        """Once seen it is taken for granted: strangers could have us ask the ledger for it all day."""
+        if not self._is_on_ledger:
+            self._is_on_ledger = await self._trade.ledger.account(self._trade.offer.account) is not None
+        return self._is_on_ledger
+
+    async def _faults_now(self, terms: Terms, tenant: bytes) -> tuple[str, ...]:
+        """Those that come from when it is; none when the set-up is on the ledger, just as it had to be."""
+        head = await self._trade.clock.head()
+        faults = terms_faults(terms, self._trade.offer, self._trade.node, tenant, head)
+        was_set_up = bool(faults) and head.closed_at < terms.end and await self._is_set_up(terms)
+        return () if was_set_up else faults
 
     async def _is_set_up(self, terms: Terms) -> bool:
         setup = await self._trade.ledger.transaction(envelopes.setup(terms).hash)

@@ -1,4 +1,4 @@
-"""How many pieces may be in memory at one time, in all and for one peer. More wait a little, then hear `busy`.
+"""How much at one time, and how often: in all, and for one peer. Who wants more hears `busy`.
 
 Owns those counts and nothing else.
 """
@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections import Counter
-from collections.abc import Iterator
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
 
 from layrfs.ids import NodeId
 
@@ -44,3 +45,34 @@ class Admission:
             self._held[peer] -= 1
             self._held += Counter()  # drops peers that hold nothing, so that strangers leave nothing behind
             self._changed.notify_all()
+
+
+class Quota:
+    """So many in any `seconds`. Thread-safe."""
+
+    def __init__(
+        self,
+        *,
+        total: int,
+        per_address: int,
+        seconds: float = 60.0,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._total = total
+        self._per_address = per_address
+        self._seconds = seconds
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._taken: deque[tuple[float, str]] = deque()
+
+    def take(self, address: str) -> bool:
+        """Whether there is one more for this address; it is counted when there is."""
+        with self._lock:
+            now = self._monotonic()
+            while self._taken and self._taken[0][0] <= now - self._seconds:
+                self._taken.popleft()
+            from_there = sum(taken_by == address for _when, taken_by in self._taken)
+            is_free = len(self._taken) < self._total and from_there < self._per_address
+            if is_free:
+                self._taken.append((now, address))
+            return is_free

@@ -15,13 +15,13 @@ import msgspec
 
 from layrfs.crypto.identity import NodeIdentity
 from layrfs.errors import LocalError, NoSpace
-from layrfs.host.admission import Admission
+from layrfs.host.admission import Admission, Quota
 from layrfs.host.handlers import HANDLERS, Call, Contracts, Delegations, Host
 from layrfs.network.piece_server import Answer, Counts, Limits, Visit
 from layrfs.storage.piece_store import PieceStore
 from layrfs.storage.root_store import RootStore
 from layrfs.wire import messages
-from layrfs.wire.contracts import Cover
+from layrfs.wire.contracts import Cover, Opened, Propose
 from layrfs.wire.delegation import Delegate, Entrust
 from layrfs.wire.messages import Reason, Request
 
@@ -57,6 +57,7 @@ class HostService:
         self._admission = Admission(
             total=limits.bodies, per_peer=limits.bodies_per_peer, patience_seconds=limits.queue_seconds
         )
+        self._questions = Quota(total=limits.questions, per_address=limits.questions_per_address)
         self._turns = {
             messages.Inventory: Admission(total=limits.listings, per_peer=1, patience_seconds=limits.queue_seconds),
             Cover: Admission(total=limits.covers, per_peer=1, patience_seconds=limits.queue_seconds),
@@ -65,6 +66,10 @@ class HostService:
     @contextlib.contextmanager
     def hold(self, visit: Visit, request: Request, body_bytes: int) -> Iterator[Reason | None]:
         """A place in memory for a request that carries a piece, room on the disk for one to store, a turn to list."""
+        if isinstance(request, Propose | Opened) and not self._questions.take(visit.address):
+            self._dropped.add("busy")
+            yield "busy"
+            return
         if type(request) in self._turns:
             with self._turns[type(request)].place(visit.node_id) as admitted:
                 yield None if admitted else "busy"

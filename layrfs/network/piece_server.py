@@ -51,6 +51,9 @@ class Limits(msgspec.Struct, frozen=True):
     """Inventories made at one time; each reads the disk for a second at most."""
     covers: int = 4
     """Covers taken at one time; each has the ids of thousands of pieces, and waits for the ledger."""
+    questions: int = 20
+    questions_per_address: int = 10
+    """In a minute: requests of strangers for which the ledger's servers, that count them too, may have to be asked."""
     queue_seconds: float = 20.0
     handshake_seconds: float = 10.0
     idle_seconds: float = 90.0

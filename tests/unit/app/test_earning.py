@@ -13,7 +13,7 @@ from trio.testing import MockClock
 from layrfs.app import agreeing
 from layrfs.crypto import merkle, wallet_keys
 from layrfs.crypto.identity import NodeIdentity
-from layrfs.errors import BadMessage, LocalError
+from layrfs.errors import BadMessage, LedgerUnavailable, LocalError
 from layrfs.model.contracts import Lock, Offer
 from layrfs.model.ledger import Fate, LedgerAccount
 from layrfs.payments import envelopes
@@ -137,6 +137,23 @@ async def test_terms_that_were_not_offered_are_refused(
     }
     assert answers == {name: Refused(reason) for name, (_, reason) in WRONG_TERMS.items()}  # type: ignore[arg-type]
     assert host.record.all() == []
+
+
+async def test_strangers_have_the_ledger_asked_for_nothing_that_can_be_known_without(
+    autojump_clock: MockClock, host: Hosting, ledger: LedgerHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger.is_away = True
+    assert await host.ask(OwnerHere(ledger, node=bytes(20)).propose()) == Refused("bad terms")
+    with pytest.raises(LocalError):
+        await host.ask(OwnerHere(ledger).propose())
+    ledger.is_away = False
+    assert await host.ask(OwnerHere(ledger).propose()) == contracts.Agreed(b"")
+
+    async def account(_key: bytes) -> LedgerAccount | None:
+        raise LedgerUnavailable("asked again")
+
+    monkeypatch.setattr(ledger, "account", account)
+    assert await host.ask(OwnerHere(ledger, number=1).propose()) == contracts.Agreed(b"")
 
 
 async def test_terms_that_are_none_are_a_bad_message(autojump_clock: MockClock, host: Hosting) -> None:

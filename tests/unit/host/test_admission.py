@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 
-from layrfs.host.admission import Admission
+from layrfs.host.admission import Admission, Quota
 from layrfs.ids import NodeId
 
 ANNA, BEN = NodeId(b"a" * 20), NodeId(b"b" * 20)
@@ -67,3 +67,13 @@ def test_peers_that_have_gone_leave_nothing_behind() -> None:
         with admission.place(NodeId(number.to_bytes(20, "big"))):
             pass
     assert len(admission._held) == 0
+
+
+def test_one_address_cannot_use_up_what_there_is_in_a_minute_and_all_of_them_no_more_than_that() -> None:
+    now = [0.0]
+    quota = Quota(total=3, per_address=2, seconds=60, monotonic=lambda: now[0])
+    assert [quota.take("anna") for _ in range(3)] == [True, True, False]
+    now[0] = 30.0
+    assert [quota.take("ben"), quota.take("ben")] == [True, False]
+    now[0] = 60.0
+    assert [quota.take("ben"), quota.take("anna"), quota.take("anna")] == [True, True, False]
