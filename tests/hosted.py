@@ -15,150 +15,55 @@ from layrfs.app.earning import Earning
 from layrfs.app.trade import LedgerClock, Trade
 from layrfs.crypto import instalments, merkle, wallet_keys
 from layrfs.crypto.identity import NodeIdentity
-from layrfs.errors import LedgerUnavailable, Rejected
 from layrfs.ids import PieceId
 from layrfs.model.contracts import Lock, Offer, Terms
 from layrfs.model.hosted import Batch
-from layrfs.model.ledger import (
-    Fate,
-    HistoryPage,
-    LedgerAccount,
-    LedgerHead,
-    LedgerSigner,
-    LedgerTransaction,
-    SignerKind,
-)
 from layrfs.payments import envelopes
-from layrfs.payments.devledger import friendbot
-from layrfs.payments.devledger.books import Entry
-from layrfs.payments.devledger.ledger import DevelopmentLedger
-from layrfs.payments.devledger.ledger import Rejected as NotAdmitted
-from layrfs.payments.devledger.rules import Outcome
-from layrfs.payments.devledger.state import genesis
-from layrfs.payments.devledger.transactions import submission_untrusted
 from layrfs.payments.ledger import Ledger
+from layrfs.payments.submitting import Submitter
 from layrfs.policy.earning import amounts_due
 from layrfs.policy.pricing import deposit_for
 from layrfs.storage.database import Database
 from layrfs.storage.host_contracts import HostContracts
+from layrfs.storage.intents import IntentTable
 from layrfs.storage.piece_store import PieceStore
 from layrfs.wire import contracts
 from layrfs.wire.contracts import ContractRequest, ContractResponse, SignedLock
 from layrfs.wire.messages import Refused
+from tests.fakes.ledger import InProcessLedger
+from tests.ledgers import PASSPHRASE
 
-LEDGER_NAME = "LayrFS development ledger ; hosted"
-START = 1_800_000_000
+START = 1_800_000_100
 WINDOW_SECONDS = 3_600
 PRICE = 2 * 10**7 * 1024
 """Dear: 2 XLM for a GiB and 30 days, so that a few pieces cost something."""
 
 OWNER, WALLET, NODE = bytes([7]) * 32, bytes([8]) * 32, NodeIdentity(bytes([1]) * 32)
 TENANT = NodeIdentity(bytes([3]) * 32)
-_KINDS: dict[str, SignerKind] = {"ed25519_public_key": "key", "preauth_tx": "preauth", "sha256_hash": "hash"}
 
 
-class LedgerHere:
-    """The ``Ledger`` port on a development ledger; each submission closes the next ledger, time is what we say."""
+class LedgerHere(InProcessLedger):
+    """Where these people have accounts; time is what we say, but for the five seconds of each submission."""
 
     def __init__(self, people: Sequence[bytes]) -> None:
-        root = friendbot.root_keypair(LEDGER_NAME)
-        self.ledger = DevelopmentLedger(genesis(LEDGER_NAME, root.raw_public_key(), START - 10))
-        self.ledger.submit(friendbot.gifts(LEDGER_NAME, 0, people))
-        self.is_away = False
-        self.submissions: list[str] = []
+        super().__init__()
+        for key in people:
+            self.fund(key)
         self.go_to(START)
 
-    @property
-    def passphrase(self) -> str:
-        return LEDGER_NAME
-
     def go_to(self, seconds: int) -> None:
-        """Close a ledger at this time."""
-        self.ledger.close(seconds)
+        """Close a ledger at this time, or now when it is past."""
+        self.bank.close(max(0, seconds - self.now))
 
     @property
     def now(self) -> int:
         """Of the last ledger."""
-        return self.ledger.state.header.closed_at
-
-    async def head(self) -> LedgerHead:
-        self._check()
-        header = self.ledger.state.header
-        return LedgerHead(header.sequence, header.closed_at, header.base_reserve_stroops, header.base_fee_stroops)
-
-    async def account(self, key: bytes) -> LedgerAccount | None:
-        self._check()
-        found = self.ledger.account(key)
-        if found is None:
-            return None
-        signers = tuple(LedgerSigner(_KINDS[one.key.kind], one.key.key, one.weight) for one in found.all_signers())
-        thresholds = (found.low, found.medium, found.high)
-        return LedgerAccount(
-            key, found.sequence, found.balance_stroops, thresholds, signers, len(found.signers), flags=found.flags
-        )
+        return self.bank.ledger.header.closed_at
 
     def balance(self, key: bytes) -> int:
         """In stroops; 0 without an account."""
-        found = self.ledger.account(key)
+        found = self.bank.ledger.account(key)
         return 0 if found is None else found.balance_stroops
-
-    async def transaction(self, hash_: bytes) -> LedgerTransaction | None:
-        self._check()
-        entry = self.ledger.books.entry(hash_)
-        return None if entry is None else _transaction(entry)
-
-    async def fate(self, hash_: bytes, source: bytes) -> Fate:
-        return Fate(await self.head(), await self.account(source), await self.transaction(hash_))
-
-    async def submit(self, xdr: str) -> LedgerTransaction:
-        self._check()
-        self.submissions.append(xdr)
-        answer = self.ledger.submit(xdr)
-        if not isinstance(answer, Entry | NotAdmitted):
-            closed = self.ledger.close(self.now)
-            answer = next(one for one in closed if one.hash == answer.hash)
-        if not answer.outcome.is_success:
-            raise Rejected("the ledger says no", _codes(answer.outcome))
-        assert isinstance(answer, Entry)
-        return _transaction(answer)
-
-    async def history(self, key: bytes, cursor: str = "", *, newest_first: bool = False) -> HistoryPage:
-        raise NotImplementedError
-
-    def _check(self) -> None:
-        if self.is_away:
-            raise LedgerUnavailable("the ledger is away")
-
-
-def _transaction(entry: Entry) -> LedgerTransaction:
-    outcome = entry.outcome
-    return LedgerTransaction(
-        entry.inner_hash or entry.hash,
-        outcome.is_success,
-        entry.ledger,
-        entry.closed_at,
-        entry.fee_stroops,
-        entry.envelope,
-        () if outcome.is_success else _codes(outcome),
-    )
-
-
-def _codes(outcome: Outcome) -> tuple[str, ...]:
-    return (outcome.code, *(one.code for one in outcome.operations))
-
-
-class Straight:
-    """A submitter that asks the ledger once."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-
-    async def submit(self, xdr: str, purpose: str) -> LedgerTransaction:
-        assert purpose
-        known = await self._ledger.transaction(
-            submission_untrusted(xdr, envelopes.network_id(self._ledger.passphrase)).hash
-        )
-        return known or await self._ledger.submit(xdr)
 
 
 class Hosting:
@@ -170,10 +75,18 @@ class Hosting:
         self.database = Database(str(directory / "contracts.db"))
         self.record = HostContracts(self.database)
         self.account = wallet_keys.account_of(WALLET)
-        self.offer = offer or Offer(PRICE, self.account, envelopes.network_id(LEDGER_NAME))
+        self.offer = offer or Offer(PRICE, self.account, envelopes.network_id(PASSPHRASE))
         clock = LedgerClock(ledger, fresh_seconds=-1, monotonic=lambda: 0)
         self.trade = Trade(
-            NODE.node_id, self.offer, WALLET, self.database, self.record, self.store, ledger, clock, Straight(ledger)
+            node=NODE.node_id,
+            offer=self.offer,
+            private=WALLET,
+            database=self.database,
+            record=self.record,
+            store=self.store,
+            ledger=ledger,
+            clock=clock,
+            submitter=Submitter(ledger, IntentTable(self.database), WALLET),
         )
         self.earning = Earning(self.trade)
 
@@ -206,8 +119,8 @@ class OwnerHere:
 
     def __init__(self, ledger: LedgerHere, *, number: int = 0, stored_bytes: int = 1 << 22, **changes: object) -> None:
         self.ledger = ledger
-        header = ledger.ledger.state.header
-        owner = ledger.ledger.account(wallet_keys.account_of(OWNER))
+        header = ledger.bank.ledger.header
+        owner = ledger.bank.ledger.account(wallet_keys.account_of(OWNER))
         assert owner is not None
         self.escrow_private = wallet_keys.escrow_private(OWNER, NODE.node_id, number, owner.sequence + 1)
         agreed = Terms(
@@ -226,7 +139,7 @@ class OwnerHere:
             collateral_stroops=0,
             memo=bytes(32),
             owner_sequence=owner.sequence + 1,
-            network=envelopes.network_id(LEDGER_NAME),
+            network=envelopes.network_id(PASSPHRASE),
         )
         self.terms = msgspec.structs.replace(agreed, **changes)
         self.batches: list[tuple[Batch, list[PieceId], list[bytes]]] = []
@@ -302,7 +215,7 @@ class OwnerHere:
 
     def pass_set_up(self) -> None:
         """Close ledgers until a set-up can be in none."""
-        while self.ledger.ledger.state.header.sequence <= self.terms.last_setup_ledger:
+        while self.ledger.bank.ledger.header.sequence <= self.terms.last_setup_ledger:
             self.ledger.go_to(self.ledger.now)
 
     async def refund(self) -> None:

@@ -21,7 +21,6 @@ from layrfs.policy.pricing import credit_bytes, starting_stroops
 from layrfs.wire import contracts
 from layrfs.wire.messages import Refused
 from tests.hosted import (
-    LEDGER_NAME,
     OWNER,
     PRICE,
     START,
@@ -36,6 +35,7 @@ from tests.hosted import (
     opened,
     stored,
 )
+from tests.ledgers import PASSPHRASE
 
 DATA, MORE = data_of(1), data_of(2, (100_000,))
 
@@ -167,7 +167,7 @@ async def test_a_price_that_was_raised_holds_for_new_contracts_only(
     owner = OwnerHere(ledger)
     async with hosting(tmp_path, ledger) as host:
         await covered(host, owner)
-    dearer = Offer(2 * PRICE, wallet_keys.account_of(WALLET), envelopes.network_id(LEDGER_NAME))
+    dearer = Offer(2 * PRICE, wallet_keys.account_of(WALLET), envelopes.network_id(PASSPHRASE))
     async with hosting(tmp_path, ledger, dearer) as host:
         assert await host.ask(OwnerHere(ledger, number=1).propose()) == Refused("wrong price")
         await claimed(host, owner, 0)
@@ -194,7 +194,7 @@ async def test_an_escrow_with_another_signer_is_refused(
 
     await host.ask(owner.propose())
     escrow, payer = (Keypair.from_raw_ed25519_seed(private) for private in (owner.escrow_private, OWNER))
-    made = TransactionBuilder(Account(payer.public_key, owner.terms.owner_sequence - 1), LEDGER_NAME)
+    made = TransactionBuilder(Account(payer.public_key, owner.terms.owner_sequence - 1), PASSPHRASE)
     made.append_create_account_op(escrow.public_key, "10")
     for signer in (
         Signer.ed25519_public_key(Keypair.from_raw_ed25519_public_key(owner.terms.host).public_key, 1),
@@ -389,7 +389,7 @@ async def test_a_salt_of_another_window_or_of_nothing_is_refused(
     assert await host.ask(owner.disclose(1)) == Refused("wrong window")
     ledger.go_to(START + WINDOW_SECONDS)
     assert await host.ask(owner.disclose(0)) == Refused("wrong window")
-    assert len(ledger.submissions) == 1, "the set-up"
+    assert len(ledger.submitted) == 1, "the set-up"
 
 
 async def test_a_lock_that_does_not_fit_moves_nothing_and_says_so(
@@ -400,7 +400,7 @@ async def test_a_lock_that_does_not_fit_moves_nothing_and_says_so(
     assert await host.ask(wrong) == contracts.Disclosed("disclosed")
     await host.until(lambda: state_of(host, 0) == "waiting")
     assert await host.ask(wrong) == Refused("lock does not fit")
-    assert len(ledger.submissions) == 1, "the set-up"
+    assert len(ledger.submitted) == 1, "the set-up"
     await claimed(host, owner, 0)
 
 
@@ -480,7 +480,8 @@ async def test_a_renewed_contract_keeps_what_it_covers_and_the_rest_on_credit(
     again = OwnerHere(ledger, number=1)
     await opened(host, again)
     assert await host.ask(again.add(DATA[:1]), again.body()) == contracts.Covered()
-    ledger.go_to(owner.terms.end + WINDOW_SECONDS)
+    ledger.go_to(again.terms.window(2)[0])
+    assert ledger.now >= owner.terms.end + WINDOW_SECONDS
     await claimed(host, again, 2)
     await host.until(lambda: host.record.all()[0].released)
     assert here(host, DATA) == [True, True]
@@ -585,9 +586,7 @@ async def test_terms_of_an_escrow_that_we_never_agreed_to_are_not_taken_up_later
 async def test_collateral_is_put_up_to_the_limit_and_comes_back_with_instalments(
     autojump_clock: MockClock, tmp_path: Path, ledger: LedgerHere
 ) -> None:
-    offer = Offer(
-        PRICE, wallet_keys.account_of(WALLET), envelopes.network_id(LEDGER_NAME), most_collateral_stroops=4000
-    )
+    offer = Offer(PRICE, wallet_keys.account_of(WALLET), envelopes.network_id(PASSPHRASE), most_collateral_stroops=4000)
     async with hosting(tmp_path, ledger, offer) as host:
         too_much = OwnerHere(ledger, collateral_stroops=4001)
         assert await host.ask(too_much.propose()) == Refused("bad terms")
@@ -627,7 +626,7 @@ async def test_an_owner_is_told_what_is_on_record(autojump_clock: MockClock, hos
     stands = await host.ask(contracts.Standing(TENANT.public_key, 0, bytes(64)))
     assert isinstance(stands, contracts.Stands)
     assert (stands.terms, stands.state, stands.uncovered_bytes) == (owner.terms.to_bytes(), "open", 100_000)
-    assert stands.batches == (contracts.StandingBatch(0, START, 370_000, 2),)
+    assert stands.batches == (contracts.StandingBatch(0, owner.batches[0][0].at, 370_000, 2),)
     assert [one.state for one in stands.instalments] == ["claimed", "waiting", "waiting", "waiting"]
     other = NodeIdentity(bytes([99]) * 32).public_key
     for question in (contracts.Standing(other, 0, bytes(64)), contracts.Standing(TENANT.public_key, 1, bytes(64))):
