@@ -13,6 +13,7 @@ from functools import partial
 import trio
 
 from layrfs.app.trade import Trade
+from layrfs.app.turns import Turns
 from layrfs.crashpoints import reached
 from layrfs.crypto.instalments import lock_hash
 from layrfs.errors import MissingPiece
@@ -28,6 +29,8 @@ from layrfs.policy.submitting import can_never_come
 _log = logging.getLogger(__name__)
 
 MISSING, NOT_FITTING = "missing", "lock does not fit"
+_AT_ONCE, _LATER = 0, 1
+"""Claims are read for first, the one whose window ends first; only then is looked for whose fault it was."""
 
 
 class Claimer:
@@ -36,7 +39,7 @@ class Claimer:
     def __init__(self, trade: Trade) -> None:
         self._trade = trade
         self._record = trade.record
-        self._reading = trio.CapacityLimiter(1)
+        self._reading = Turns()
         self._answers: dict[tuple[int, int], bytes] = {}
         self._running: set[tuple[int, int]] = set()
 
@@ -82,8 +85,8 @@ class Claimer:
             answer = await self._read(hosted, owed, batches)
             if lock_hash(answer) == owed.hash:
                 return answer
-            check = partial(are_whole, self._trade.store, batches)
-            whole = await trio.to_thread.run_sync(check, limiter=self._reading)
+            async with self._reading.turn((_LATER, _last_second(hosted, owed))):
+                whole = await trio.to_thread.run_sync(are_whole, self._trade.store, batches)
             problem = NOT_FITTING if whole else MISSING
         except MissingPiece:
             pass
@@ -95,7 +98,8 @@ class Claimer:
     async def _read(self, hosted: Hosted, owed: Owed, batches: list[tuple[PieceId, ...]]) -> bytes:
         contract, salt = hosted.terms.contract_id, owed.salt or b""
         read = partial(answer_from_disk, self._trade.store, contract, owed.instalment, salt, batches)
-        return await trio.to_thread.run_sync(read, limiter=self._reading)
+        async with self._reading.turn((_AT_ONCE, _last_second(hosted, owed))):
+            return await trio.to_thread.run_sync(read)
 
     async def _submit(self, hosted: Hosted, owed: Owed, answer: bytes) -> None:
         terms, envelope = hosted.terms, _envelope(hosted, owed)
@@ -110,3 +114,7 @@ class Claimer:
 
 def _envelope(hosted: Hosted, owed: Owed) -> Envelope:
     return claim(hosted.terms, owed.instalment, Lock(owed.amount_stroops, owed.hash))
+
+
+def _last_second(hosted: Hosted, owed: Owed) -> int:
+    return hosted.terms.window(owed.instalment)[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from layrfs.app import agreeing
+from layrfs.app import agreeing, claiming
 from layrfs.crypto import merkle, wallet_keys
 from layrfs.crypto.identity import NodeIdentity
 from layrfs.errors import BadMessage, LedgerUnavailable, LocalError
@@ -402,6 +403,40 @@ async def test_a_lock_that_does_not_fit_moves_nothing_and_says_so(
     assert await host.ask(wrong) == Refused("lock does not fit")
     assert len(ledger.submitted) == 1, "the set-up"
     await claimed(host, owner, 0)
+
+
+async def test_the_claim_whose_window_ends_first_is_read_for_first_and_faults_are_looked_for_last(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await covered(host, owner)
+    others: list[OwnerHere] = []
+    for windows in (2, 1):
+        other = OwnerHere(ledger, number=3 - windows, window_seconds=windows * WINDOW_SECONDS)
+        others.append(other)
+        await opened(host, other)
+        await stored(host, MORE)
+        assert await host.ask(other.add(MORE), other.body()) == contracts.Covered()
+    done: list[object] = []
+    all_asked = threading.Event()
+    read_from_disk = claiming.answer_from_disk
+
+    def read(*arguments: object) -> bytes:
+        assert all_asked.wait(10)
+        done.append(arguments[1])
+        return read_from_disk(*arguments)  # type: ignore[arg-type]  # passed on as they came
+
+    def look(*_arguments: object) -> bool:
+        done.append("whose fault")
+        return True
+
+    monkeypatch.setattr(claiming, "answer_from_disk", read)
+    monkeypatch.setattr(claiming, "are_whole", look)
+    assert await host.ask(owner.disclose(0, bytes(32))) == contracts.Disclosed("disclosed")
+    for other in others:
+        assert await host.ask(other.disclose(0)) == contracts.Disclosed("disclosed")
+    all_asked.set()
+    await host.until(lambda: len(done) == 4)
+    assert done == [owner.id, others[1].id, others[0].id, "whose fault"]
 
 
 async def test_tries_at_a_salt_are_numbered(autojump_clock: MockClock, host: Hosting, owner: OwnerHere) -> None:
