@@ -212,7 +212,7 @@ class Earning:
         for one in earning.claimable(terms, owed, now):
             if not self._claimer.is_running(hosted, one):
                 nursery.start_soon(self._claim, hosted, one)
-        event = await self._event(hosted, owed, head, now)
+        event = await self._event(hosted, head, now)
         if self._record.fresh(hosted) != hosted:
             return  # while the ledger was asked, its owner has said something: the next round sees what follows
         if event is not None:
@@ -229,8 +229,9 @@ class Earning:
             _log.info("Contract %s: %s, so %s", hosted.terms.contract_id.hex()[:12], event, state)
             self._record.set_state(hosted.number, state, min(now, hosted.terms.end))
 
-    async def _event(self, hosted: Hosted, owed: Sequence[Owed], head: LedgerHead, now: int) -> HostEvent | None:
+    async def _event(self, hosted: Hosted, head: LedgerHead, now: int) -> HostEvent | None:
         """Of time, and of the ledger where that is to be asked first."""
+        owed = self._record.instalments(hosted.number)  # as they are now: while others were asked, a salt may have come
         on_credit = self._record.uncovered(hosted.terms.tenant, now, hosted.terms.start)
         in_use = bool(self._record.batches(hosted.number)) or on_credit.bytes > 0
         event = earning.event(hosted, owed, in_use=in_use, on_credit=on_credit, ledger=head.sequence, now=now)

@@ -494,6 +494,27 @@ async def test_an_owner_who_comes_back_in_time_is_served_again(
     await host.until(lambda: host.earning.serves(merkle.piece_id(DATA[0])))
 
 
+async def test_what_an_owner_says_at_the_last_moment_keeps_its_pieces(
+    autojump_clock: MockClock, host: Hosting, ledger: LedgerHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = OwnerHere(ledger, instalments=8)
+    await covered(host, owner)
+    ledger.go_to(START + 3 * WINDOW_SECONDS)
+    await host.until(lambda: host.record.all()[0].state == "notice")
+    asked = ledger.fate
+
+    async def fate(hash_: bytes, source: bytes) -> Fate:
+        if host.record.instalments(1)[4].salt is None:
+            host.record.disclose(1, 4, owner.salt(4))
+        return await asked(hash_, source)
+
+    monkeypatch.setattr(ledger, "fate", fate)
+    ledger.go_to(START + 4 * WINDOW_SECONDS)
+    await host.until(lambda: state_of(host, 4) == "claimed")
+    await host.until(lambda: host.record.all()[0].state == "open")
+    assert here(host, DATA) == [True, True]
+
+
 async def test_what_is_covered_at_last_ends_a_notice(
     autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere
 ) -> None:
