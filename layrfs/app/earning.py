@@ -121,7 +121,7 @@ class Earning:
 
     def has_contract(self, tenant: bytes) -> bool:
         """Whether pieces are kept for this owner. Called from threads."""
-        return self._on_trio(lambda: any(not one.released for one in self._record.of_tenant(tenant)))
+        return self._on_trio(lambda: bool(self._paid_for(tenant)))
 
     def serves(self, piece: PieceId) -> bool:
         """Whether a piece is given out: not one of an owner who has been silent for too long. Called from threads."""
@@ -263,7 +263,7 @@ class Earning:
         """The room is others' now; what an owner with a later contract has not covered in it stays on credit."""
         tenant = hosted.terms.tenant
         pieces = self._record.release(hosted.number)
-        others = [one for one in self._record.of_tenant(tenant) if not one.released and one.state != "agreed"]
+        others = self._paid_for(tenant)
         if any(one.state in {"open", "notice"} for one in others):
             await self._keep_on_credit(tenant, pieces)
             return
@@ -275,6 +275,10 @@ class Earning:
             free = [piece for piece in few if not self._record.is_kept(piece)]  # covered anew by now, perhaps
             await trio.to_thread.run_sync(_delete_all, self._trade, tenant, free)
         _log.info("Contract %s is over, and %d pieces with it", hosted.terms.contract_id.hex()[:12], len(pieces))
+
+    def _paid_for(self, tenant: bytes) -> list[Hosted]:
+        """Contracts because of which pieces are here; what was only agreed to costs nothing, and keeps nothing."""
+        return [one for one in self._record.of_tenant(tenant) if not one.released and one.state != "agreed"]
 
     async def _keep_on_credit(self, tenant: bytes, pieces: Sequence[PieceId]) -> None:
         for few in (pieces[at : at + DELETED_AT_ONCE] for at in range(0, len(pieces), DELETED_AT_ONCE)):
@@ -292,8 +296,8 @@ class Earning:
 
     def _see_who_is_served(self) -> None:
         kept = self._record.kept()
-        served = {one.terms.tenant for one in kept if one.state != "notice"}
-        self._unserved = frozenset(one.terms.tenant for one in kept) - served
+        served = {one.terms.tenant for one in kept if one.state in {"open", "ended"}}
+        self._unserved = frozenset(one.terms.tenant for one in kept if one.state == "notice") - served
 
 
 def _not_held(trade: Trade, pieces: Sequence[PieceId]) -> list[PieceId]:

@@ -167,8 +167,9 @@ class HostContracts:
         return self._database.value(f"{_NAMED} AND c.state <> 'ended' LIMIT 1", (piece,)) is not None
 
     def is_kept(self, piece: PieceId) -> bool:
-        """Whether a contract that is not released names it."""
-        return self._database.value(f"{_NAMED} LIMIT 1", (piece,)) is not None
+        """Whether a contract that is not released names it, or it was stored on credit."""
+        on_credit = self._database.value("SELECT 1 FROM local_uncovered WHERE piece = ?", (piece,))
+        return on_credit is not None or self._database.value(f"{_NAMED} LIMIT 1", (piece,)) is not None
 
     def release(self, number: int) -> list[PieceId]:
         """The contract keeps nothing any more; the pieces that no other contract keeps."""

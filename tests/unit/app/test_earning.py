@@ -476,11 +476,14 @@ async def test_silence_ends_service_and_then_frees_the_room(
     ledger.go_to(START + 3 * WINDOW_SECONDS)
     await host.until(lambda: host.record.all()[0].state == "notice")
     assert not host.earning.serves(piece)
+    assert await host.ask(OwnerHere(ledger, number=1).propose()) == contracts.Agreed(b"")
+    await trio.sleep(100)
+    assert not host.earning.serves(piece), "terms alone cost nothing"
     assert await stored(host, data_of(9)) == ["no contract"] * 2
     assert here(host, [*DATA, *MORE]) == [True] * 3
     ledger.go_to(owner.terms.end + WINDOW_SECONDS)
     await host.until(lambda: here(host, [*DATA, *MORE]) == [False] * 3)
-    assert [state_of(host, instalment) for instalment in range(4)] == ["missed"] * 4
+    assert [one.state for one in host.record.instalments(1)] == ["missed"] * 4
 
 
 async def test_an_owner_who_comes_back_in_time_is_served_again(
@@ -699,6 +702,14 @@ async def test_another_tenant_has_no_part_in_a_contract(
         body = owner.body() if isinstance(request, contracts.Cover) else b""
         assert await host.ask(stolen, body) == Refused("no contract")
     assert not await trio.to_thread.run_sync(host.earning.has_contract, other)
+    assert await trio.to_thread.run_sync(host.earning.has_contract, TENANT.public_key)
+
+
+async def test_what_was_only_agreed_to_keeps_nothing(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere
+) -> None:
+    await host.ask(owner.propose())
+    assert not await trio.to_thread.run_sync(host.earning.has_contract, TENANT.public_key)
 
 
 def test_what_a_trade_prints_shows_no_key(tmp_path: Path, ledger: LedgerHere) -> None:

@@ -92,6 +92,8 @@ def test_a_released_contract_keeps_only_what_another_keeps(record: HostContracts
     assert [one.number for one in record.kept()] == [second]
     assert [one.number for one in record.all()] == [first, second]
     assert set(record.release(second)) == {TWO, THREE}
+    record.stored(TWO, TERMS.tenant, 100, NOW)
+    assert [record.is_kept(piece) for piece in (TWO, THREE)] == [True, False], "it has come again"
 
 
 async def test_it_is_there_after_the_host_was_killed(database: Database, record: HostContracts) -> None:
