@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import apsw
@@ -13,6 +14,7 @@ import msgspec
 import pytest
 from stellar_sdk import Keypair
 
+from layrfs import crashpoints
 from layrfs.model.contracts import Terms
 from tests.drive import FUSE_IS_THERE, Drive, HostNetwork, layrfs, wait_for
 from tests.hosts.local_ledger import LocalLedger, ledger_run
@@ -72,7 +74,9 @@ class Paying(NamedTuple):
 
 
 @contextmanager
-def paying(directory: Path, *, instalments: int, window_seconds: int) -> Iterator[Paying]:
+def paying(
+    directory: Path, *, instalments: int, window_seconds: int, variables: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Paying]:
     options = [f"instalments={instalments}", f"contract_period={instalments * window_seconds}"]
     with ledger_run(directory / "ledger", "--close-seconds", "0.3") as ledger:
         words = ("--price", PRICE, "--ledger", ledger.url)
@@ -85,6 +89,7 @@ def paying(directory: Path, *, instalments: int, window_seconds: int) -> Iterato
             for host in range(HOSTS):
                 address = found.wallet_of(host).public_key
                 ledger.request("GET", "friendbot", params={"addr": address}).raise_for_status()
+            drive.variables = dict(variables)
             with drive:
                 yield found
 
@@ -126,10 +131,37 @@ def test_hosts_earn_at_upload_and_at_each_audit_and_a_dead_ones_instalments_come
         books_balance(at, owner, before)
 
 
+POINTS = [name for name, what in crashpoints.POINTS.items() if what.startswith("Owner: ")] + ["transaction sent"]
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_drive_that_dies_while_it_pays_goes_on_when_it_is_mounted_again(
+    tmp_path: Path, big: bool, point: str
+) -> None:
+    if not big:
+        pytest.skip("--big: half a minute for each; in one process every point is tried in any case")
+    armed = tmp_path / "armed"
+    armed.touch()
+    variables = {crashpoints.VARIABLE: f"{point}@1@{armed}"}
+    with paying(tmp_path, instalments=2, window_seconds=8, variables=variables) as at:
+        drive, data = at.drive, os.urandom(1 << 20)
+        layrfs(drive.home, "set", drive.path, f"max_price={PRICE}")
+        Path(drive.path, "file").write_bytes(data)
+        wait_for(lambda: not armed.exists(), at.says, PATIENCE_SECONDS)
+        drive.crash()
+        drive.variables = {}
+        drive.mount()
+        drive.sync()
+        layrfs(drive.home, "set", drive.path, "max_price=off")
+        wait_for(lambda: set(at.states()) <= {"merged", "void"}, at.says, PATIENCE_SECONDS)
+        assert Path(drive.path, "file").read_bytes() == data
+        books_balance(at, owner_of(at), 10_000 * 10**7)
+
+
 def books_balance(at: Paying, owner: Keypair, before: int) -> None:
     """Every stroop that left the owner's account was paid to a host, or is a fee."""
     instalments = at.instalments()
     paid = sum(stroops for each in instalments.values() for _state, stroops in each)
     claims = sum(state == "claimed" for each in instalments.values() for state, _paid in each)
-    fees = len(at.states()) * (SETUP_FEES + FEE) + claims * FEE
+    fees = at.states().count("merged") * (SETUP_FEES + FEE) + claims * FEE
     assert before - at.ledger.stroops(owner) == paid + fees

@@ -508,3 +508,23 @@ async def test_what_a_server_does_not_know_yet_is_not_given_up(
     assert await owner.escrows.look_for_claim(terms, 0) == "open"
     ledger.bank.close(120)
     assert await owner.escrows.look_for_claim(terms, 0) == "never"
+
+
+async def test_an_escrow_is_topped_up_when_more_is_stored_than_it_was_made_for(
+    mock_clock: MockClock, owner: Owner, host: PaidHost, ledger: InProcessLedger
+) -> None:
+    before = balance(ledger, owner.escrows.account)
+    owner.limits.set(Spending(PRICE, PRICE >> 13))  # of 128 MiB
+    await owner.store(host, 1, 60 << 20)
+    owner.limits.set(Spending(PRICE, None))
+    for number in range(2, 6):
+        await owner.rounds(100 * number, step=50)
+        await owner.store(host, number, 60 << 20)
+    await owner.rounds(4 * WINDOW + 500)
+    contract = owner.contracts.get(1)
+    paid = [each.paid_stroops for each in contract.instalments]
+    assert len(owner.contracts.newest()) == contract.number == 1
+    assert owner.states == ["claimed"] * 4
+    assert sum(paid) > contract.terms.deposit_stroops
+    fees = before - balance(ledger, owner.escrows.account) - sum(paid)
+    assert fees == (3 + 4 + 1 + 2) * 100, "set-up, claims, refund, and two top-ups: 300 MiB instead of 128"
