@@ -243,8 +243,13 @@ def amounts(terms: Terms, batches: Sequence[Batch]) -> tuple[int, ...]:
     """What each instalment pays for these batches, the collateral's share included; 0 where none is part of it."""
     found: tuple[int, ...] = (0,) * terms.instalments
     for batch in batches:
-        found = amounts_with(found, increments(terms, batch.stored_bytes, batch.at, batch.first))
+        found = amounts_with(found, batch_increments(terms, batch))
     return tuple(amount + share if amount else 0 for amount, share in zip(found, collateral_shares(terms), strict=True))
+
+
+def batch_increments(terms: Terms, batch: Batch) -> tuple[int, ...]:
+    """What a batch adds to each instalment."""
+    return increments(terms, batch.stored_bytes, batch.at, batch.first)
 
 
 def lock(terms: Terms, batches: Sequence[Batch], instalment: int, salt: bytes) -> Lock:

@@ -31,6 +31,8 @@ from layrfs.upkeep.counterparts import Counterparts
 from layrfs.upkeep.escrows import Escrows, Turn
 from layrfs.wire.contracts import UNSIGNED, Agreed, Opened, Propose, Quoted, Ready
 
+PROPOSE_SECONDS = 10.0
+
 _log = logging.getLogger(__name__)
 
 
@@ -115,7 +117,7 @@ class Agreements:
         quoted = await self._hosts.quote(host)
         async with self._escrows.turn() as turn:
             terms = self._terms(host, quoted, turn)
-            await self._hosts.ask(host, Propose(terms.tenant, terms.to_bytes(), UNSIGNED), Agreed)
+            await self._propose(terms)
             number = self._contracts.add(terms, "agreed")
             self.event(number, "sent")
             await self._database.sync()
@@ -129,6 +131,13 @@ class Agreements:
         reached("escrow seen")
         await self._hosts.ask(host, Opened(terms.tenant, terms.contract_id, UNSIGNED), Ready)
         self._ready.add(number)
+
+    async def _propose(self, terms: Terms) -> None:
+        """Others wait for the account meanwhile, and terms grow old: no host has long for this."""
+        with trio.move_on_after(PROPOSE_SECONDS):
+            await self._hosts.ask(terms.node, Propose(terms.tenant, terms.to_bytes(), UNSIGNED), Agreed)
+            return
+        raise Unavailable("it takes too long to agree")
 
     def _terms(self, host: NodeId, quoted: Quoted, turn: Turn) -> Terms:
         """Raises ``Unavailable`` when owner and host do not fit."""

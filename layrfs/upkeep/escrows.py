@@ -67,12 +67,18 @@ class Escrows:
         self._turn = trio.Lock()
         self._closed_at = time.time()
         self._looked_at = trio.current_time()
+        self._has_looked = False
         self.account = account_of(wallet_private)
 
     @property
     def network(self) -> bytes:
         """What stands for the ledger in terms."""
         return envelopes.network_id(self._ledger.passphrase)
+
+    @property
+    def knows_time(self) -> bool:
+        """Whether the ledger has said it in this run. Our clock alone may be years off."""
+        return self._has_looked
 
     def now(self) -> float:
         """Unix seconds by the ledger's clock, as far as it is known."""
@@ -82,6 +88,7 @@ class Escrows:
         """The newest ledger, and what time it is. Raises LedgerUnavailable, WrongLedger."""
         head = await self._ledger.head()
         self._closed_at, self._looked_at = float(head.closed_at), trio.current_time()
+        self._has_looked = True
         return head
 
     async def settle(self) -> None:

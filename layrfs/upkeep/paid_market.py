@@ -6,6 +6,7 @@ kept. Called for every piece: what is known is answered at once, from memory.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterable
 import trio
 
 from layrfs.crypto.wallet_keys import instalment_salt
-from layrfs.errors import RemoteError, Unavailable, Unfunded
+from layrfs.errors import LedgerUnavailable, OwnerError, RemoteError, Unavailable
 from layrfs.ids import NodeId, PieceId
 from layrfs.model.payables import PieceDigests, Salts
 from layrfs.model.records import NodeRecord
@@ -43,6 +44,8 @@ PROMISED_SECONDS = 900.0
 UNPAID_SECONDS = 5.0
 
 _MOST_SALTS = 4096
+
+_log = logging.getLogger(__name__)
 
 
 class PaidMarket:
@@ -94,7 +97,11 @@ class PaidMarket:
         await self._have_credit(contract, piece_bytes)
         self._check_budget(contract, piece_bytes)  # others were promised something meanwhile
         self._promised[contract.number][piece] = (piece_bytes, trio.current_time())
-        await self._have_funds(contract)
+        try:
+            await self._have_funds(contract)
+        except Unavailable:
+            self._promised[contract.number].pop(piece, None)
+            raise
         return self._salts_of(contract)
 
     def lacking(self, piece: PieceRecord) -> Salts | None:
@@ -138,16 +145,27 @@ class PaidMarket:
         others = self._contracts.of_host(contract.terms.node)
         return [each.number for each in others if each.number != contract.number and now < each.terms.end]
 
+    def seconds_left(self, host: NodeId) -> float:
+        """Until a contract ends whose pieces the newest one has to go on paying for; no end: there is none."""
+        now, newest = self._escrows.now(), self.usable(host)
+        ends = [
+            each.terms.end - now
+            for each in self._contracts.of_host(host)
+            if newest is not None and each.terms.start < newest.terms.start
+        ]
+        return max(0.0, min(ends, default=math.inf))
+
     def uncovered(self, contract: Contract) -> Uncovered:
         """What could be covered now."""
         pieces, stored_bytes = self._contracts.uncovered(contract.number, self.earlier(contract))
         quiet_seconds = trio.current_time() - self._came_at.get(contract.number, -math.inf)
         return Uncovered(pieces, stored_bytes, quiet_seconds)
 
-    def note_covered(self, contract: Contract) -> None:
-        """A batch was agreed to, or anything else has changed what is free."""
+    def note_covered(self, contract: Contract, stroops: int) -> None:
+        """A batch was agreed to, which takes so much of what is free."""
         self._waiting.pop(contract.number, None)
-        self._free.pop(contract.number, None)
+        if contract.number in self._free:
+            self._free[contract.number] -= stroops
         self._covered.set()
         self._covered = trio.Event()
 
@@ -229,7 +247,9 @@ class PaidMarket:
             return
         try:
             await self.have_funds_for(contract, outstanding)
-        except (RemoteError, Unfunded) as error:
+        except LedgerUnavailable as error:
+            _log.debug("a host takes pieces on credit: %s", error)
+        except (RemoteError, OwnerError) as error:
             raise Unavailable(f"The host cannot be paid now: {error}") from error
 
     def _outstanding(self, contract: Contract) -> int:

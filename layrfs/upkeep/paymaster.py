@@ -20,7 +20,7 @@ from layrfs.ids import NodeId, PieceId
 from layrfs.model.contracts import Lock
 from layrfs.network.connections import HostRefused
 from layrfs.policy.contracts import InstalmentEvent, instalment_after
-from layrfs.policy.paymaster import Batch, Contract, Step, first_open, lock, steps, waits
+from layrfs.policy.paymaster import Batch, Contract, Step, batch_increments, first_open, lock, steps, waits
 from layrfs.storage.contracts import Contracts
 from layrfs.storage.database import Database
 from layrfs.upkeep.agreeing import Agreements
@@ -92,7 +92,10 @@ class Paymaster:
                 await nudged.wait()
 
     async def go_round(self) -> None:
-        """Do what is due in all contracts, each host's at the same time as others'."""
+        """Do what is due in all contracts, each host's at the same time as others'.
+
+        A salt that is disclosed before its window is lost, so nothing is done before the ledger has said the time.
+        """
         live = self._contracts.live()
         if not live:
             return
@@ -102,6 +105,8 @@ class Paymaster:
             await self._escrows.settle()
         except LayrError as error:
             self.problem = f"the ledger cannot be asked now: {error}"
+            if not self._escrows.knows_time:
+                return
         by_host: dict[NodeId, list[Contract]] = {}
         for contract in live:
             by_host.setdefault(contract.terms.node, []).append(contract)
@@ -254,7 +259,7 @@ class Paymaster:
 
     def _agreed(self, contract: Contract, batch: Batch) -> None:
         self._contracts.set_covered(contract.number, batch.number)
-        self._market.note_covered(contract)
+        self._market.note_covered(contract, sum(batch_increments(contract.terms, batch)))
 
     async def _forget_missing(self, contract: Contract, offered: Sequence[PieceId]) -> None:
         """Which of these pieces has the host not? It is not paid for those; who keeps them finds out, too."""
@@ -299,8 +304,6 @@ class Paymaster:
             self._contracts.set_instalment(contract.number, instalment, state, found.stroops, found.hash)
             reached("claim noted")
             self._heard(terms.node, "passed")
-        if found != "open":
-            self._market.note_covered(contract)
 
     def _instalment(self, contract: Contract, instalment: int, event: InstalmentEvent) -> None:
         state = instalment_after(contract.instalments[instalment].state, event)

@@ -45,6 +45,10 @@ class Lacking(Protocol):
         """What to digest a piece under."""
         ...
 
+    def seconds_left(self, host: NodeId) -> float:
+        """Until the host is not paid any more for what is lacking."""
+        ...
+
 
 class Refiller:
     """One volume's."""
@@ -60,19 +64,21 @@ class Refiller:
         A shard that cannot be fetched now is passed over.
         """
         refilled, failed = 0, set[ShardId]()
-        for count, owed in enumerate(await self._holdings.chosen(host, tuple)):
+        chosen = await self._holdings.chosen(host, tuple)
+        for count, owed in enumerate(chosen):
             if count % YIELD_EVERY == 0:
                 await trio.lowlevel.checkpoint()
             held = self._holdings.held(host, owed)
             if held is None or held.shard.id in failed or self._market.lacking(held.piece) is None:
                 continue
-            if await self._digest(held):
+            if await self._digest(held, self._market.seconds_left(host) / (len(chosen) - count)):
                 refilled += 1
             else:
                 failed.add(held.shard.id)
         return refilled
 
-    async def _digest(self, held: HeldPiece) -> bool:
+    async def _digest(self, held: HeldPiece, seconds: float) -> bool:
+        """``seconds``: there are so many for each shard."""
         wanted = [(piece, salts) for piece in held.shard.pieces if (salts := self._market.lacking(piece)) is not None]
         began = trio.current_time()
         try:
@@ -81,5 +87,10 @@ class Refiller:
             _log.info("shard %s cannot be digested now: %s", held.shard.id.hex()[:12], error)
             await trio.sleep(FAILED_SECONDS)
             return False
-        await trio.sleep((SHARE - 1) * (trio.current_time() - began))
+        await trio.sleep(pause_seconds(trio.current_time() - began, seconds))
         return True
+
+
+def pause_seconds(busy_seconds: float, seconds: float) -> float:
+    """After a shard: the usual share of the time, or less when else not all would be done in half of what is left."""
+    return max(0.0, min((SHARE - 1) * busy_seconds, seconds / 2 - busy_seconds))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from layrfs.model.lumens import parse_lumens
 from layrfs.model.payables import Salts
 from layrfs.payments import envelopes
 from layrfs.policy.budgeting import monthly
+from layrfs.policy.pricing import credit_bytes
 from layrfs.storage.contracts import Contracts
 from layrfs.storage.database import Database
 from layrfs.storage.intents import IntentTable
@@ -528,3 +530,74 @@ async def test_an_escrow_is_topped_up_when_more_is_stored_than_it_was_made_for(
     assert sum(paid) > contract.terms.deposit_stroops
     fees = before - balance(ledger, owner.escrows.account) - sum(paid)
     assert fees == (3 + 4 + 1 + 2) * 100, "set-up, claims, refund, and two top-ups: 300 MiB instead of 128"
+
+
+async def test_while_the_ledger_is_away_hosts_take_pieces_on_credit(
+    mock_clock: MockClock, owner: Owner, host: PaidHost, ledger: InProcessLedger, database: Database
+) -> None:
+    await owner.store(host, 1)
+    await owner.rounds(300)
+    ledger.is_away = True
+    await owner.store(host, 2)
+    again = Owner(database, ledger, [host], mock_clock)
+    again.limits.set(Spending(PRICE, None))
+    await again.store(host, 3)
+    ledger.is_away = False
+    await again.rounds(700)
+    assert again.contracts.uncovered(1) == (0, 0)
+
+
+async def test_what_could_not_be_paid_is_not_on_its_way(
+    mock_clock: MockClock, owner: Owner, host: PaidHost, ledger: InProcessLedger, database: Database
+) -> None:
+    await owner.store(host, 1)
+    again = Owner(database, ledger, [host], mock_clock)
+    again.limits.set(Spending(PRICE, None))
+    ledger.is_another = True
+    most = credit_bytes(again.contracts.get(1).terms) - (2 << 20)
+    for number in (2, 3):
+        with pytest.raises(Unavailable, match="cannot be paid now"):
+            await again.market.agree(host, PieceId(bytes([number]) * 32), most)
+
+
+async def test_before_the_ledger_has_said_the_time_nothing_is_said_or_ended(
+    mock_clock: MockClock,
+    owner: Owner,
+    host: PaidHost,
+    ledger: InProcessLedger,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await owner.store(host, 1)
+    await owner.rounds(500)
+    ledger.is_away = True
+    wrong = owner.contracts.get(1).terms.window(2)[0] + 0.8 * WINDOW
+    monkeypatch.setattr("time.time", lambda: wrong)
+    again = Owner(database, ledger, [host], mock_clock)
+    host.asked.clear()
+    await again.paymaster.go_round()
+    assert host.asked == []
+    assert again.paymaster.problem is not None
+
+
+async def test_a_host_that_is_slow_to_agree_is_not_waited_for(
+    autojump_clock: MockClock, owner: Owner, host: PaidHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(_self: PaidHost, _request: object) -> None:
+        await trio.sleep(60)
+
+    monkeypatch.setattr(PaidHost, "_propose", never)
+    with pytest.raises(Unavailable, match="too long to agree"), trio.fail_after(15):
+        await owner.store(host, 1)
+    assert owner.contracts.live() == []
+
+
+async def test_what_a_contract_has_to_go_on_paying_for_has_until_the_other_ends(
+    mock_clock: MockClock, owner: Owner, host: PaidHost, ledger: InProcessLedger
+) -> None:
+    await owner.store(host, 1)
+    assert owner.market.seconds_left(host.node) == math.inf
+    await owner.rounds(300)
+    await owner.agreements.make(host.node, {1})
+    left = owner.contracts.get(1).terms.end - ledger.bank.now
+    assert owner.market.seconds_left(host.node) == pytest.approx(left, abs=10)

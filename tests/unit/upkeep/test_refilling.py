@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -17,7 +18,7 @@ from layrfs.model.shards import PieceRecord, ShardRecord
 from layrfs.storage.content import Catalog
 from layrfs.storage.database import Database
 from layrfs.upkeep.holdings import Holdings
-from layrfs.upkeep.refilling import Refiller
+from layrfs.upkeep.refilling import Refiller, pause_seconds
 
 T = TypeVar("T")
 HOSTS = [NodeId(bytes([number]) * 20) for number in range(3)]
@@ -37,6 +38,9 @@ class Lacking:
 
     def lacking(self, piece: PieceRecord) -> Salts | None:
         return Salts(1, 0, (b"s" * 32,)) if piece in self.pieces else None
+
+    def seconds_left(self, host: NodeId) -> float:
+        return math.inf if host in HOSTS else 0.0
 
 
 class Digester:
@@ -79,3 +83,9 @@ async def test_a_shard_is_fetched_once_for_all_of_its_pieces(autojump_clock: Moc
         lacking.pieces.add(second.pieces[0])
         assert await refiller.refill(HOSTS[0]) == 0, "it cannot be fetched now"
         assert await refiller.refill(HOSTS[1]) == 1
+
+
+def test_what_is_due_soon_is_not_put_off() -> None:
+    assert pause_seconds(2.0, math.inf) == 6.0
+    assert pause_seconds(2.0, 10.0) == 3.0, "half of the time is kept in reserve"
+    assert pause_seconds(2.0, 1.0) == 0.0
