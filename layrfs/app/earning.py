@@ -227,7 +227,9 @@ class Earning:
             self._record.forget(hosted.number)
         elif state != hosted.state:
             _log.info("Contract %s: %s, so %s", hosted.terms.contract_id.hex()[:12], event, state)
-            self._record.set_state(hosted.number, state, min(now, hosted.terms.end))
+            is_news = hosted.state == "open" and event == "period over"  # its owner could not renew without a ledger
+            since = now if is_news else min(now, hosted.terms.end)
+            self._record.set_state(hosted.number, state, since)
 
     async def _event(self, hosted: Hosted, head: LedgerHead, now: int) -> HostEvent | None:
         """Of time, and of the ledger where that is to be asked first."""

@@ -74,6 +74,12 @@ async def claimed(host: Hosting, owner: OwnerHere, instalment: int) -> None:
     await host.until(lambda: state_of(host, instalment) == "claimed")
 
 
+async def seen_to_end(host: Hosting, owner: OwnerHere, ledger: LedgerHere) -> None:
+    """At the second at which the contract ends."""
+    ledger.go_to(owner.terms.end)
+    await host.until(lambda: host.record.all()[owner.terms.number].state == "ended")
+
+
 async def test_pieces_are_paid_for_at_upload_and_at_each_audit(
     autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere
 ) -> None:
@@ -539,6 +545,7 @@ async def test_a_renewed_contract_keeps_what_it_covers_and_the_rest_on_credit(
     again = OwnerHere(ledger, number=1)
     await opened(host, again)
     assert await host.ask(again.add(DATA[:1]), again.body()) == contracts.Covered()
+    await seen_to_end(host, owner, ledger)
     ledger.go_to(again.terms.window(2)[0])
     assert ledger.now >= owner.terms.end + WINDOW_SECONDS
     await claimed(host, again, 2)
@@ -556,6 +563,8 @@ async def test_what_is_kept_on_credit_goes_with_the_last_contract(
     ledger.go_to(START + 3 * WINDOW_SECONDS)
     again = OwnerHere(ledger, number=1)
     await opened(host, again)
+    await seen_to_end(host, owner, ledger)
+    await seen_to_end(host, again, ledger)
     ledger.go_to(again.terms.end + WINDOW_SECONDS - 1)
     await host.until(lambda: host.record.all()[0].released)
     assert await host.ask(OwnerHere(ledger, number=2).propose()) == contracts.Agreed(b""), "costs nothing"
@@ -577,6 +586,22 @@ async def test_what_was_on_credit_before_a_contract_began_is_not_held_against_it
     ledger.go_to(again.terms.start + WINDOW_SECONDS // 2)
     await trio.sleep(200)
     assert host.record.all()[1].state == "open"
+
+
+async def test_who_could_not_see_the_end_lets_go_a_window_after_it_is_seen(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere
+) -> None:
+    """While the ledger was away no owner could renew."""
+    await covered(host, owner)
+    ledger.is_away = True
+    ledger.go_to(owner.terms.end + 3 * WINDOW_SECONDS)
+    await trio.sleep(200)
+    ledger.is_away = False
+    await host.until(lambda: host.record.all()[0].state == "ended")
+    await trio.sleep(200)
+    assert here(host, DATA) == [True, True]
+    ledger.go_to(ledger.now + WINDOW_SECONDS)
+    await host.until(lambda: here(host, DATA) == [False, False])
 
 
 async def test_a_ledger_that_is_away_stops_claims_and_nothing_else(
