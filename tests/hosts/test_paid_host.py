@@ -201,6 +201,12 @@ def test_a_host_earns_through_a_kill_and_leaves(
         assert host.ended() == 0
         assert host.says("left")
     owner.close()
+    other = ledger.person()
+    with host_run(directory, "--price", "20000", "--payout", other.public_key) as host:
+        host.says("ready")
+        wait_for(lambda: ledger.stroops(wallet) < 10**8, "earnings go on, but for a little")
+        assert not status_of(directory)["leaving"]
+    assert ledger.stroops(wallet) + ledger.stroops(other) == before + due + 10**11 - 100
 
 
 STEPS = ["contract agreed", "contract open", "cover recorded", "intent kept", "transaction sent", "claim recorded"]
