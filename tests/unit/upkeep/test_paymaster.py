@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 from trio.testing import MockClock
@@ -219,6 +220,31 @@ async def test_a_host_that_takes_no_more_is_still_paid_for_what_it_has(
     await owner.rounds(300)
     host.refuses_covers = True
     await owner.store(host, 2)
+    await owner.rounds(4 * WINDOW + 500)
+    assert owner.states == ["claimed"] * 4
+    assert owner.contracts.get(1).state == "merged"
+
+
+async def test_with_an_empty_wallet_a_host_is_still_paid_for_what_it_has(
+    mock_clock: MockClock, owner: Owner, host: PaidHost, ledger: InProcessLedger
+) -> None:
+    await owner.store(host, 1)
+    await owner.rounds(300)
+    async with owner.escrows.turn() as turn:
+        everything = envelopes.payment(
+            owner.escrows.network,
+            owner.escrows.account,
+            host.account,
+            stroops=turn.spendable_stroops - 100,
+            sequence_number=turn.account.sequence + 1,
+            last_second=ledger.bank.now + 1000,
+        )
+        await ledger.submit(everything.xdr({owner.escrows.account: everything.sign(PRIVATE)}))
+    piece, salts = PieceId(b"p" * 32), Salts(1, 1, owner.market.salts(owner.contracts.get(1), 1))
+    much = msgspec.structs.replace(host.store(piece, b"", salts), piece_bytes=1 << 40)
+    owner.market.keep([much])
+    await owner.rounds(700)
+    assert "the wallet can spend 0 XLM" in (owner.paymaster.problem or "")
     await owner.rounds(4 * WINDOW + 500)
     assert owner.states == ["claimed"] * 4
     assert owner.contracts.get(1).state == "merged"
