@@ -67,6 +67,10 @@ class Paying(NamedTuple):
         """Of the contracts."""
         return [str(state) for (state,) in self.rows("SELECT state FROM contract")]
 
+    def claimed(self) -> int:
+        """How many instalments hosts have got."""
+        return sum(state == "claimed" for each in self.instalments().values() for state, _paid in each)
+
     def says(self) -> str:
         """For a failure's message."""
         problems = self.drive.status()["problems"]
@@ -165,3 +169,27 @@ def books_balance(at: Paying, owner: Keypair, before: int) -> None:
     claims = sum(state == "claimed" for each in instalments.values() for state, _paid in each)
     fees = at.states().count("merged") * (SETUP_FEES + FEE) + claims * FEE
     assert before - at.ledger.stroops(owner) == paid + fees
+
+
+def test_with_the_phrase_another_machine_pays_on(tmp_path: Path, big: bool) -> None:
+    if not big:
+        pytest.skip("--big: three quarters of a minute")
+    with paying(tmp_path, instalments=2, window_seconds=20) as at:
+        drive, data = at.drive, os.urandom(1 << 20)
+        layrfs(drive.home, "set", drive.path, f"max_price={PRICE}")
+        Path(drive.path, "file").write_bytes(data)
+        drive.sync()
+        wait_for(lambda: at.claimed() == HOSTS, at.says, PATIENCE_SECONDS)
+        drive.sync()
+        drive.crash()
+        second = Drive(str(tmp_path / "second"), options=[*drive.options, "take_over"], seeds=at.hosts.seeds)
+        phrase = os.path.join(os.path.dirname(drive.home), "phrase")
+        layrfs(second.home, "recover", "--phrase-file", phrase, *at.hosts.seeds)
+        layrfs(second.home, "wallet", "ledger", at.ledger.url)
+        there = at._replace(drive=second)
+        with second:
+            layrfs(second.home, "set", second.path, "max_price=off")
+            wait_for(lambda: set(there.states()) == {"merged"}, there.says, PATIENCE_SECONDS)
+            assert there.claimed() == 2 * HOSTS
+            assert Path(second.path, "file").read_bytes() == data
+            books_balance(there, owner_of(there), 10_000 * 10**7)
