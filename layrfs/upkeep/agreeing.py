@@ -15,7 +15,7 @@ import trio
 
 from layrfs.crashpoints import reached
 from layrfs.crypto.wallet_keys import SetupMemo, account_of, escrow_private
-from layrfs.errors import LayrError, Rejected, Unavailable
+from layrfs.errors import LayrError, Rejected, RemoteError, Unavailable
 from layrfs.ids import NodeId
 from layrfs.model.contracts import Terms
 from layrfs.model.lumens import shown_lumens
@@ -75,13 +75,19 @@ class Agreements:
         return contract.number in self._ready
 
     async def make_ready(self, contract: Contract) -> None:
-        """Have the host look. Raises ``RemoteError``."""
-        terms = contract.terms
-        async with self._locks[terms.node]:
-            if not self.is_ready(contract):
-                request = Opened(terms.tenant, terms.contract_id, UNSIGNED)
-                await self._hosts.ask(terms.node, request, Ready)
-                self._ready.add(contract.number)
+        """Have the host look. Raises ``RemoteError``, also for a while after it did not like what it saw."""
+        terms, host = contract.terms, contract.terms.node
+        async with self._locks[host]:
+            if self.is_ready(contract):
+                return
+            self._check_rest(host)
+            try:
+                await self._hosts.ask(host, Opened(terms.tenant, terms.contract_id, UNSIGNED), Ready)
+            except RemoteError as error:
+                self._failed(host, f"host {host.hex()[:12]} does not go on with its contract: {error}")
+                raise
+            self._succeeded(host)
+            self._ready.add(contract.number)
 
     async def tell_again(self, terms: Terms) -> None:
         """Of a contract that the host knows nothing of any more. Raises ``RemoteError``."""
@@ -96,18 +102,27 @@ class Agreements:
         async with self._locks[host]:
             if any(each.number not in known and each.state == "open" for each in self._contracts.of_host(host)):
                 return
-            failures = self._failures.get(host, NO_FAILURES)
-            if failures.resting(trio.current_time()):
-                raise Unavailable(self.problem or "There is no contract with the host.")
+            self._check_rest(host)
             try:
                 await self._make(host)
             except LayrError as error:
-                self._failures[host] = failures.after_failure(trio.current_time())
-                self.problem = f"no contract could be made with host {host.hex()[:12]}: {error}"
-                _log.warning("%s", self.problem)
-                raise Unavailable(self.problem) from error
-            self._failures.pop(host, None)
-            self.problem = None
+                problem = f"no contract could be made with host {host.hex()[:12]}: {error}"
+                self._failed(host, problem)
+                raise Unavailable(problem) from error
+            self._succeeded(host)
+
+    def _check_rest(self, host: NodeId) -> None:
+        if self._failures.get(host, NO_FAILURES).resting(trio.current_time()):
+            raise Unavailable(self.problem or "There is no contract with the host.")
+
+    def _failed(self, host: NodeId, problem: str) -> None:
+        self._failures[host] = self._failures.get(host, NO_FAILURES).after_failure(trio.current_time())
+        self.problem = problem
+        _log.warning("%s", problem)
+
+    def _succeeded(self, host: NodeId) -> None:
+        self._failures.pop(host, None)
+        self.problem = None
 
     def event(self, number: int, event: OwnerEvent) -> None:
         """What the contract is in after this."""

@@ -627,3 +627,22 @@ async def test_what_a_contract_has_to_go_on_paying_for_has_until_the_other_ends(
     await owner.agreements.make(host.node, {1})
     left = owner.contracts.get(1).terms.end - ledger.bank.now
     assert owner.market.seconds_left(host.node) == pytest.approx(left, abs=10)
+
+
+async def test_a_host_that_does_not_like_the_escrow_is_left_alone_for_a_while(
+    mock_clock: MockClock, owner: Owner, host: PaidHost, database: Database, ledger: InProcessLedger
+) -> None:
+    await owner.store(host, 1)
+    again = Owner(database, ledger, [host], mock_clock)
+    host.is_away = True
+    for _ in range(3):
+        with pytest.raises(Unavailable, match="nobody answers"):
+            await again.store(host, 2)
+    host.is_away = False
+    asked = len(host.asked)
+    with pytest.raises(Unavailable, match="nobody answers"):
+        await again.store(host, 2)
+    assert len(host.asked) == asked
+    mock_clock.jump(10)
+    await again.store(host, 2)
+    assert again.agreements.problem is None
