@@ -109,13 +109,13 @@ def steps(
     """
     if contract.state in {"agreed", "submitted"}:
         return (Step("look"),)
-    if contract.state == "ended":
-        return (Step("refund"),)
-    if contract.state not in {"open", "broken"}:
+    if contract.state not in {"open", "broken", "ended"}:
         return ()
     watched = tuple(Step("watch", at) for at in _to_watch(contract, now))
+    if contract.state == "ended":
+        return (*watched, Step("refund"))
     if now >= contract.terms.end:
-        return watched or (Step("end"),)
+        return (*watched, Step("end"))
     if contract.state == "broken":
         return watched
     covers = _covers(contract, uncovered, now)

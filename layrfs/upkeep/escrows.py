@@ -177,27 +177,32 @@ class Escrows:
         """What was paid; ``never``: nothing was and nothing can be any more. Raises LedgerUnavailable, BadMessage.
 
         Nobody can use the payment's sequence number without the owner's signature, and only payments of the
-        instalment have it.
+        instalment have it. A history that lacks the account's newest number is behind, and proves nothing.
         """
         sequence = envelopes.sequence(terms, instalment + 1)
         fate = await self._ledger.fate(envelopes.refund(terms).hash, terms.escrow)
         if fate.source is None or fate.source.sequence >= sequence:
-            found = await self._spent(terms.escrow, sequence)
-            if found is not None:
+            sent = await self._sent(terms.escrow)
+            if (found := sent.get(sequence)) is not None:
                 return self._claimed(found) if found.successful else "never"
+            refunded = envelopes.sequence(terms, terms.instalments + 1)
+            newest = refunded if fate.source is None else fate.source.sequence
+            if newest not in sent:
+                return "open"
         return "never" if is_certainly_past(fate, terms.window(instalment)[1]) else "open"
 
-    async def _spent(self, escrow: bytes, sequence: int) -> LedgerTransaction | None:
-        """The escrow's own transaction with this number."""
+    async def _sent(self, account: bytes) -> dict[int, LedgerTransaction]:
+        """An account's own transactions, by their numbers, as far as the server that was asked has them."""
+        found: dict[int, LedgerTransaction] = {}
         cursor = ""
         while True:
-            page = await self._ledger.history(escrow, cursor, newest_first=True)
+            page = await self._ledger.history(account, cursor)
             for transaction in page.transactions:
                 sent = submission_untrusted(transaction.envelope, self._ledger.passphrase)
-                if (sent.source, sent.sequence) == (escrow, sequence):
-                    return transaction
+                if sent.source == account:
+                    found[sent.sequence] = transaction
             if page.cursor == cursor or not page.transactions:
-                return None
+                return found
             cursor = page.cursor
 
     def _claimed(self, found: LedgerTransaction) -> Claimed:

@@ -130,7 +130,7 @@ def test_set_ups_are_looked_for_and_what_is_over_is_refunded() -> None:
     for state, expected in (
         ("agreed", ["look"]),
         ("submitted", ["look"]),
-        ("ended", ["refund"]),
+        ("ended", ["watch", "watch 1", "watch 2", "watch 3", "refund"]),
         ("merged", []),
         ("void", []),
     ):
@@ -141,9 +141,7 @@ def test_set_ups_are_looked_for_and_what_is_over_is_refunded() -> None:
 def test_a_host_that_broke_the_contract_gets_nothing_more() -> None:
     broken = msgspec.structs.replace(NEW, state="broken", batches=(batch(0, 0),))
     assert due(broken, Uncovered(5, GIB, WINDOW), TERMS.start + WINDOW // 2) == []
-    assert due(broken, Uncovered(), TERMS.end) == ["watch", "watch 1", "watch 2", "watch 3"]
-    over = msgspec.structs.replace(broken, instalments=(Instalment("missed"),) * TERMS.instalments)
-    assert due(over, Uncovered(), TERMS.end) == ["end"]
+    assert due(broken, Uncovered(), TERMS.end) == ["watch", "watch 1", "watch 2", "watch 3", "end"]
 
 
 def test_locks_are_what_the_host_makes_of_the_same_batches() -> None:

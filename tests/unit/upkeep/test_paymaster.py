@@ -536,6 +536,8 @@ async def test_what_a_server_does_not_know_yet_is_not_given_up(
     assert await owner.escrows.look_for_claim(terms, 0) == "open"
     ledger.bank.close(120)
     assert await owner.escrows.look_for_claim(terms, 0) == "never"
+    ledger.forgets_accounts = True
+    assert await owner.escrows.look_for_claim(terms, 0) == "open", "its history would have the refund"
 
 
 async def test_an_escrow_is_topped_up_when_more_is_stored_than_it_was_made_for(
@@ -646,3 +648,15 @@ async def test_a_host_that_does_not_like_the_escrow_is_left_alone_for_a_while(
     mock_clock.jump(10)
     await again.store(host, 2)
     assert again.agreements.problem is None
+
+
+async def test_servers_that_are_behind_change_nothing_on_record(
+    mock_clock: MockClock, owner: Owner, host: PaidHost, ledger: InProcessLedger
+) -> None:
+    ledger.lag_seconds = 120
+    await owner.store(host, 1)
+    await owner.rounds(3 * WINDOW + 10)
+    host.is_away = True
+    await owner.rounds(4 * WINDOW + 500)
+    assert owner.states == ["claimed", "claimed", "claimed", "missed"]
+    assert owner.contracts.get(1).state == "merged"
