@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 import requests
 from stellar_sdk import Keypair
 
 from layrfs.ledger_config import LedgerConfig
 from layrfs.storage.keyring import load_or_create_identity
-from tests.drive import Drive, layrfs, wait_for
+from tests.drive import Drive, kill, layrfs, wait_for
+from tests.hosts.test_embedded_money import ledger_process
 from tests.trees import MIB, write_stream
 
 GIFT = 10_000.0
+KILLING_SECONDS, SETTLING_SECONDS = 150.0, 40.0
 
 
 def wallet(drive: Drive) -> dict[str, Any] | None:
@@ -53,3 +58,38 @@ def test_hosts_earn_by_what_is_uploaded_and_all_is_there_after_a_plain_mount(tmp
         wait_for(lambda: wallet(drive) is not None, "the ledger answers again")
         assert sum(lumens > GIFT for lumens in host_lumens(drive)) >= 3
         assert "no difference" in layrfs(drive.home, "wallet", "audit").stdout
+
+
+@pytest.mark.timeout(900)
+def test_kills_of_ledger_hosts_and_mount_cost_no_stroop_and_no_byte(tmp_path: Path, big: bool) -> None:
+    """Contracts of two minutes, and a kill every few seconds."""
+    if not big:
+        pytest.skip("takes four minutes: --big")
+    dice, data = random.Random(3), os.urandom(5 * MIB)
+    with Drive(str(tmp_path), options=["host_price=2000000", "contract_period=120", "instalments=4"]) as drive:
+        wait_for(lambda: (wallet(drive) or {}).get("balance") == "10000", "a gift")
+        layrfs(drive.home, "set", drive.path, "max_price=2000000")
+        Path(drive.path, "file").write_bytes(data)
+        drive.sync()
+        until = time.monotonic() + KILLING_SECONDS
+        while time.monotonic() < until:
+            time.sleep(dice.uniform(5, 12))
+            kill_one(drive, dice.choice(["ledger", "hosts", "mount"]))
+        time.sleep(SETTLING_SECONDS)
+        drive.sync()
+        drive.drop_cache()
+        assert Path(drive.path, "file").read_bytes() == data
+        assert "no difference" in layrfs(drive.home, "wallet", "audit").stdout
+        assert sum(lumens > GIFT for lumens in host_lumens(drive)) >= 3
+
+
+def kill_one(drive: Drive, what: str) -> None:
+    """`kill -9`; all come back by themselves, but for the mount."""
+    if what == "mount":
+        drive.crash()
+        drive.mount()
+        return
+    directory = Path(drive.home, "embedded")
+    process = ledger_process(directory) if what == "ledger" else drive.status()["network"]["embedded_pid"]
+    if process is not None:
+        kill(process)
