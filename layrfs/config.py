@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import errno
 import ipaddress
-import json
 import os
 import pwd
 import re
@@ -21,6 +20,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from layrfs import json_files
 from layrfs.durable import make_directory, raise_unusable, write_atomically
 from layrfs.errors import CorruptFile, NewerFormat, UsageError
 
@@ -153,21 +153,9 @@ class NetworkConfig:
     @classmethod
     def load(cls, path: str) -> NetworkConfig | None:
         """What ``network.json`` says, None when there is none. Raises CorruptFile or NewerFormat."""
-        try:
-            with open(path, "rb") as file:
-                found = json.load(file)
-        except FileNotFoundError:
+        found = json_files.load(path, "a network", cls.VERSION)
+        if found is None:
             return None
-        except ValueError as error:
-            raise CorruptFile(f"{path} is not JSON: {error}") from error
-        return cls._from_json(path, found)
-
-    @classmethod
-    def _from_json(cls, path: str, found: object) -> NetworkConfig:
-        if not isinstance(found, dict):
-            raise CorruptFile(f"{path} does not describe a network")
-        if isinstance(version := found.get("version", 1), int) and version > cls.VERSION:
-            raise NewerFormat(f"{path} was written by a newer LayrFS; update this one")
         network_id, seeds, embedded = found.get("network_id"), found.get("seeds", []), found.get("embedded", False)
         known_id = network_id is None or (isinstance(network_id, str) and re.fullmatch(r"[0-9a-f]{64}", network_id))
         known_seeds = isinstance(seeds, list) and all(isinstance(seed, str) for seed in seeds)
@@ -177,8 +165,7 @@ class NetworkConfig:
 
     def save(self, path: str) -> None:
         """Atomically and durably."""
-        content = {"version": self.VERSION, **dataclasses.asdict(self)}
-        write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+        json_files.save(path, self.VERSION, dataclasses.asdict(self))
 
     def addresses(self) -> list[tuple[str, int]]:
         """The seeds as (host, port)."""

@@ -8,15 +8,14 @@ that was signed for one is ever worth anything on another.
 from __future__ import annotations
 
 import ipaddress
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import ClassVar
 from urllib.parse import urlsplit
 
-from layrfs.durable import write_atomically
-from layrfs.errors import CorruptFile, NewerFormat, UsageError
+from layrfs import json_files
+from layrfs.errors import CorruptFile, UsageError
 
 PUBLIC, TEST = "public", "test"
 _LONGEST_PASSPHRASE = 200
@@ -34,15 +33,9 @@ class LedgerConfig:
     @classmethod
     def load(cls, path: str) -> LedgerConfig | None:
         """What the file says, None when there is none. Raises CorruptFile or NewerFormat."""
-        try:
-            with open(path, "rb") as file:
-                found = json.load(file)
-        except FileNotFoundError:
+        found = json_files.load(path, "a ledger", cls.VERSION)
+        if found is None:
             return None
-        except ValueError as error:
-            raise CorruptFile(f"{path} is not JSON: {error}") from error
-        if isinstance(found, dict) and isinstance(version := found.get("version", 1), int) and version > cls.VERSION:
-            raise NewerFormat(f"{path} was written by a newer LayrFS; update this one")
         try:
             return cls(tuple(found["horizon"]), found["passphrase"]).checked()
         except (KeyError, TypeError, AttributeError, UsageError):
@@ -50,8 +43,7 @@ class LedgerConfig:
 
     def save(self, path: str) -> None:
         """Atomically and durably."""
-        content = {"version": self.VERSION, "horizon": list(self.horizon), "passphrase": self.passphrase}
-        write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+        json_files.save(path, self.VERSION, {"horizon": list(self.horizon), "passphrase": self.passphrase})
 
     def checked(self) -> LedgerConfig:
         """Itself, or UsageError."""

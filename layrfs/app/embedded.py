@@ -16,17 +16,19 @@ import secrets
 import signal
 import sys
 from collections.abc import AsyncIterator
+from functools import partial
 
 import msgspec
 import trio
 
 from layrfs import logs
+from layrfs.app.child import exit_code_of
 from layrfs.app.earning_plan import EarningPlan
 from layrfs.app.embedded_money import Told, accounts_of, give, keep_ledger, paid_by
 from layrfs.app.host import settings_of
 from layrfs.app.serving import HostPlan, HostStarted, ServingHost
 from layrfs.durable import make_directory, write_atomically
-from layrfs.errors import LayrError, StateInUse, innermost
+from layrfs.errors import StateInUse
 from layrfs.host.directory import HostDirectory, HostSettings
 from layrfs.network.addresses import format_address
 from layrfs.network.piece_server import Limits
@@ -180,16 +182,7 @@ def main(arguments: list[str]) -> int:
     except OSError as error:
         sys.stderr.write(f"the directory {path} cannot be used: {error.strerror}\n")
         return 1
-    try:
-        trio.run(serve, path, told)
-    except BaseException as error:
-        cause = innermost(error)
-        if not isinstance(cause, LayrError | OSError):
-            raise
-        _log.error("%s", cause)
-        sys.stderr.write(f"{cause}\n")
-        return 1
-    return 0
+    return exit_code_of(partial(trio.run, serve, path, told), _log)
 
 
 if __name__ == "__main__":

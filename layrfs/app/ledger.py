@@ -16,16 +16,18 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from urllib.parse import urlsplit
 
 import msgspec
 import trio
 
 from layrfs import logs
+from layrfs.app.child import exit_code_of
 from layrfs.app.state_directory import locked
 from layrfs.config import parse_address
 from layrfs.durable import make_directory
-from layrfs.errors import LayrError, LocalError, StateInUse, UsageError, innermost
+from layrfs.errors import LocalError, StateInUse, UsageError
 from layrfs.ledger_config import LedgerConfig
 from layrfs.network.addresses import format_address
 from layrfs.network.listening import open_listener
@@ -169,18 +171,13 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
         sys.stderr.write("usage: python -m layrfs.app.ledger DIRECTORY\n")
         return 2
-    try:
-        _make(arguments[0])
-        logs.configure(os.path.join(arguments[0], "log"), verbose=False)
-        trio.run(run_until_input_ends, arguments[0])
-    except BaseException as error:
-        cause = innermost(error)
-        if not isinstance(cause, LayrError | OSError):
-            raise
-        _log.error("%s", cause)
-        sys.stderr.write(f"{cause}\n")
-        return 1
-    return 0
+    return exit_code_of(partial(_run_in, arguments[0]), _log)
+
+
+def _run_in(directory: str) -> None:
+    _make(directory)
+    logs.configure(os.path.join(directory, "log"), verbose=False)
+    trio.run(run_until_input_ends, directory)
 
 
 if __name__ == "__main__":

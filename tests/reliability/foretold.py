@@ -5,7 +5,8 @@
 The simulation of docs/durability.md is about years; this plays minutes of it twice. Once with host processes, of which
 one at random is replaced by an empty one every so often, under a drive whose upkeep lives faster than its clock
 (``layrfs.tempo``): what is left is counted on the hosts' disks. And many times in the simulation, with the same
-numbers. Nobody reads or writes meanwhile: silence is found by visits, as in the simulation. Prints a table.
+numbers; how long a drive takes to notice that a host is gone is measured in the first and put into the second. Nobody
+reads or writes meanwhile. Prints a table.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from layrfs.host.directory import HostDirectory
 from layrfs.model.redundancy import Redundancy
 from tests.bench.durability.rules import rules
 from tests.bench.durability.simulation import SHARD_BYTES, Simulation
@@ -33,6 +35,7 @@ FILE_BYTES = (2 << 20) + 1
 """Two do not fit into one shard, so each file is one."""
 
 PATCH_AFTER_SECONDS = 10
+LOOK_SECONDS = 0.5
 SETTLE_SECONDS = 60.0
 """After the last kill: what can be made anew has been by then."""
 
@@ -48,9 +51,16 @@ class Fate(NamedTuple):
     patches: float
 
 
-def happened(directory: str, *, hosts: int, kills: int, every_seconds: float, files: int, seed: int) -> list[Fate]:
+class Happened(NamedTuple):
+    """What a run of real processes came to; ``noticed_seconds``: until a host was no longer believed to be there."""
+
+    fates: list[Fate]
+    noticed_seconds: float
+
+
+def happened(directory: str, *, hosts: int, kills: int, every_seconds: float, files: int, seed: int) -> Happened:
     """One run of real processes."""
-    dice = random.Random(seed)
+    dice, noticed = random.Random(seed), list[float]()
     with (
         HostNetwork(os.path.join(directory, "hosts"), hosts) as network,
         hurried(os.path.join(directory, "drive"), network, patch_after_seconds=PATCH_AFTER_SECONDS) as drive,
@@ -58,13 +68,29 @@ def happened(directory: str, *, hosts: int, kills: int, every_seconds: float, fi
         for redundancy in REDUNDANCIES:
             fill(drive, redundancy, files, seed)
         drive.sync()
+        drive.drop_cache()  # what is lost on hosts would be sent again from there
         began = time.monotonic()
-        for number in range(1, kills + 1):
-            time.sleep(max(0.0, began + number * every_seconds - time.monotonic()))
-            network.replace(dice.randrange(hosts))
+        for number in range(kills):
+            noticed += replaced(network, drive, dice.randrange(hosts), began + (number + 1) * every_seconds)
         time.sleep(SETTLE_SECONDS)
         there = pieces_there(network)
-        return [fate(drive, redundancy, there) for redundancy in REDUNDANCIES]
+        return Happened([fate(drive, redundancy, there) for redundancy in REDUNDANCIES], statistics.mean(noticed))
+
+
+def replaced(network: HostNetwork, drive: Drive, number: int, until: float) -> list[float]:
+    """Another host in place of one, and after how many seconds the drive knew that it is gone, if before ``until``.
+
+    Returns then.
+    """
+    node = HostDirectory(os.path.join(network.homes[number], "data")).existing_identity().node_id.hex()
+    network.kill(number)
+    killed, found = time.monotonic(), list[float]()
+    network.replace(number)
+    while (left := until - time.monotonic()) > 0:
+        if not found and all(host["node_id"] != node or host["state"] == "silent" for host in drive.status()["hosts"]):
+            found = [time.monotonic() - killed]
+        time.sleep(min(left, LOOK_SECONDS))
+    return found
 
 
 def fill(drive: Drive, redundancy: Redundancy, files: int, seed: int) -> None:
@@ -97,9 +123,16 @@ def fate(drive: Drive, redundancy: Redundancy, there: set[tuple[str, str]]) -> F
 
 
 def foretold(
-    redundancy: Redundancy, *, hosts: int, kills: int, every_seconds: float, files: int, seed: int
+    redundancy: Redundancy,
+    noticed_seconds: float,
+    *,
+    hosts: int,
+    kills: int,
+    every_seconds: float,
+    files: int,
+    seed: int,
 ) -> list[Fate]:
-    """The same in the simulation, several times."""
+    """The same in the simulation, several times; a visit comes at any time up to twice what noticing takes."""
     steady = Kind("steady", math.inf, HOUR, 1e15, 1.0)
     world = World(
         hosts,
@@ -116,7 +149,13 @@ def foretold(
         for run in range(PLAYED):
             volume_bytes = files * SHARD_BYTES * FILE_BYTES / (4 << 20)
             simulation = Simulation(
-                world, redundancy, shards=files, volume_bytes=volume_bytes, line=LINE, seed=seed * 1000 + run
+                world,
+                redundancy,
+                shards=files,
+                volume_bytes=volume_bytes,
+                line=LINE,
+                seed=seed * 1000 + run,
+                visit_seconds=2 * noticed_seconds * TEMPO,
             )
             result = simulation.run(seconds / YEAR)
             fates.append(Fate(result.losses, result.patches))
@@ -148,10 +187,11 @@ def main() -> int:
         "hosts": asked.hosts, "kills": kills, "every_seconds": asked.every, "files": asked.files, "seed": asked.seed,
     }  # fmt: skip
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
-        fates = happened(directory, **numbers)
+        real = happened(directory, **numbers)
+    print(f"a host that is gone is noticed after {real.noticed_seconds:.1f} s\n")
     print("| redundancy | shards | lost | foretold | patches of those that are left | foretold |\n" + "|---" * 6 + "|")
-    for redundancy, real in zip(REDUNDANCIES, fates, strict=True):
-        print(row(redundancy, asked.files, real, foretold(redundancy, **numbers)))
+    for redundancy, fate_of in zip(REDUNDANCIES, real.fates, strict=True):
+        print(row(redundancy, asked.files, fate_of, foretold(redundancy, real.noticed_seconds, **numbers)))
     return 0
 
 
