@@ -189,6 +189,11 @@ class Answers:
         if stats.unreachable_shards:
             problems.append(f"{stats.unreachable_shards} shards could not be read from any host")
         problems += self._upkeep.payments.problems(self._membership.known_hosts())
+        placed_bytes = totals.plain_bytes - totals.dead_bytes
+        money, warnings = self._upkeep.payments.money(
+            self._membership.known_hosts(), placed_bytes=placed_bytes, waiting_bytes=stats.dirty_bytes
+        )
+        problems += warnings
         problems += [
             f"what only this machine had is in {name}; remove it when you have what you need"
             for name in asides(self._state_directory)
@@ -202,7 +207,7 @@ class Answers:
             uptime_seconds=int(time.monotonic() - self._started),
             read_only=self._filesystem.is_read_only,
             files=self._tree.inode_count - 1,
-            file_bytes=totals.plain_bytes - totals.dead_bytes + stats.dirty_bytes,
+            file_bytes=placed_bytes + stats.dirty_bytes,
             cached_bytes=stats.cached_bytes,
             cache_limit_bytes=stats.limit_bytes,
             dirty_bytes=stats.dirty_bytes,
@@ -222,6 +227,7 @@ class Answers:
             problems=tuple(problems),
             hosts=self._upkeep.health.hosts(self._membership.known_hosts(), totals.pieces),
             network=self._membership.status(),
+            money=money,
         )
 
     async def _silent_hosts(self) -> int:

@@ -84,6 +84,7 @@ class HealthWatch:
                 record.free_bytes,
                 pieces.get(node, 0),
                 self.host(node),
+                record.price,
             )
             for node, record in answering.items()
         ]

@@ -12,6 +12,7 @@ import time
 import trio
 
 from layrfs.app.reach_of_payments import Reach
+from layrfs.app.wallet_watch import WalletWatch
 from layrfs.config import MountOptions
 from layrfs.crypto.keys import VolumeKeys
 from layrfs.crypto.wallet_keys import salts_key
@@ -20,6 +21,7 @@ from layrfs.ids import NodeId
 from layrfs.ledger_config import LedgerConfig
 from layrfs.network.contract_links import ContractLinks
 from layrfs.payments.horizon import Horizon
+from layrfs.policy.budgeting import Holding
 from layrfs.policy.earning import KEPT_WINDOWS
 from layrfs.storage.contracts import Contracts
 from layrfs.storage.database import Database
@@ -92,6 +94,7 @@ class PayDesk:
             heard=self._heard,
             nudged=self._next_nudge,
         )
+        self.wallet = WalletWatch(ledger, self._escrows.account)
         self._lost = LostContracts(
             contracts=contracts, marks=marks, ledger=ledger, hosts=hosts, wallet_private=keys.wallet_private
         )
@@ -103,6 +106,15 @@ class PayDesk:
             nursery.start_soon(self._paymaster.run)
             nursery.start_soon(self._refill)
             nursery.start_soon(self._find_lost)
+            nursery.start_soon(self.wallet.run)
+
+    def now(self) -> float:
+        """By the ledger's clock, in Unix seconds."""
+        return self._escrows.now()
+
+    def holdings(self) -> list[Holding]:
+        """What hosts are paid for, by open contract."""
+        return self._agreements.holdings()
 
     def unpaid(self) -> frozenset[NodeId]:
         """Hosts that are going to let their pieces go, because nobody pays for them."""

@@ -24,10 +24,11 @@ from layrfs.model.lumens import parse_lumens
 from layrfs.model.payables import PieceDigests, Salts
 from layrfs.model.records import NodeRecord
 from layrfs.model.shards import PieceRecord
-from layrfs.model.status import SpendingLimit
+from layrfs.model.status import MoneyStatus, SpendingLimit
 from layrfs.pipeline.paying import Market, OnlyFree
 from layrfs.policy.bookkeeping import Records
 from layrfs.policy.paymaster import out_of_reach
+from layrfs.policy.purse import Facts, purse
 from layrfs.storage.bookkeeping import read_records
 from layrfs.storage.contracts import Contracts
 from layrfs.storage.database import Database
@@ -113,6 +114,38 @@ class Payments:
         dear = out_of_reach([host.price for host in hosts if host.tcp_port], self.limits.get().max_price)
         of_desk = () if self._desk is None else self._desk.problems()
         return [problem for problem in (dear, self._problem, *of_desk) if problem]
+
+    def money(
+        self, hosts: Iterable[NodeRecord], *, placed_bytes: int, waiting_bytes: int
+    ) -> tuple[MoneyStatus | None, tuple[str, ...]]:
+        """What there is to know of money, and what an owner should be told of it early. Bytes are of files."""
+        limits, contracts = self.limits.get(), self._contracts.live()
+        if self._desk is None or (limits.max_price is None and not contracts):
+            return None, ()
+        facts = Facts(
+            contracts=contracts,
+            holdings=self._desk.holdings(),
+            spendable=self._desk.wallet.spendable_stroops,
+            max_price=limits.max_price,
+            budget=limits.budget,
+            placed_bytes=placed_bytes,
+            waiting_bytes=waiting_bytes,
+            now=int(self._desk.now()),
+        )
+        found = purse(facts)
+        status = MoneyStatus(
+            max_price=limits.max_price,
+            budget=limits.budget,
+            per_month=found.per_month,
+            forecast=found.forecast,
+            paid=sum(one.paid_stroops for each in contracts for one in each.instalments),
+            in_contracts=found.in_contracts,
+            wallet=facts.spendable,
+            runway_seconds=found.runway_seconds,
+            contracts=found.open_contracts,
+            too_dear=sum(host.tcp_port > 0 and host.price > (limits.max_price or 0) for host in hosts),
+        )
+        return status, found.warnings
 
     # -------------------------------------------------------------------- life
 

@@ -23,7 +23,8 @@ from layrfs.control.commands import PATH_STATUS, STATUS, AtPath, Nothing
 from layrfs.errors import UsageError
 from layrfs.logs import printable
 from layrfs.model.health import HEALTHY, HealthReport
-from layrfs.model.status import BlockRun, Following, HostStatus, NetworkStatus, PathStatus, VolumeStatus
+from layrfs.model.lumens import shown_lumens
+from layrfs.model.status import BlockRun, Following, HostStatus, MoneyStatus, NetworkStatus, PathStatus, VolumeStatus
 
 _WATCH_SECONDS = 1.0
 _HOME_AND_CLEAR = "\x1b[H\x1b[J"
@@ -89,6 +90,8 @@ def volume_page(status: VolumeStatus) -> list[str]:
         ("health", _health(status)),
         *([("patching", _patching(status.health))] if status.health.waiting or status.health.made_anew else []),
     ]
+    if status.money is not None:
+        rows.append(("money", money_line(status.money)))
     if status.network is not None:
         rows.append(("network", network_line(status.network)))
     return [
@@ -140,6 +143,7 @@ def host_lines(hosts: tuple[HostStatus, ...]) -> list[str]:
             host.state,
             shown_count(host.pieces, "piece"),
             f"{shown_bytes(host.free_bytes)} free",
+            f"{shown_lumens(host.price)} XLM" if host.price else "",
             host.standing,
         )
         for host in hosts
@@ -155,6 +159,23 @@ def network_line(network: NetworkStatus) -> str:
         else f"{network.network_id[:_SHOWN_ID] or 'not found yet'}"
     )
     return f"{name}; {network.reachable_hosts} of {shown_count(network.known_hosts, 'known host')} answer"
+
+
+def money_line(money: MoneyStatus) -> str:
+    """What hosts cost, and how long what is there lasts."""
+    parts = [f"{shown_lumens(money.per_month)} XLM a month"]
+    if money.budget is not None:
+        parts[0] += f" of {shown_lumens(money.budget)}"
+    if money.forecast != money.per_month:
+        parts.append(f"{shown_lumens(money.forecast)} when all is on hosts")
+    parts.append(f"{shown_count(money.contracts, 'contract')} open with {shown_lumens(money.in_contracts)} XLM in them")
+    parts.append("wallet not known" if money.wallet is None else f"{shown_lumens(money.wallet)} XLM in the wallet")
+    if money.wallet is not None and money.max_price is not None:
+        lasts = "for years" if money.runway_seconds is None else shown_seconds(money.runway_seconds)
+        parts[-1] += f", lasts {lasts}"
+    if money.too_dear:
+        parts.append(f"{shown_count(money.too_dear, 'host')} too dear")
+    return "; ".join(parts)
 
 
 def _title(status: VolumeStatus) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from layrfs.model.status import HostStatus, VolumeStatus
+from layrfs.model.status import HostStatus, MoneyStatus, VolumeStatus
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -47,12 +47,36 @@ def metrics(status: VolumeStatus) -> list[Metric]:
         _one("known_hosts", "Hosts this drive has heard of.", network.known_hosts if network else 0),
         _one("reachable_hosts", "Hosts that answer.", network.reachable_hosts if network else 0),
         Metric("host_pieces", "Pieces of this volume at each host.", list(_pieces(status.hosts))),
+        *_money(status.money),
         _one("uptime_seconds", "For how long the drive runs.", status.uptime_seconds),
     ]
 
 
 def _one(name: str, text: str, value: int) -> Metric:
     return Metric(name, text, [({}, value)])
+
+
+def _money(money: MoneyStatus | None) -> list[Metric]:
+    """Nothing where nobody is paid."""
+    if money is None:
+        return []
+    known = {
+        "wallet_stroops": ("What the wallet can spend.", money.wallet),
+        "runway_seconds": (
+            "Until a contract cannot be renewed; not there when that is years away.",
+            money.runway_seconds,
+        ),
+        "budget_stroops": ("The most that hosts are paid in 30 days.", money.budget),
+    }
+    return [
+        _one("cost_stroops", "What hosts are paid in 30 days for what they have.", money.per_month),
+        _one("forecast_stroops", "The same when what waits on this machine is on hosts.", money.forecast),
+        _one("paid_stroops", "Paid to hosts by contracts that are not over.", money.paid),
+        _one("in_contracts_stroops", "In escrows.", money.in_contracts),
+        _one("open_contracts", "Contracts with hosts.", money.contracts),
+        _one("too_dear_hosts", "Hosts that ask for more than is paid.", money.too_dear),
+        *(_one(name, text, value) for name, (text, value) in known.items() if value is not None),
+    ]
 
 
 def _shards(status: VolumeStatus) -> Iterator[tuple[dict[str, str], int]]:

@@ -20,6 +20,8 @@ class HostStatus(msgspec.Struct, frozen=True):
     pieces: int = 0
     standing: str = ""
     """What is thought of it: `new`, `good`, `suspended`, `excluded`, and for how long it has been silent."""
+    price: int = 0
+    """Stroops for a TiB and 30 days."""
 
 
 class NetworkStatus(msgspec.Struct, frozen=True):
@@ -43,6 +45,27 @@ class Following(msgspec.Struct, frozen=True):
     """Of the version that is here."""
     seen_seconds: int | None
     """How long ago that was seen to be the newest; None when it was not yet."""
+
+
+class MoneyStatus(msgspec.Struct, frozen=True):
+    """What hosts are paid. Amounts in stroops, of a month: 30 days. What is not known is None."""
+
+    max_price: int | None
+    budget: int | None
+    per_month: int
+    """For what hosts have now."""
+    forecast: int
+    """When what waits on this machine is on hosts too."""
+    paid: int
+    """To hosts, by contracts that are not over."""
+    in_contracts: int
+    wallet: int | None
+    """What can be spent."""
+    runway_seconds: int | None
+    """Until a contract cannot be renewed; None also when that is years away."""
+    contracts: int
+    too_dear: int
+    """Hosts that ask for more than `max_price`."""
 
 
 class VolumeStatus(msgspec.Struct, frozen=True):
@@ -82,6 +105,8 @@ class VolumeStatus(msgspec.Struct, frozen=True):
     problems: tuple[str, ...] = ()
     hosts: tuple[HostStatus, ...] = ()
     network: NetworkStatus | None = None
+    money: MoneyStatus | None = None
+    """None: nobody is paid."""
 
 
 class BlockRun(msgspec.Struct, frozen=True):

@@ -15,11 +15,13 @@ from layrfs.policy.pricing import PRICED_SECONDS, due_stroops
 
 
 class Holding(Struct, frozen=True):
-    """Pieces that one host is paid for, in one contract, at its price; no piece is in two of them."""
+    """Pieces that one host is paid for, in one contract (by the number of its record), at its price; no piece is in two
+    of them."""
 
     host: NodeId
     price: int
     stored_bytes: int
+    contract: int = 0
 
 
 def monthly(holdings: Iterable[Holding]) -> int:

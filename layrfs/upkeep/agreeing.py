@@ -220,4 +220,4 @@ class Agreements:
         others = [each.number for each in running if each.terms.node == terms.node and each is not contract]
         _pieces, waiting_bytes = self._contracts.uncovered(contract.number, others)
         covered_bytes = sum(batch.stored_bytes for batch in contract.batches)
-        return Holding(terms.node, terms.price, covered_bytes + waiting_bytes)
+        return Holding(terms.node, terms.price, covered_bytes + waiting_bytes, contract.number)

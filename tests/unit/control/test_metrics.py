@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from layrfs.control.metrics import exposition
 from layrfs.model.health import HealthReport
-from layrfs.model.status import HostStatus, NetworkStatus, VolumeStatus
+from layrfs.model.status import HostStatus, MoneyStatus, NetworkStatus, VolumeStatus
 
 _SAMPLE = re.compile(r'(layrfs_[a-z_]+)\{[a-z]+="(?:[^"\\\n]|\\[\\"n])*"(?:,[a-z]+="(?:[^"\\\n]|\\[\\"n])*")*\} -?\d+')
 
@@ -56,3 +56,16 @@ def test_every_line_is_one_that_prometheus_reads(volume: str, files: int) -> Non
             sample = _SAMPLE.fullmatch(line)
             assert sample is not None, line
             assert sample[1] == announced
+
+
+def test_money_is_there_where_hosts_are_paid() -> None:
+    assert "stroops" not in exposition(VolumeStatus("photos", "/mnt"))
+    money = MoneyStatus(
+        max_price=3, budget=None, per_month=7, forecast=8, paid=5, in_contracts=6, wallet=9, runway_seconds=None,
+        contracts=2, too_dear=1,
+    )  # fmt: skip
+    page = exposition(VolumeStatus("photos", "/mnt", money=money))
+    assert 'layrfs_cost_stroops{volume="photos"} 7' in page
+    assert 'layrfs_wallet_stroops{volume="photos"} 9' in page
+    assert "budget" not in page
+    assert "runway" not in page
