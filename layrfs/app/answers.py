@@ -35,6 +35,7 @@ from layrfs.history.following import Follower
 from layrfs.history.publishing import Publisher
 from layrfs.ids import ROOT_INODE, InodeNumber
 from layrfs.model.audits import AuditReport
+from layrfs.model.costs import CostReport
 from layrfs.model.health import HEALTHY, WORST_FIRST
 from layrfs.model.status import (
     CacheDropped,
@@ -137,6 +138,7 @@ class Answers:
             *self._setting.table(),
             *self._upkeep.payments.table(),
             commands.AUDIT.bind(self.audit),
+            commands.COST.bind(self.cost),
             commands.COLLECT.bind(self._upkeep.collect),
             commands.PATCH.bind(self._patching.patch),
             *self._upkeep.delegating.table(),
@@ -290,6 +292,10 @@ class Answers:
         inodes = await self._all_below(inode)
         whole = inode.number == ROOT_INODE
         return await self._upkeep.auditing.audit(inodes, request.level, self._is_unsent, progress, whole=whole)
+
+    async def cost(self, request: commands.Cost, _progress: Progress) -> CostReport:
+        inode = self._filesystem.resolve(request.path)
+        return await self._upkeep.payments.cost(inode.number, request.path, request.depth)
 
     def _is_unsent(self, inode: InodeNumber) -> bool:
         return self._contents.state(inode) in {"cached", "uploading"}

@@ -18,8 +18,9 @@ from layrfs.control import commands
 from layrfs.control.commands import Progress
 from layrfs.crypto.keys import VolumeKeys
 from layrfs.errors import LayrError, ReadOnly
-from layrfs.ids import NodeId, PieceId
+from layrfs.ids import InodeNumber, NodeId, PieceId
 from layrfs.ledger_config import chosen_ledger
+from layrfs.model.costs import CostReport
 from layrfs.model.lumens import parse_lumens
 from layrfs.model.payables import PieceDigests, Salts
 from layrfs.model.records import NodeRecord
@@ -27,10 +28,12 @@ from layrfs.model.shards import PieceRecord
 from layrfs.model.status import MoneyStatus, SpendingLimit
 from layrfs.pipeline.paying import Market, OnlyFree
 from layrfs.policy.bookkeeping import Records
+from layrfs.policy.budgeting import monthly
 from layrfs.policy.paymaster import out_of_reach
 from layrfs.policy.purse import Facts, purse
 from layrfs.storage.bookkeeping import read_records
 from layrfs.storage.contracts import Contracts
+from layrfs.storage.costs import read_costs
 from layrfs.storage.database import Database
 from layrfs.storage.spending import Spending, SpendingLimits
 
@@ -104,6 +107,12 @@ class Payments:
         """All that is on record about money. Raises ``LocalError``."""
         self._database.commit()
         return await trio.to_thread.run_sync(read_records, self._database.path)
+
+    async def cost(self, inode: InodeNumber, path: bytes, depth: int) -> CostReport:
+        """What hosts are paid for what is below a path. Raises ``LocalError``."""
+        self._database.commit()
+        costs = await trio.to_thread.run_sync(read_costs, self._database.path, inode, path, depth)
+        return CostReport(costs, 0 if self._desk is None else monthly(self._desk.holdings()))
 
     def unpaid(self) -> frozenset[NodeId]:
         """Hosts that are going to let their pieces go, because nobody pays for them."""

@@ -1,4 +1,4 @@
-"""What is in the owner's wallet, as of the last minute: for people, not for decisions.
+"""What is in the owner's wallet, as of some seconds ago: for people, not for decisions.
 
 Owns asking again. Must not know what it is spent on. Invariant: what is not known is None, and no old balance is shown
 as if it were one of now.
@@ -13,7 +13,7 @@ import trio
 from layrfs.errors import LayrError
 from layrfs.payments.ledger import Ledger
 
-LOOK_SECONDS = 60.0
+LOOK_SECONDS = 20.0
 
 _log = logging.getLogger(__name__)
 

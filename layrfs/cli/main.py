@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "mount": ("layrfs.cli.mount", "mount a volume (the same as mount.layrfs)"),
     "umount": ("layrfs.cli.umount", "wait until everything is on the network, then unmount"),
     "status": ("layrfs.cli.status", "the drive, or one path, at a glance"),
+    "cost": ("layrfs.cli.cost", "what hosts are paid for what is below a path"),
     "metrics": ("layrfs.cli.metrics", "the drive's numbers for Prometheus"),
     "sync": ("layrfs.cli.sync", "wait until everything below a path is on the network"),
     "cache": ("layrfs.cli.cache", "what is kept on this machine; drop what the network has"),

@@ -29,6 +29,8 @@ set_policies    SetPolicies      PoliciesSet       of the path and all below it,
                                                    UsageError before anything changes; files are coded anew later
 set_spending    SetSpending      SpendingLimit     durable; of the whole volume; UsageError before anything changes
 spending        Nothing          SpendingLimit     at once
+cost            Cost             CostReport        what hosts are paid for what is below path, of directories so many
+                                                   steps below it; NotFound
 records         Nothing          Records           of money, as of now: contracts, covers, payments, what is under way
 collect         Collect          Collected         what nothing needs is on its way out, and that is published; with
                                                    ``dry_run`` nothing changes; ReadOnly where the volume is only read
@@ -68,6 +70,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from layrfs.model.audits import AuditReport, Level
+from layrfs.model.costs import CostReport
 from layrfs.model.patches import PatchReport
 from layrfs.model.status import (
     CacheDropped,
@@ -175,6 +178,13 @@ class SetSpending(msgspec.Struct, frozen=True):
     budget: str = ""
 
 
+class Cost(msgspec.Struct, frozen=True):
+    """Of what is below ``path``, and of directories ``depth`` steps below it."""
+
+    path: bytes = b"/"
+    depth: int = 1
+
+
 class Patch(msgspec.Struct, frozen=True):
     """Of all that files below ``path`` need."""
 
@@ -237,6 +247,7 @@ PINS_WAIT = Command("pins_wait", Nothing, PinReport)
 SET_POLICIES = Command("set_policies", SetPolicies, PoliciesSet)
 SET_SPENDING = Command("set_spending", SetSpending, SpendingLimit)
 GET_SPENDING = Command("spending", Nothing, SpendingLimit)
+COST = Command("cost", Cost, CostReport)
 RECORDS = Command("records", Nothing, Records)
 COLLECT = Command("collect", Collect, Collected)
 AUDIT = Command("audit", Audit, AuditReport)
