@@ -14,6 +14,7 @@ import requests
 from stellar_sdk import Keypair
 
 from layrfs.ledger_config import LedgerConfig
+from layrfs.model.lumens import parse_lumens
 from layrfs.storage.keyring import load_or_create_identity
 from tests.drive import Drive, kill, layrfs, wait_for
 from tests.hosts.test_embedded_money import ledger_process
@@ -51,6 +52,7 @@ def test_hosts_earn_by_what_is_uploaded_and_all_is_there_after_a_plain_mount(tmp
         layrfs(drive.home, "set", drive.path, "max_price=2000000")
         write_stream(os.path.join(drive.path, "file"), 2 * MIB)
         drive.sync()
+        what_it_costs_is_shown(drive)
         wait_for(lambda: sum(lumens > GIFT for lumens in host_lumens(drive)) >= 3, "hosts have earned", 60)
         drive.umount()
         drive.options.clear()
@@ -93,3 +95,19 @@ def kill_one(drive: Drive, what: str) -> None:
     process = ledger_process(directory) if what == "ledger" else drive.status()["network"]["embedded_pid"]
     if process is not None:
         kill(process)
+
+
+def what_it_costs_is_shown(drive: Drive) -> None:
+    """While contracts are open, which is not for long here."""
+    wait_for(lambda: cost(drive) > 0, "hosts are paid for the file", 60)
+    assert "XLM a month" in layrfs(drive.home, "cost", drive.path).stdout
+    money = drive.status()["money"]
+    assert money["max_price"] == 2_000_000 * 10**7
+    assert money["in_contracts"] > 0
+
+
+def cost(drive: Drive) -> int:
+    """Of all files, in stroops."""
+    (*_parts, whole) = json.loads(layrfs(drive.home, "cost", "--json").stdout)["paths"]
+    assert whole["path"] == "/"
+    return parse_lumens(whole["cost"])

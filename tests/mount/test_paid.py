@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import apsw
 import msgspec
@@ -16,6 +17,7 @@ from stellar_sdk import Keypair
 
 from layrfs import crashpoints
 from layrfs.model.contracts import Terms
+from layrfs.model.lumens import parse_lumens
 from tests.drive import FUSE_IS_THERE, Drive, HostNetwork, layrfs, wait_for
 from tests.hosts.local_ledger import LocalLedger, ledger_run
 
@@ -133,6 +135,15 @@ def test_hosts_earn_at_upload_and_at_each_audit_and_a_dead_ones_instalments_come
         drive.drop_cache()
         assert Path(drive.path, "file").read_bytes() == data
         books_balance(at, owner, before)
+        drive.umount()
+        audited(drive)
+
+
+def audited(drive: Drive) -> dict[str, Any]:
+    """`layrfs wallet audit`, which has found no difference."""
+    found: dict[str, Any] = json.loads(layrfs(drive.home, "wallet", "audit", "--json").stdout)
+    assert found["differences"] == []
+    return found
 
 
 POINTS = [name for name, what in crashpoints.POINTS.items() if what.startswith("Owner: ")] + ["transaction sent"]
@@ -169,6 +180,9 @@ def books_balance(at: Paying, owner: Keypair, before: int) -> None:
     claims = sum(state == "claimed" for each in instalments.values() for state, _paid in each)
     fees = at.states().count("merged") * (SETUP_FEES + FEE) + claims * FEE
     assert before - at.ledger.stroops(owner) == paid + fees
+    found = audited(at.drive)
+    assert (parse_lumens(found["to_hosts"]), parse_lumens(found["fees"])) == (paid, fees)
+    assert (found["sent"], found["escrows"]) == ("0", "0")
 
 
 def test_with_the_phrase_another_machine_pays_on(tmp_path: Path, big: bool) -> None:
