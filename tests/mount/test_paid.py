@@ -135,7 +135,7 @@ def test_hosts_earn_at_upload_and_at_each_audit_and_a_dead_ones_instalments_come
         drive.drop_cache()
         assert Path(drive.path, "file").read_bytes() == data
         books_balance(at, owner, before)
-        drive.umount()
+        drive.umount(wait=False)
         audited(drive)
 
 
