@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from layrfs.model.lumens import shown_lumens
 from layrfs.policy.budgeting import Holding, monthly
+from layrfs.policy.earning import KEPT_WINDOWS
 from layrfs.policy.paymaster import Contract
 from layrfs.policy.runway import Shortage, in_contract, running, shortage
 
@@ -95,7 +96,17 @@ def _warnings(facts: Facts, per_month: int, end: Shortage | None) -> Iterator[st
             "hosts are not paid any more when their contracts end, the first at"
             f" {shown_moment(last)} (`layrfs set MOUNTPOINT max_price=XLM`); until then all files are served"
         )
-    if facts.budget is not None and facts.max_price is not None and per_month >= NEARLY_USED * facts.budget:
+    if facts.budget is None or facts.max_price is None:
+        return
+    if open_ and per_month > facts.budget:
+        first = min(open_, key=lambda each: each.terms.end).terms
+        yield (
+            f"what hosts have costs {shown_lumens(per_month)} XLM a month, more than the budget of"
+            f" {shown_lumens(facts.budget)}: contracts that do not fit are not renewed, the first ends at"
+            f" {shown_moment(first.end)}, and hosts may let pieces go from"
+            f" {shown_moment(first.end + KEPT_WINDOWS * first.window_seconds)} on; until then all files are served"
+        )
+    elif per_month >= NEARLY_USED * facts.budget:
         share = 100 * per_month // facts.budget if facts.budget else 100
         waits = " and what is written waits here" if facts.waiting_bytes else ""
         yield (

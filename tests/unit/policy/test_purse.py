@@ -64,6 +64,12 @@ def test_a_budget_that_is_nearly_used_is_said_and_what_waits_for_it() -> None:
     (warning,) = purse(of(budget=PER_MONTH, waiting_bytes=5)).warnings
     assert "is used to 100 %" in warning
     assert "what is written waits here" in warning
+
+
+def test_a_budget_below_what_hosts_have_ends_contracts_and_it_is_said_when() -> None:
+    (warning,) = purse(of(budget=PER_MONTH - 1)).warnings
+    assert "not renewed, the first ends at 2027-02-14 08:00 UTC" in warning
+    assert "from 2027-02-21 20:00 UTC on" in warning
     assert purse(of(budget=0)).warnings
 
 
