@@ -71,6 +71,9 @@ POINTS: Mapping[str, str] = MappingProxyType(
         "salt disclosed": "Owner: the host has the salt.",
         "claim noted": "Owner: an instalment that the ledger has paid is called so, in the open transaction.",
         "escrow back": "Owner: a contract's escrow is merged; no row says so.",
+        "end wished": "Owner: a contract that nothing needs is called so, on the disk; its host was not told.",
+        "end signed": "Owner: the host has signed an end by consent; the ledger was not handed it.",
+        "end seen": "Owner: it is on the ledger; no row says so.",
         "piece written": "Host: a piece is on the disk, under a temporary name.",
         "piece named": "Host: it has its name, which may not be on the disk.",
         "piece durable": "Host: it is stored for good; the owner does not know.",
@@ -80,6 +83,8 @@ POINTS: Mapping[str, str] = MappingProxyType(
         "contract open": "Host: the escrow was found good, and that is on record; the owner does not know.",
         "cover recorded": "Host: pieces and locks are on record; the owner does not know.",
         "salt recorded": "Host: a salt is on record; nothing is claimed with it.",
+        "end recorded": "Host: an end by consent that it is about to sign is on record; the owner does not know.",
+        "end decided": "Host: whether it came is known, in the open transaction.",
         "claim recorded": "Host: the ledger has paid, and that is on record.",
         "root kept": "Host: a root record is stored for good; the owner does not know.",
     }

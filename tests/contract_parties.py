@@ -18,12 +18,12 @@ from layrfs.crypto import instalments
 from layrfs.ids import PieceId
 from layrfs.model.contracts import Lock, Offer, Terms
 from layrfs.model.hosted import Batch as HostBatch
-from layrfs.model.hosted import Hosted, Owed, Uncovered
+from layrfs.model.hosted import Ending, Hosted, Owed, Uncovered
 from layrfs.model.ledger import LedgerHead
 from layrfs.payments import envelopes
 from layrfs.payments.envelopes import Envelope
 from layrfs.payments.escrow import escrow_faults
-from layrfs.policy import earning, paymaster
+from layrfs.policy import earning, ending, paymaster
 from layrfs.policy.agreeing import terms_faults
 from layrfs.policy.contracts import OwnerEvent, host_after, instalment_after, owner_after
 from layrfs.policy.pricing import PRICED_BYTES, PRICED_SECONDS, escrow_needs, starting_stroops
@@ -59,6 +59,12 @@ class Vices(NamedTuple):
     drops_all_at: int | None = None
     loses_one_at: int | None = None
     is_greedy: bool = False
+    ends_at: frozenset[int] = frozenset()
+    """When the owner asks for an end by consent, and goes on as if it had not."""
+    offers_less: int = 0
+    """So many stroops less than what is due."""
+    uses_ends_late: bool = False
+    """Whether it submits what the host has signed again and again."""
 
 
 class Post:
@@ -128,7 +134,7 @@ class Host:
         return self.hosted.state == "open"
 
     def store(self, piece: PieceId, data: bytes, now: int) -> bool:
-        if self.hosted is None or self.hosted.state != "open":
+        if self.hosted is None or self.hosted.state != "open" or self._is_ending:
             return False
         if piece not in self.pieces:
             if not earning.has_credit(self.terms, self._on_credit(now).bytes, PIECE_BYTES):
@@ -141,6 +147,8 @@ class Host:
         assert self.hosted is not None
         if cover.number < len(self.batches):
             return self.batches[cover.number] == cover.batch
+        if self._is_ending:
+            return False
         if not all(piece in self.pieces for piece in cover.pieces) or cover.number > len(self.batches):
             return False
         amounts = [lock.amount_stroops for lock, _ in cover.locks]
@@ -164,6 +172,8 @@ class Host:
     def disclose(self, at: int, salt: bytes, now: int) -> bool:
         """Whether it is good for a claim."""
         one = self.owed[at]
+        if self._is_ending:
+            return False
         if not earning.is_window_open(self.terms, at, now) or one.state not in {"waiting", "disclosed"}:
             return False
         problem = None if self._answer(at, salt) else "lock does not fit"
@@ -173,9 +183,38 @@ class Host:
             self.heard.add(at)
         return problem is None
 
+    def end(self, asked: Ending, now: int) -> bytes | None:
+        """Its signature."""
+        account = as_read(self.scene.ledger.account(self.terms.escrow))
+        if self.hosted is None or self.hosted.state not in {"open", "notice"} or account is None:
+            return None
+        if self.hosted.ending != asked:
+            covers, on_credit = ending.covers_of(self.batches), self._on_credit(now).bytes
+            if ending.end_fault(
+                self.hosted, covers, self.owed, asked, account=account, on_credit_bytes=on_credit, now=now
+            ):
+                return None
+            self.hosted = msgspec.structs.replace(self.hosted, ending=asked)
+        return end_of(self.terms, asked).sign(PRIVATE["host"])
+
+    def _see_end(self, now: int) -> None:
+        """Whether what was signed came."""
+        if self.hosted is None or self.hosted.ending is None or self.hosted.state == "ended":
+            return
+        entry = self.scene.ledger.books.entry(end_of(self.terms, self.hosted.ending).hash)
+        if entry is not None and entry.outcome.is_success:
+            self._set_state("merged")
+        elif entry is not None or now > self.hosted.ending.latest:
+            self.hosted = msgspec.structs.replace(self.hosted, ending=None)
+
+    @property
+    def _is_ending(self) -> bool:
+        return self.hosted is None or self.hosted.ending is not None or self.hosted.state == "ended"
+
     def tick(self, tick: int, now: int, weather: Weather) -> None:
         if self.hosted is None:
             return
+        self._see_end(now)
         self._lose(tick)
         for one in [one for one in self.owed if one.state == "disclosed" and one.salt is not None]:
             self._claim(one, tick, now, weather)
@@ -190,7 +229,11 @@ class Host:
             now=now,
             on_credit=self._on_credit(now),
         )
-        if event is not None and not (event == "too late" and self.scene.ledger.account(self.terms.escrow)):
+        if (
+            self.hosted.ending is None
+            and event is not None
+            and not (event == "too late" and self.scene.ledger.account(self.terms.escrow))
+        ):
             self._set_state(event)
         if self.vices.is_greedy:
             for envelope in [*self.old_claims, signed(envelopes.refund(self.terms))]:
@@ -255,6 +298,8 @@ class Owner:
         self.in_batch: list[tuple[PieceId, ...]] = []
         self.signed: list[list[Envelope]] = [[] for _ in blank]
         self.is_agreed = self.is_ready = False
+        self.ends: list[str] = []
+        self.ended_with: dict[bytes, int] = {}
         self.stored = 0
         self.storing: tuple[PieceId, bytes, int] | None = None
         self.overpaid = Fraction()
@@ -290,6 +335,10 @@ class Owner:
             self.is_ready = bool(ask(self.host.opened))
         if self.is_ready and now < terms.window(terms.instalments - 1)[0]:
             self._store(ask, now, weather)
+        if tick in self.vices.ends_at:
+            self._end(ask, tick, now, weather)
+        for envelope in self.ends if self.vices.uses_ends_late else []:
+            self.post.send(envelope, tick, weather)
         is_well = True
         for step in self._steps(now):
             if is_well or not paymaster.waits(step, terms, now):
@@ -328,6 +377,24 @@ class Owner:
             case "refund":
                 self._refund(tick, weather)
         return True
+
+    def _end(
+        self, ask: Callable[[Callable[[], bytes | None]], bytes | None], tick: int, now: int, weather: Weather
+    ) -> None:
+        """Ask for an end, and submit it if the host signs."""
+        terms, account = self.contract.terms, self.scene.ledger.account(self.contract.terms.escrow)
+        if account is None or now >= terms.end:
+            return
+        latest = now + ending.USUAL_SECONDS
+        stroops = max(0, paymaster.host_due(self.contract, latest) - self.vices.offers_less)
+        asked = Ending(stroops, account.sequence + 1, latest)
+        signature = ask(lambda: self.host.end(asked, now))
+        if signature is not None:
+            envelope = end_of(terms, asked)
+            signatures = {terms.escrow: envelope.sign(PRIVATE["escrow"]), terms.host: signature}
+            self.ends.append(envelope.xdr(signatures))
+            self.ended_with[envelope.hash] = stroops
+            self.post.send(self.ends[-1], tick, weather)
 
     def _set_up(self, tick: int, weather: Weather) -> None:
         terms, header = self.contract.terms, self.scene.ledger.state.header
@@ -445,6 +512,10 @@ class Owner:
         state = instalment_after(found[at].state, event)  # type: ignore[arg-type]  # all callers name one of the table's events
         found[at] = msgspec.structs.replace(found[at], state=state)
         self.contract = msgspec.structs.replace(self.contract, instalments=tuple(found))
+
+
+def end_of(terms: Terms, asked: Ending) -> Envelope:
+    return envelopes.settle(terms, host_stroops=asked.stroops, sequence_number=asked.sequence, last_second=asked.latest)
 
 
 def salt_of(instalment: int) -> bytes:

@@ -1,4 +1,4 @@
-"""What owners ask of a host that is paid, and what becomes of it: propose, open, cover, disclose, standing.
+"""What owners ask of a host that is paid, and what becomes of it: propose, open, cover, disclose, settle, standing.
 
 Owns the order of look, decide and write down. Must not know connections, or how an instalment is claimed.
 Invariants: nothing of an owner's is believed that the ledger, the disk or a signature can say; what was answered with
@@ -19,13 +19,14 @@ from layrfs.errors import MissingPiece
 from layrfs.host.instalments import held_bytes
 from layrfs.ids import PieceId
 from layrfs.model.contracts import Lock, Terms, terms_untrusted
-from layrfs.model.hosted import Batch, Hosted, Owed
+from layrfs.model.hosted import Batch, Ending, Hosted, Owed
 from layrfs.model.ledger import LedgerAccount, LedgerHead
 from layrfs.payments import envelopes
 from layrfs.payments.escrow import escrow_faults
 from layrfs.policy import earning
 from layrfs.policy.agreeing import terms_faults
 from layrfs.policy.contracts import host_after
+from layrfs.policy.ending import covers_of, end_fault
 from layrfs.policy.pricing import credit_bytes, escrow_needs, starting_stroops
 from layrfs.wire import contracts
 from layrfs.wire.contracts import ContractRequest, ContractResponse
@@ -41,11 +42,13 @@ _log = logging.getLogger(__name__)
 class Agreements:
     """One host's; on the trio thread."""
 
-    def __init__(self, trade: Trade, told: Callable[[], None]) -> None:
-        """``told`` is called whenever there is a salt to claim with, or what a notice may end by."""
+    def __init__(self, trade: Trade, told: Callable[[], None], coming_bytes: Callable[[bytes], int]) -> None:
+        """``told`` is called whenever there is a salt to claim with, or what a notice may end by; ``coming_bytes``:
+        of pieces of a tenant that are on their way."""
         self._trade = trade
         self._record = trade.record
         self._told = told
+        self._coming_bytes = coming_bytes
         self._is_on_ledger = False
 
     async def respond(self, request: ContractRequest, body: bytes) -> ContractResponse | Refused:
@@ -59,6 +62,8 @@ class Agreements:
                 return await self._cover(request, contracts.covered_untrusted(body))
             case contracts.Disclose():
                 return await self._disclose(request)
+            case contracts.Settle():
+                return await self._settle(request)
             case contracts.Standing():
                 return self._standing(request)
 
@@ -84,6 +89,8 @@ class Agreements:
         offer = self._trade.offer
         if self._record.leaving:
             return Refused("leaving")
+        if any(earning.was_settled(one) and not one.released for one in self._record.of_tenant(tenant)):
+            return Refused("ending")
         if terms.network != offer.network:
             return Refused("wrong ledger")
         if terms.price < offer.price:
@@ -181,6 +188,8 @@ class Agreements:
         hosted = self._running(request.contract, request.tenant)
         if hosted is None:
             return "no contract"
+        if hosted.ending is not None:
+            return "ending"
         terms, batches = hosted.terms, self._record.batches(hosted.number)
         owed = self._record.instalments(hosted.number)
         if request.batch != len(batches):
@@ -216,10 +225,15 @@ class Agreements:
         if hosted is None or request.instalment >= hosted.terms.instalments:
             return Refused("no contract")
         now = await self._now_in(hosted.terms, request.instalment)
+        hosted = self._running(request.contract, request.tenant)
+        if hosted is None:
+            return Refused("no contract")
         owed = self._record.instalments(hosted.number)[request.instalment]
         known = _known(owed, request.salt)
         if known is not None:
             return known
+        if hosted.ending is not None:
+            return Refused("ending")
         if not owed.amount_stroops:
             return Refused("bad lock")
         if not earning.is_window_open(hosted.terms, owed.instalment, now):
@@ -237,6 +251,40 @@ class Agreements:
         if not earning.is_window_open(terms, instalment, await self._trade.clock.now()):
             await self._trade.clock.ask()
         return await self._trade.clock.now()
+
+    async def _settle(self, request: contracts.Settle) -> ContractResponse | Refused:
+        """From when it is on record until it is known whether it came, nothing is taken that it would not pay for."""
+        hosted = self._running(request.contract, request.tenant)
+        if hosted is None:
+            return Refused("no contract")
+        asked = Ending(request.host_stroops, request.sequence, request.max_time)
+        if hosted.ending != asked:
+            account = await self._trade.ledger.account(hosted.terms.escrow)
+            reason = self._end_refusal(request, asked, account, await self._trade.clock.now())
+            if reason is not None:
+                return Refused(reason)
+            self._record.set_ending(hosted.number, asked)
+        await self._trade.database.sync()
+        reached("end recorded")
+        self._told()
+        return contracts.Settled(ending_of(hosted.terms, asked).sign(self._trade.private))
+
+    def _end_refusal(
+        self, request: contracts.Settle, asked: Ending, account: LedgerAccount | None, now: int
+    ) -> Reason | None:
+        """Looked up anew, as for a cover."""
+        hosted = self._running(request.contract, request.tenant)
+        if hosted is None:
+            return "no contract"
+        owed = self._record.instalments(hosted.number)
+        reason = _escrow_reason(hosted.terms, account, 0, earning.last_claimed(owed))
+        if reason is not None or account is None:
+            return reason
+        tenant, batches = hosted.terms.tenant, self._record.batches(hosted.number)
+        on_credit_bytes = self._record.uncovered(tenant, 0).bytes + self._coming_bytes(tenant)
+        return end_fault(
+            hosted, covers_of(batches), owed, asked, account=account, on_credit_bytes=on_credit_bytes, now=now
+        )
 
     def _standing(self, request: contracts.Standing) -> ContractResponse | Refused:
         found = [one for one in self._record.of_tenant(request.tenant) if one.terms.number == request.number]
@@ -267,6 +315,13 @@ class Agreements:
         """Who was given notice may still pay, for what is kept on credit too."""
         hosted = self._mine(contract_id, tenant)
         return hosted if hosted is not None and hosted.state in {"open", "notice"} else None
+
+
+def ending_of(terms: Terms, ending: Ending) -> envelopes.Envelope:
+    """The transaction of an end by consent."""
+    return envelopes.settle(
+        terms, host_stroops=ending.stroops, sequence_number=ending.sequence, last_second=ending.latest
+    )
 
 
 def _known(owed: Owed, salt: bytes) -> ContractResponse | Refused | None:

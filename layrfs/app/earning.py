@@ -16,13 +16,14 @@ from typing import TypeVar
 
 import trio
 
-from layrfs.app.agreeing import Agreements
+from layrfs.app.agreeing import Agreements, ending_of
 from layrfs.app.claiming import Claimer
 from layrfs.app.earning_report import earning_report, running
 from layrfs.app.trade import Trade
+from layrfs.crashpoints import reached
 from layrfs.errors import LayrError, LedgerUnavailable, LocalError, Rejected, WrongLedger
 from layrfs.ids import PieceId
-from layrfs.model.hosted import Hosted, Owed
+from layrfs.model.hosted import Ending, Hosted, Owed
 from layrfs.model.ledger import LedgerHead
 from layrfs.payments.envelopes import setup
 from layrfs.policy import earning
@@ -51,8 +52,8 @@ class Earning:
         self._record = trade.record
         self._claimer = Claimer(trade)
         self._told = trio.Event()
-        self._agreements = Agreements(trade, self._wake)
         self._reserved: Counter[bytes] = Counter()
+        self._agreements = Agreements(trade, self._wake, self._reserved.__getitem__)
         self._unserved: frozenset[bytes] = frozenset()
         self._token: trio.lowlevel.TrioToken | None = None
         self._balance_stroops: int | None = None
@@ -70,8 +71,7 @@ class Earning:
             nursery.start_soon(self._forget_gone)
             while True:
                 await self._round(nursery)
-                windows = [one.terms.window_seconds for one in self._record.kept()]
-                with trio.move_on_after(earning.round_seconds(windows)):
+                with trio.move_on_after(earning.round_seconds(self._record.kept())):
                     await self._told.wait()
                 self._told = trio.Event()
 
@@ -175,7 +175,7 @@ class Earning:
     def _reserve(self, tenant: bytes, piece_bytes: int) -> Reason | None:
         if self._record.leaving:
             return "leaving"
-        ours = [one for one in self._record.of_tenant(tenant) if one.state == "open"]
+        ours = [one for one in self._record.of_tenant(tenant) if one.state == "open" and one.ending is None]
         if not ours:
             return "no contract"
         taken = self._record.uncovered(tenant, 0).bytes + self._reserved[tenant] + piece_bytes
@@ -205,7 +205,8 @@ class Earning:
 
     async def _step(self, hosted: Hosted, head: LedgerHead, now: int, nursery: trio.Nursery) -> None:
         """What one contract needs now."""
-        terms, owed = hosted.terms, self._record.instalments(hosted.number)
+        terms = hosted.terms
+        owed = [] if earning.was_settled(hosted) else self._record.instalments(hosted.number)
         for one in earning.missed(terms, owed, now):
             if not self._claimer.is_running(hosted, one):
                 await self._claimer.see_missed(hosted, one)
@@ -233,11 +234,24 @@ class Earning:
 
     async def _event(self, hosted: Hosted, head: LedgerHead, now: int) -> HostEvent | None:
         """Of time, and of the ledger where that is to be asked first."""
+        if hosted.ending is not None and hosted.state in {"open", "notice"}:
+            return await self._end_of(hosted, hosted.ending)
         owed = self._record.instalments(hosted.number)  # as they are now: while others were asked, a salt may have come
         on_credit = self._record.uncovered(hosted.terms.tenant, now, hosted.terms.start)
         in_use = bool(self._record.batches(hosted.number)) or on_credit.bytes > 0
         event = earning.event(hosted, owed, in_use=in_use, on_credit=on_credit, ledger=head.sequence, now=now)
         return await self._looked_for(hosted) if event == "too late" else event
+
+    async def _end_of(self, hosted: Hosted, ending: Ending) -> HostEvent | None:
+        """Whether the end that we signed came; when it never will, the contract goes on as before."""
+        terms = hosted.terms
+        fate = await self._trade.ledger.fate(ending_of(terms, ending).hash, terms.escrow)
+        if fate.transaction is not None and fate.transaction.successful:
+            return "merged"
+        if fate.transaction is not None or can_never_come(fate, ending.sequence, ending.latest):
+            self._record.set_ending(hosted.number, None)
+            reached("end decided")
+        return None
 
     async def _looked_for(self, hosted: Hosted) -> HostEvent | None:
         """Whether a contract that was not opened in time has an escrow all the same.

@@ -6,7 +6,7 @@ import functools
 
 from layrfs.app.trade import Trade
 from layrfs.model.hosted import Earnings, Hosted, Uncovered
-from layrfs.policy.earning import earnings
+from layrfs.policy.earning import earnings, was_settled
 from layrfs.storage.host_contracts import HostContracts
 from layrfs.wire.contracts import EarningReport, OwnerReport
 
@@ -58,4 +58,6 @@ def _owner(record: HostContracts, tenant: bytes, contracts: list[Hosted], now: i
 
 
 def _brought(record: HostContracts, hosted: Hosted, uncovered: Uncovered, now: int) -> Earnings:
-    return earnings(hosted.terms, record.batches(hosted.number), record.instalments(hosted.number), uncovered, now)
+    settled = hosted.ending if was_settled(hosted) else None
+    batches, owed = record.batches(hosted.number), record.instalments(hosted.number)
+    return earnings(hosted.terms, batches, owed, uncovered, now, settled)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from collections.abc import Collection
 
 import trio
 
@@ -22,7 +23,9 @@ from layrfs.ledger_config import LedgerConfig
 from layrfs.network.contract_links import ContractLinks
 from layrfs.payments.horizon import Horizon
 from layrfs.policy.budgeting import Holding
+from layrfs.policy.collecting import RETENTION_SECONDS
 from layrfs.policy.earning import KEPT_WINDOWS
+from layrfs.storage.changes import ChangeLog
 from layrfs.storage.contracts import Contracts
 from layrfs.storage.database import Database
 from layrfs.storage.intents import IntentTable
@@ -31,6 +34,7 @@ from layrfs.storage.spending import SpendingLimits
 from layrfs.upkeep.agreeing import Agreements, Period
 from layrfs.upkeep.counterparts import HostCounterparts
 from layrfs.upkeep.escrows import Escrows
+from layrfs.upkeep.holdings import Holdings
 from layrfs.upkeep.lost_contracts import LostContracts
 from layrfs.upkeep.paid_market import PaidMarket
 from layrfs.upkeep.paymaster import Paymaster, Verdict
@@ -40,6 +44,14 @@ REFILLS_PER_WINDOW = 16
 AGAIN_SECONDS = 60.0
 
 _log = logging.getLogger(__name__)
+
+
+def has_nothing(
+    host: NodeId, holders: Collection[NodeId], holdings: Holdings, changes: ChangeLog, now_seconds: int
+) -> bool:
+    """Whether a host has nothing that any list of files of the volume may still name, nor a part of such a list."""
+    is_clear = changes.is_clear(host, now_seconds - RETENTION_SECONDS)
+    return host not in holders and is_clear and not holdings.has_metadata(host)
 
 
 class PayDesk:
@@ -59,6 +71,7 @@ class PayDesk:
         self._contracts = contracts
         self._limits = limits
         self._reach = reach
+        self._changes = ChangeLog(database)
         self._nudged = trio.Event()
         self._window_seconds = options.contract_window_seconds
         ledger = Horizon(config.horizon, config.passphrase)
@@ -91,6 +104,7 @@ class PayDesk:
             hosts=hosts,
             asker=reach.asker,
             is_wanted=self._is_wanted,
+            is_empty=self._is_empty,
             heard=self._heard,
             nudged=self._next_nudge,
         )
@@ -171,6 +185,9 @@ class PayDesk:
 
     def _is_wanted(self, host: NodeId) -> bool:
         return self._limits.get().max_price is not None and host in self._reach.holders()
+
+    def _is_empty(self, host: NodeId) -> bool:
+        return has_nothing(host, self._reach.holders(), self._reach.holdings, self._changes, int(time.time()))
 
     def _heard(self, host: NodeId, verdict: Verdict) -> None:
         self._reach.trusts.heard(host, verdict)

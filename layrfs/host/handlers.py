@@ -33,6 +33,7 @@ from layrfs.wire.contracts import (
     Propose,
     Quote,
     Quoted,
+    Settle,
     Standing,
     contract_statement,
 )
@@ -309,7 +310,7 @@ HANDLERS: dict[type[Struct], Handler] = dict(
         *((kind, cast("Handler", handle_delegation)) for kind in (Delegate, Entrust, GetPatches, Revoke)),
         _entry(Quote, handle_quote),
         _entry(Leave, handle_leave),
-        *((kind, cast("Handler", handle_contract)) for kind in (Propose, Opened, Cover, Disclose, Standing)),
+        *((kind, cast("Handler", handle_contract)) for kind in (Propose, Opened, Cover, Disclose, Settle, Standing)),
     )
 )
 

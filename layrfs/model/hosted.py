@@ -12,10 +12,19 @@ from layrfs.model.contracts import Terms
 from layrfs.wire.contracts import ContractState, InstalmentState
 
 
+class Ending(Struct, frozen=True):
+    """An end by consent that the host has signed: what it gets, the transaction's number, its last second."""
+
+    stroops: int
+    sequence: int
+    latest: int
+
+
 class Hosted(Struct, frozen=True):
     """One contract. ``number`` is the record's own; ``since`` is when the state began.
 
-    ``late``: it was taken up again in the middle, because the record was lost.
+    ``late``: it was taken up again in the middle, because the record was lost. ``ending``: signed, and not known to be
+    impossible; of a contract that has ended, how it did.
     """
 
     number: int
@@ -24,6 +33,7 @@ class Hosted(Struct, frozen=True):
     since: int
     released: bool = False
     late: bool = False
+    ending: Ending | None = None
 
 
 class Batch(Struct, frozen=True):

@@ -8,22 +8,28 @@ difference, and so is whatever ledger and records say of a contract that cannot 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
+import msgspec
 from msgspec import Struct
 
 from layrfs.model.contracts import Terms
 from layrfs.model.ledger import LedgerTransaction
 from layrfs.model.lumens import shown_lumens
+from layrfs.payments.endings import is_end
 from layrfs.payments.envelopes import SEQUENCE_STEP, claim, network_id, refund, sequence, setup
 from layrfs.payments.reading import Movement, Submission, movements_untrusted, submission_untrusted
 from layrfs.payments.verdicts import sentence
 from layrfs.policy.bookkeeping import Recorded, record_faults
 from layrfs.policy.contracts import OwnerState
-from layrfs.policy.paymaster import Contract, Instalment, amounts, lock
+from layrfs.policy.paymaster import Contract, Instalment, amounts, host_due, lock
 from layrfs.policy.pricing import BASE_RESERVE_STROOPS, escrow_needs
 
-_SET_UP_STATES: frozenset[OwnerState] = frozenset({"open", "broken", "ended"})
+_SET_UP_STATES: frozenset[OwnerState] = frozenset({"open", "settling", "broken", "ended"})
+
+
+_ENDING_STATES: frozenset[OwnerState] = frozenset({"settling", "broken", "ended", "merged"})
+"""Where an end by consent may have come from: the wish is on record first."""
 
 
 class Account(Struct, frozen=True):
@@ -233,12 +239,27 @@ class _Reconciliation:
                 return f"instalment {step - 1}"
         elif not transaction.successful:
             return "unknown"
+        elif is_end(terms, submission, moved):
+            return self._explained_end(contract, submission, moved)
         self._differ(
             terms.escrow,
             f"transaction {_shown(transaction.hash)} took {shown_lumens(sum(each.stroops for each in taken))} XLM,"
             " and no cover on record allows it",
         )
         return "unknown"
+
+    def _explained_end(self, contract: Contract, submission: Submission, moved: Sequence[Movement]) -> str:
+        """It gives the host what the owner reckons it is due, of instalments that the ledger has not paid before."""
+        terms, paid = contract.terms, self._claims[contract.terms.escrow]
+        to_host = sum(each.stroops for each in moved if each.destination == terms.host)
+        fewest = _settled_stroops(contract, paid, submission.latest)
+        if contract.whole and (contract.state not in _ENDING_STATES or to_host != fewest):
+            self._differ(
+                terms.escrow,
+                f"it ended by consent with {shown_lumens(to_host)} XLM for the host, and on record"
+                f" {shown_lumens(fewest)} XLM were due",
+            )
+        return "end by consent"
 
     def _is_claim(self, contract: Contract, instalment: int, hash_: bytes, taken: Sequence[Movement]) -> bool:
         """Whether it is what the owner has signed, for covers on record (or what is in them is not known here)."""
@@ -327,6 +348,15 @@ class _Reconciliation:
 
     def _note(self, escrow: bytes, what: str) -> None:
         self._notes.append(f"{self._known[escrow].name}: {what}")
+
+
+def _settled_stroops(contract: Contract, paid: Collection[int], latest: int) -> int:
+    """What an end until then gives the host: of what is on record as missed, nothing."""
+    states = [
+        Instalment("claimed") if at in paid else one if one.state == "missed" else Instalment()
+        for at, one in enumerate(contract.instalments)
+    ]
+    return host_due(msgspec.structs.replace(contract, instalments=tuple(states)), latest)
 
 
 def _as_record(terms: Terms) -> Recorded:

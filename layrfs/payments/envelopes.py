@@ -135,6 +135,20 @@ def refund(terms: Terms) -> Envelope:
     return _envelope(terms.network, terms.escrow, sequence(terms, terms.instalments + 1), [operation], bounds)
 
 
+def settle(terms: Terms, *, host_stroops: int, sequence_number: int, last_second: int) -> Envelope:
+    """An end before the end, by consent: so much for the host, the rest for the owner. Signed by escrow and host.
+
+    Its number is one more than the escrow's account has, and has to be: so it is below that of every instalment still
+    to come and of the refund, and should it fail on the ledger, they hold.
+    """
+    operations: list[Operation] = [_payment(terms.host, host_stroops)] if host_stroops else []
+    operations.append(AccountMerge(_strkey(terms.owner)))
+    bounds = Preconditions(
+        time_bounds=TimeBounds(0, last_second), ledger_bounds=LedgerBounds(terms.last_setup_ledger + 1, 0)
+    )
+    return _envelope(terms.network, terms.escrow, sequence_number, operations, bounds)
+
+
 def payment(
     network: bytes, source: bytes, destination: bytes, *, stroops: int, sequence_number: int, last_second: int
 ) -> Envelope:

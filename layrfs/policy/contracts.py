@@ -12,40 +12,42 @@ from typing import Final, Literal, get_args
 
 from layrfs.model.contracts import Terms
 
-OwnerState = Literal["agreed", "submitted", "open", "broken", "ended", "merged", "void"]
-"""``submitted``: the set-up is on its way, and whether it arrives is not known. ``broken``: the host did wrong: nothing
-more is stored there or disclosed to it. ``ended``: the period is over, the refund is due. ``merged``: the escrow is
-gone, what was left is back. ``void``: the set-up can never come."""
+OwnerState = Literal["agreed", "submitted", "open", "settling", "broken", "ended", "merged", "void"]
+"""``submitted``: the set-up is on its way, and whether it arrives is not known. ``settling``: nothing of the owner's is
+there any more and nothing is stored under it again; the host is asked for an end by consent. ``broken``: the host did
+wrong: nothing more is stored there or disclosed to it. ``ended``: the period is over, the refund is due. ``merged``:
+the escrow is gone, what was left is back. ``void``: the set-up can never come."""
 
-OwnerEvent = Literal["sent", "set up", "too late", "host broke", "period over", "merged"]
+OwnerEvent = Literal["sent", "set up", "too late", "host broke", "period over", "merged", "unwanted"]
 """``sent``: the set-up is recorded as about to be sent. ``set up``, ``merged``: seen on the ledger. ``too late``: the
-ledger is past what the set-up may be in, and it is not there."""
+ledger is past what the set-up may be in, and it is not there. ``unwanted``: no piece is there, nor going there."""
 
 OWNER: Final[dict[OwnerState, tuple[OwnerState, ...]]] = {
-    #            sent         set up    too late     host broke   period over  merged
-    "agreed":    ("submitted", "open",   "void",      "void",      "void",      "merged"),
-    "submitted": ("submitted", "open",   "void",      "submitted", "submitted", "merged"),
-    "open":      ("open",      "open",   "open",      "broken",    "ended",     "merged"),
-    "broken":    ("broken",    "broken", "broken",    "broken",    "ended",     "merged"),
-    "ended":     ("ended",     "ended",  "ended",     "ended",     "ended",     "merged"),
-    "merged":    ("merged",    "merged", "merged",    "merged",    "merged",    "merged"),
-    "void":      ("void",      "open",   "void",      "void",      "void",      "merged"),
+    #            sent         set up      too late     host broke   period over  merged    unwanted
+    "agreed":    ("submitted", "open",     "void",      "void",      "void",      "merged", "agreed"),
+    "submitted": ("submitted", "open",     "void",      "submitted", "submitted", "merged", "submitted"),
+    "open":      ("open",      "open",     "open",      "broken",    "ended",     "merged", "settling"),
+    "settling":  ("settling",  "settling", "settling",  "broken",    "ended",     "merged", "settling"),
+    "broken":    ("broken",    "broken",   "broken",    "broken",    "ended",     "merged", "broken"),
+    "ended":     ("ended",     "ended",    "ended",     "ended",     "ended",     "merged", "ended"),
+    "merged":    ("merged",    "merged",   "merged",    "merged",    "merged",    "merged", "merged"),
+    "void":      ("void",      "open",     "void",      "void",      "void",      "merged", "void"),
 }  # fmt: skip
 """A set-up that was given up and is there all the same counts: money is in it."""
 
 HostState = Literal["agreed", "open", "notice", "ended"]
 """``notice``: the owner has been silent for so long that its pieces are kept, but no longer served."""
 
-HostEvent = Literal["set up", "too late", "silent", "heard", "released", "period over"]
+HostEvent = Literal["set up", "too late", "silent", "heard", "released", "period over", "merged"]
 """``set up``: the escrow was read and is exactly what was agreed. ``silent``: `SILENT_WINDOWS` ended without a payment.
-``heard``: there was one. ``released``: the time of notice is over."""
+``heard``: there was one. ``released``: the time of notice is over. ``merged``: an end by consent is on the ledger."""
 
 HOST: Final[dict[HostState, tuple[HostState, ...]]] = {
-    #         set up   too late  silent    heard    released  period over
-    "agreed": ("open",   "ended",  "agreed", "agreed", "agreed", "ended"),
-    "open":   ("open",   "open",   "notice", "open",   "open",   "ended"),
-    "notice": ("notice", "notice", "notice", "open",   "ended",  "ended"),
-    "ended":  ("ended",  "ended",  "ended",  "ended",  "ended",  "ended"),
+    #         set up   too late  silent    heard    released  period over  merged
+    "agreed": ("open",   "ended",  "agreed", "agreed", "agreed", "ended", "ended"),
+    "open":   ("open",   "open",   "notice", "open",   "open",   "ended", "ended"),
+    "notice": ("notice", "notice", "notice", "open",   "ended",  "ended", "ended"),
+    "ended":  ("ended",  "ended",  "ended",  "ended",  "ended",  "ended", "ended"),
 }  # fmt: skip
 
 SILENT_WINDOWS = 3

@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from typing import Literal
 
 from layrfs.model.contracts import Terms
-from layrfs.model.hosted import Batch, Earnings, Hosted, Owed, Uncovered
+from layrfs.model.hosted import Batch, Earnings, Ending, Hosted, Owed, Uncovered
 from layrfs.policy.contracts import SILENT_WINDOWS, HostEvent, InstalmentState, silent_windows
 from layrfs.policy.pricing import (
     PRICED_BYTES,
@@ -32,15 +32,19 @@ MOST_SALTS = 3
 """Different ones for one instalment: each costs a reading of all pieces."""
 
 SHORTEST_ROUND_SECONDS, LONGEST_ROUND_SECONDS = 1.0, 60.0
+ENDING_ROUND_SECONDS = 5.0
 ROUNDS_PER_WINDOW = 20
 
 CoverFault = Literal["wrong window", "bad lock"]
 
 
-def round_seconds(windows: Collection[int]) -> float:
-    """How long a host may wait until it looks at its contracts again, by their windows' seconds."""
+def round_seconds(kept: Collection[Hosted]) -> float:
+    """How long a host may wait until it looks at these contracts again. One that may be ending takes nothing new."""
+    windows = [one.terms.window_seconds for one in kept]
     shortest = min(windows, default=LONGEST_ROUND_SECONDS * ROUNDS_PER_WINDOW)
-    return min(LONGEST_ROUND_SECONDS, max(SHORTEST_ROUND_SECONDS, shortest / ROUNDS_PER_WINDOW))
+    is_ending = any(one.ending is not None and one.state != "ended" for one in kept)
+    longest = ENDING_ROUND_SECONDS if is_ending else LONGEST_ROUND_SECONDS
+    return min(longest, max(SHORTEST_ROUND_SECONDS, shortest / ROUNDS_PER_WINDOW))
 
 
 def claimable(terms: Terms, owed: Sequence[Owed], now: int) -> list[Owed]:
@@ -154,14 +158,30 @@ def _is_silent(terms: Terms, owed: Sequence[Owed], heard: Collection[InstalmentS
 def is_to_be_released(hosted: Hosted, now: int) -> bool:
     """Whether its pieces are not kept any more. Who was given notice has had the time already."""
     terms = hosted.terms
-    kept_until = hosted.since + KEPT_WINDOWS * terms.window_seconds if hosted.since >= terms.end else hosted.since
+    has_notice = hosted.since >= terms.end or was_settled(hosted)
+    kept_until = hosted.since + KEPT_WINDOWS * terms.window_seconds if has_notice else hosted.since
     return hosted.state == "ended" and now >= kept_until
 
 
-def earnings(terms: Terms, batches: Sequence[Batch], owed: Sequence[Owed], uncovered: Uncovered, now: int) -> Earnings:
-    """Of one contract, up to now; collateral that comes back is no earning."""
+def was_settled(hosted: Hosted) -> bool:
+    """Whether it ended by consent. What is signed and undecided ends nothing; what never came is forgotten first."""
+    return hosted.state == "ended" and hosted.ending is not None
+
+
+def earnings(
+    terms: Terms,
+    batches: Sequence[Batch],
+    owed: Sequence[Owed],
+    uncovered: Uncovered,
+    now: int,
+    settled: Ending | None = None,
+) -> Earnings:
+    """Of one contract, up to now, or to the end by consent that it had; collateral that comes back is no earning."""
     shares = collateral_shares(terms)
     earned = sum(one.amount_stroops - shares[one.instalment] for one in owed if one.state == "claimed")
+    if settled is not None:
+        earned += settled.stroops - sum(shares[one.instalment] for one in owed if one.state == "waiting")
+        now = min(now, settled.latest)
     pending = sum(one.amount_stroops - shares[one.instalment] for one in owed if one.state == "disclosed")
     kept = _kept_stroops(terms, batches, now) + _worth_on_credit(terms, uncovered)
     return Earnings(earned, pending, max(0, kept - earned - pending))

@@ -17,6 +17,7 @@ from layrfs.crypto.instalments import answer, lock_hash
 from layrfs.model.contracts import Lock, Terms
 from layrfs.model.lumens import shown_lumens
 from layrfs.policy.contracts import InstalmentState, OwnerState
+from layrfs.policy.ending import Cover, host_due_stroops, last_second
 from layrfs.policy.pricing import (
     PRICED_BYTES,
     amounts_with,
@@ -88,28 +89,29 @@ class Uncovered(Struct, frozen=True):
     quiet_seconds: float = 0.0
 
 
-Kind = Literal["look", "cover again", "cover", "watch", "disclose", "renew", "end", "refund"]
+Kind = Literal["look", "cover again", "cover", "watch", "settled", "settle", "disclose", "renew", "end", "refund"]
 
 
 class Step(Struct, frozen=True):
     """``look``: is the set-up on the ledger? ``cover again``: a batch the host may not have got. ``watch``: has the
-    instalment been claimed? ``renew``: another contract, for the time after this one. ``end``: nothing more happens
-    but the refund."""
+    instalment been claimed? ``settled``: is an end by consent on the ledger? ``settle``: have the host agree to one.
+    ``renew``: another contract, for the time after this one. ``end``: nothing more happens but the refund."""
 
     kind: Kind
     instalment: int = 0
 
 
 def steps(
-    contract: Contract, uncovered: Uncovered, now: float, *, is_renewed: bool, is_wanted: bool
+    contract: Contract, uncovered: Uncovered, now: float, *, is_renewed: bool, is_wanted: bool, is_empty: bool = False
 ) -> tuple[Step, ...]:
-    """What is due. ``is_renewed``: there is another contract with the host for later; ``is_wanted``: and pieces for it.
+    """What is due. ``is_renewed``: there is another contract with the host for later; ``is_wanted``: and pieces for it;
+    ``is_empty``: nothing of the owner's is there, on its way there, or needed by readers of older lists of files.
 
     An instalment that is watched may turn out to be claimed or missed; then it is not disclosed.
     """
     if contract.state in {"agreed", "submitted"}:
         return (Step("look"),)
-    if contract.state not in {"open", "broken", "ended"}:
+    if contract.state not in {"open", "settling", "broken", "ended"}:
         return ()
     watched = tuple(Step("watch", at) for at in _to_watch(contract, now))
     if contract.state == "ended":
@@ -118,9 +120,41 @@ def steps(
         return (*watched, Step("end"))
     if contract.state == "broken":
         return watched
+    is_to_end = is_empty and not uncovered.pieces and is_to_be_settled(contract, now)
+    if is_to_end or contract.state == "settling":
+        looked = (Step("settled"),) if contract.state == "settling" else ()
+        ends = (Step("settle"),) if is_to_end else ()
+        return (*looked, *watched, *ends, *_to_disclose(contract, uncovered, now))
     covers = _covers(contract, uncovered, now)
     renewals = (Step("renew"),) if is_wanted and not is_renewed and _is_to_be_renewed(contract, now) else ()
     return (*watched, *covers, *_to_disclose(contract, uncovered, now), *renewals)
+
+
+def is_to_be_settled(contract: Contract, now: float) -> bool:
+    """Whether a contract that nothing needs is to end now, by consent.
+
+    Not while an instalment may be claimed, nor in the second half of a window that is not paid for: an end that is
+    signed keeps salts waiting, and the host must have time to claim. One that was never used yet has a window's time.
+    """
+    terms, at = contract.terms, contract.terms.instalment_at(now)
+    if not contract.whole or at is None or last_second(terms, int(now)) is None:
+        return False
+    if any(one.state == "disclosed" for one in contract.instalments) or not all(
+        one.covered for one in contract.batches
+    ):
+        return False
+    if any(one.state == "waiting" for one in contract.instalments[:at]):
+        return False
+    is_paid = contract.instalments[at].state != "waiting" or not lockable(contract, at)
+    is_early = now < terms.window(at)[0] + terms.window_seconds / 2
+    return (is_paid or is_early) and (bool(contract.batches) or at > 0)
+
+
+def host_due(contract: Contract, until: int) -> int:
+    """What the host gets when the contract ends by consent, in stroops."""
+    covers = [Cover(batch.first, batch.at, batch.stored_bytes) for batch in contract.batches]
+    unpaid = [at for at, one in enumerate(contract.instalments) if one.state in {"waiting", "disclosed"}]
+    return host_due_stroops(contract.terms, covers, unpaid, until)
 
 
 def waits(step: Step, terms: Terms, now: float) -> bool:

@@ -56,7 +56,9 @@ def purse(facts: Facts) -> Purse:
     return Purse(
         per_month=per_month,
         forecast=_forecast(facts, per_month),
-        in_contracts=sum(in_contract(each) for each in facts.contracts if each.state in {"open", "broken", "ended"}),
+        in_contracts=sum(
+            in_contract(each) for each in facts.contracts if each.state in {"open", "settling", "broken", "ended"}
+        ),
         open_contracts=sum(each.state == "open" for each in facts.contracts),
         runway_seconds=None if end is None else max(0, end.at - facts.now),
         warnings=tuple(_warnings(facts, per_month, end)),

@@ -116,6 +116,11 @@ class ChangeLog:
         rows = self._database.rows(query, (until,))
         return [NodeId(row[0]) for row in rows]
 
+    def is_clear(self, host: NodeId, until: int) -> bool:
+        """Whether all that the host has and is to drop has been needed by nothing since a time, or for longer."""
+        query = "SELECT 1 FROM local_retired WHERE host = ? AND (since IS NULL OR since > ?)"
+        return self._database.value(query, (host, until)) is None
+
     def retired(self, host: NodeId, until: int, limit: int) -> list[PieceId]:
         """Some of those pieces on one host."""
         rows = self._database.rows(

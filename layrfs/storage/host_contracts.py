@@ -11,11 +11,11 @@ from collections.abc import Iterable, Sequence
 
 from layrfs.ids import PieceId
 from layrfs.model.contracts import Terms, terms_untrusted
-from layrfs.model.hosted import Batch, Hosted, Owed, Uncovered
+from layrfs.model.hosted import Batch, Ending, Hosted, Owed, Uncovered
 from layrfs.policy.contracts import HostState, InstalmentState
 from layrfs.storage.database import Database, Row
 
-_HOSTED = "SELECT number, terms, state, since, released, late FROM local_hosted"
+_HOSTED = "SELECT number, terms, state, since, released, late, end_stroops, end_sequence, end_latest FROM local_hosted"
 _NAMED = (
     "SELECT 1 FROM local_hosted_piece p JOIN local_hosted c ON c.number = p.contract"
     " WHERE p.piece = ? AND c.released = 0"
@@ -75,6 +75,14 @@ class HostContracts:
     def set_state(self, number: int, state: HostState, since: int) -> None:
         """Since when, in Unix seconds."""
         self._database.write("UPDATE local_hosted SET state = ?, since = ? WHERE number = ?", (state, since, number))
+
+    def set_ending(self, number: int, ending: Ending | None) -> None:
+        """An end by consent that may come from now on; None: the one there was never will."""
+        values = (None, None, None) if ending is None else (ending.stroops, ending.sequence, ending.latest)
+        self._database.write(
+            "UPDATE local_hosted SET end_stroops = ?, end_sequence = ?, end_latest = ? WHERE number = ?",
+            (*values, number),
+        )
 
     def forget(self, number: int) -> None:
         """A contract that never began."""
@@ -191,5 +199,6 @@ class HostContracts:
 
 
 def _hosted(row: Row) -> Hosted:
-    number, terms, state, since, released, late = row
-    return Hosted(number, terms_untrusted(terms), state, since, bool(released), bool(late))
+    number, terms, state, since, released, late, *end = row
+    ending = None if end[0] is None else Ending(*end)
+    return Hosted(number, terms_untrusted(terms), state, since, bool(released), bool(late), ending)

@@ -268,7 +268,10 @@ CREATE TABLE local_hosted(           -- only at a host with a price: its contrac
     state TEXT NOT NULL,             -- see policy/contracts.py
     since INTEGER NOT NULL,          -- when it became so, by the ledger's clock
     released INTEGER NOT NULL DEFAULT 0, -- 1: its pieces are not kept for it any more
-    late INTEGER NOT NULL            -- 1: it was taken up again in the middle: its record was lost
+    late INTEGER NOT NULL,           -- 1: it was taken up again in the middle: its record was lost
+    end_stroops INTEGER,             -- what it gets by an end by consent that was signed and may come, or came
+    end_sequence INTEGER,            -- the number of that transaction
+    end_latest INTEGER               -- until when it may come, by the ledger's clock
 ) STRICT;
 
 CREATE TABLE local_hosted_batch(     -- what an owner has covered

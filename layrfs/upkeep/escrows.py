@@ -21,15 +21,18 @@ from layrfs.model.intents import Intent
 from layrfs.model.ledger import LedgerAccount, LedgerHead, LedgerTransaction
 from layrfs.model.lumens import shown_lumens
 from layrfs.payments import envelopes
+from layrfs.payments.endings import is_end
 from layrfs.payments.ledger import Ledger
 from layrfs.payments.reading import movements_untrusted, submission_untrusted
 from layrfs.payments.submitting import Intents, Submitter
 from layrfs.payments.verdicts import NO_ACCOUNT
 from layrfs.policy.agreeing import SETUP_SECONDS
 from layrfs.policy.contracts import OwnerEvent
+from layrfs.policy.ending import FEES_STROOPS
 from layrfs.policy.paymaster import Contract, unclaimed
 from layrfs.policy.pricing import FEE_STROOPS, escrow_needs, starting_stroops
 from layrfs.policy.submitting import can_never_come, is_certainly_past
+from layrfs.wire.contracts import Settle
 
 SUBMIT_SECONDS = 90.0
 """As long as this a transaction is waited for; after that it is looked for now and then."""
@@ -110,10 +113,11 @@ class Escrows:
 
     def _own_open(self) -> list[Intent]:
         """What the owner's account sent on this ledger, and may still come: a refund keeps nothing from being sent."""
+        return self._open_of(self.account)
+
+    def _open_of(self, account: bytes) -> list[Intent]:
         passphrase = self._ledger.passphrase
-        return [
-            each for each in self._submitter.open() if submission_untrusted(each.xdr, passphrase).source == self.account
-        ]
+        return [each for each in self._submitter.open() if submission_untrusted(each.xdr, passphrase).source == account]
 
     # ------------------------------------------------------------------ sending
 
@@ -140,6 +144,18 @@ class Escrows:
             xdr = envelope.xdr({terms.owner: envelope.sign(self._private)})
             await self._submit(xdr, f"more for contract {terms.number} with host {terms.node.hex()[:12]}")
 
+    async def end(self, terms: Terms, asked: Settle, host_signature: bytes) -> None:
+        """Returns when the escrow is gone, as both agreed. Raises Rejected, Unavailable (it may still come)."""
+        envelope = envelopes.settle(
+            terms, host_stroops=asked.host_stroops, sequence_number=asked.sequence, last_second=asked.max_time
+        )
+        if not envelopes.signed_by(envelope, terms.host, host_signature):
+            raise Unavailable("The host has signed something else than the end that it was asked for.")
+        signatures = {terms.escrow: envelope.sign(self._escrow(terms)), terms.host: host_signature}
+        await self._submit(
+            envelope.xdr(signatures), f"end of contract {terms.number} with host {terms.node.hex()[:12]}"
+        )
+
     async def _submit(self, xdr: str, purpose: str) -> LedgerTransaction:
         with trio.move_on_after(SUBMIT_SECONDS):
             return await self._submitter.submit(xdr, purpose)
@@ -165,6 +181,34 @@ class Escrows:
         if account is None:
             raise Unavailable("An escrow account is not on the ledger any more.")
         return account.balance_stroops - escrow_needs(unclaimed(contract), head.base_reserve_stroops)
+
+    def may_settle(self, terms: Terms) -> bool:
+        """Whether something that was sent for the escrow itself may still come."""
+        return bool(self._open_of(terms.escrow))
+
+    async def number_for_end(self, contract: Contract) -> int | None:
+        """The number that an end by consent would have. Raises LedgerUnavailable.
+
+        None when it cannot come yet, or when the escrow, should it fail, could not pay all that it has promised.
+        """
+        head, account = await self.look(), await self._ledger.account(contract.terms.escrow)
+        if account is None or head.sequence <= contract.terms.last_setup_ledger:
+            return None
+        promised = [amount for amount in unclaimed(contract) if amount]
+        needed = escrow_needs(promised, head.base_reserve_stroops) + FEES_STROOPS
+        return account.sequence + 1 if account.balance_stroops >= needed else None
+
+    async def is_settled(self, terms: Terms) -> bool:
+        """Whether an end by consent is on the ledger. Raises LedgerUnavailable, BadMessage."""
+        if await self._ledger.account(terms.escrow) is not None:
+            return False
+        sent = await self._sent(terms.escrow)
+        last = sent[max(sent)] if sent else None
+        if last is None or not last.successful:
+            return False
+        passphrase = self._ledger.passphrase
+        moved = movements_untrusted(last.envelope, last.result_xdr, passphrase)
+        return is_end(terms, submission_untrusted(last.envelope, passphrase), moved)
 
     async def look_for_set_up(self, terms: Terms) -> OwnerEvent | None:
         """Whether the escrow came to be; None: it may still. Raises LedgerUnavailable."""

@@ -161,6 +161,10 @@ class PaidMarket:
         quiet_seconds = trio.current_time() - self._came_at.get(contract.number, -math.inf)
         return Uncovered(pieces, stored_bytes, quiet_seconds)
 
+    def expects(self, contract: Contract) -> bool:
+        """Whether pieces are on their way to the host."""
+        return self._promised_bytes(contract.number) > 0
+
     def note_covered(self, contract: Contract, stroops: int) -> None:
         """A batch was agreed to, which takes so much of what is free."""
         self._waiting.pop(contract.number, None)

@@ -28,6 +28,7 @@ from layrfs.upkeep.asking import TOGETHER, Asker
 from layrfs.upkeep.counterparts import Counterparts
 from layrfs.upkeep.escrows import Escrows
 from layrfs.upkeep.paid_market import PaidMarket
+from layrfs.upkeep.settling import Settling
 from layrfs.wire.contracts import (
     UNSIGNED,
     Cover,
@@ -64,10 +65,12 @@ class Paymaster:
         hosts: Counterparts,
         asker: Asker,
         is_wanted: Callable[[NodeId], bool],
+        is_empty: Callable[[NodeId], bool],
         heard: Callable[[NodeId, Verdict], None],
         nudged: Callable[[], trio.Event],
     ) -> None:
-        """``is_wanted``: whether a host has pieces that are needed. ``nudged``: set when there is something to do."""
+        """``is_wanted``: whether a host has pieces that are to be paid for. ``is_empty``: whether it has none that
+        anybody needs. ``nudged``: set when there is something to do."""
         self._contracts = contracts
         self._database = database
         self._market = market
@@ -76,6 +79,8 @@ class Paymaster:
         self._hosts = hosts
         self._asker = asker
         self._is_wanted = is_wanted
+        self._is_empty = is_empty
+        self._settling = Settling(database, agreements, escrows, hosts)
         self._heard = heard
         self._nudged = nudged
         self._refused: set[tuple[int, int]] = set()
@@ -120,7 +125,9 @@ class Paymaster:
             uncovered = self._market.uncovered(contract)
             is_renewed = any(each.terms.start > contract.terms.start for each in contracts)
             is_wanted = self._is_wanted(contract.terms.node)
-            due = steps(contract, uncovered, self._escrows.now(), is_renewed=is_renewed, is_wanted=is_wanted)
+            is_empty = self._is_empty(contract.terms.node) and not self._market.expects(contract)
+            now = self._escrows.now()
+            due = steps(contract, uncovered, now, is_renewed=is_renewed, is_wanted=is_wanted, is_empty=is_empty)
             await self._do_all(contract, due)
 
     async def _do_all(self, contract: Contract, due: Sequence[Step]) -> None:
@@ -166,6 +173,8 @@ class Paymaster:
 
     async def _do(self, number: int, step: Step) -> None:
         contract = self._contracts.get(number)
+        if contract.state == "merged":
+            return
         match step.kind:
             case "look":
                 await self._look(contract)
@@ -180,8 +189,17 @@ class Paymaster:
             case "renew":
                 numbers = {each.number for each in self._contracts.of_host(contract.terms.node)}
                 await self._agreements.make(contract.terms.node, numbers)
+            case _:
+                await self._do_last(contract, step)
+
+    async def _do_last(self, contract: Contract, step: Step) -> None:
+        match step.kind:
+            case "settled":
+                await self._settling.look(contract)
+            case "settle":
+                await self._settling.settle(contract)
             case "end":
-                self._agreements.event(number, "period over")
+                self._agreements.event(contract.number, "period over")
             case "refund":
                 await self._refund(contract)
 
@@ -289,7 +307,7 @@ class Paymaster:
             self._heard(terms.node, "missing")
             raise
         except HostRefused as error:
-            if error.reason not in {"wrong window", "no contract"}:
+            if error.reason not in {"wrong window", "no contract", "ending"}:
                 self._refused.add((contract.number, instalment))
             raise
         reached("salt disclosed")

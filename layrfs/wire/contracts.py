@@ -1,4 +1,4 @@
-"""What an owner and a host that wants money say to each other: quote, propose, open, cover, disclose.
+"""What an owner and a host that wants money say to each other: quote, propose, open, cover, disclose, end.
 
 Owns the shapes only, like `layrfs.wire.messages`, whose unions these requests and responses are part of. Every request
 but `Quote` is signed by the owner's tenant key for this host, so a contract is known to its two parties alone. Terms
@@ -144,6 +144,27 @@ class Disclosed(Struct, frozen=True, tag="disclosed"):
     """`disclosed`: the host reads its pieces, or waits for the ledger."""
 
 
+class Settle(Struct, frozen=True, tag="settle"):
+    """May the contract end now, with so much for the host and the rest for the owner?"""
+
+    tenant: Bytes32
+    contract: Bytes32
+    host_stroops: Uint63
+    sequence: Uint63
+    """The transaction's: one more than the escrow's account has."""
+
+    max_time: Uint63
+    """Unix seconds until which it may enter the ledger."""
+
+    signature: Signature
+
+
+class Settled(Struct, frozen=True, tag="settled"):
+    """Yes: the host account's signature of the co-operative end."""
+
+    host_signature: Signature
+
+
 class Standing(Struct, frozen=True, tag="standing"):
     """What have you on record of the owner's contract with this number? For owners who have lost theirs."""
 
@@ -223,8 +244,8 @@ class EarningReport(Struct, frozen=True):
     owners: tuple[OwnerReport, ...]
 
 
-ContractRequest = Propose | Opened | Cover | Disclose | Standing
-ContractResponse = Agreed | Ready | Covered | Disclosed | Stands
+ContractRequest = Propose | Opened | Cover | Disclose | Settle | Standing
+ContractResponse = Agreed | Ready | Covered | Disclosed | Settled | Stands
 
 UNSIGNED = bytes(64)
 

@@ -34,6 +34,8 @@ from layrfs.wire.contracts import (
     Quote,
     Quoted,
     Ready,
+    Settle,
+    Settled,
     Standing,
     Stands,
 )
@@ -101,6 +103,7 @@ Reason = Literal[
     "bad lock",
     "lock does not fit",
     "wrong window",
+    "ending",
 ]
 """Why a host says no. A word of ours, never a stranger's sentence, so it can be shown and matched."""
 
@@ -307,6 +310,7 @@ Request = (
     | Opened
     | Cover
     | Disclose
+    | Settle
     | Standing
     | Leave
 )
@@ -332,6 +336,7 @@ Response = (
     | Ready
     | Covered
     | Disclosed
+    | Settled
     | Stands
     | Leaving
     | Refused

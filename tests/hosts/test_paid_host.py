@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import signal
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stellar_sdk import Keypair
+from stellar_sdk import Keypair, StrKey
 
 from layrfs.cli.main import dispatch
 from layrfs.cli.outcome import run_command
@@ -27,6 +28,7 @@ from layrfs.network.contract_links import ContractLinks
 from layrfs.network.links import HostLinks, HostRefused
 from layrfs.payments import envelopes
 from layrfs.policy.earning import amounts_due
+from layrfs.policy.ending import Cover, host_due_stroops
 from layrfs.policy.pricing import deposit_for
 from layrfs.wire import contracts
 from tests.hosts.local_ledger import LocalLedger, ledger_run
@@ -61,6 +63,7 @@ class Owner:
         self._links = links
         self._contracts = ContractLinks(links, MASK)
         self.due = 0
+        self.amounts: tuple[int, ...] = ()
         self._escrow = secrets.token_bytes(32)
         self._tenant_private = keys.tenant_private(MASK, host.node_id)
         self.tenant = NodeIdentity.from_private(self._tenant_private).public_key
@@ -131,7 +134,7 @@ class Owner:
         cover = contracts.Cover(
             self.tenant, self.terms.contract_id, 0, 0, batch.at, batch.bytes, tuple(locks), UNSIGNED
         )
-        self.due = sum(amounts)
+        self.due, self.amounts = sum(amounts), amounts
         self.ask(cover, contracts.Covered, contracts.cover_body((PIECE,)))
         return self.due
 
@@ -147,6 +150,35 @@ class Owner:
 
     def close(self) -> None:
         self._links.close()
+
+    def pass_set_up(self) -> None:
+        """Until a set-up can be in no ledger."""
+        while self._ledger.close_ledger()["sequence"] <= self.terms.last_setup_ledger:
+            pass
+
+    def end(self, seconds: int) -> contracts.Settle:
+        """What would be asked for now, after the first instalment."""
+        now = self._ledger.close_ledger()["closed_at"]
+        number = int(self._ledger.server.load_account(StrKey.encode_ed25519_public_key(self.terms.escrow)).sequence) + 1
+        due = host_due_stroops(self.terms, [Cover(0, self.terms.start, len(DATA))], {1}, now + seconds)
+        return contracts.Settle(self.tenant, self.terms.contract_id, due, number, now + seconds, UNSIGNED)
+
+    def settle(self, request: contracts.Settle) -> bytes:
+        return bytes(self.ask(request, contracts.Settled).host_signature)
+
+    def is_signed(self, request: contracts.Settle) -> bool:
+        try:
+            self.settle(request)
+        except HostRefused:
+            return False
+        return True
+
+    def submit(self, end: contracts.Settle, host_signature: bytes) -> None:
+        envelope = envelopes.settle(
+            self.terms, host_stroops=end.host_stroops, sequence_number=end.sequence, last_second=end.max_time
+        )
+        signatures = {self.terms.escrow: envelope.sign(self._escrow), self.terms.host: host_signature}
+        self._ledger.request("POST", "transactions", data={"tx": envelope.xdr(signatures)}).raise_for_status()
 
     def disclose(self, instalment: int) -> str:
         request = contracts.Disclose(self.tenant, self.terms.contract_id, instalment, self.salt(instalment), UNSIGNED)
@@ -234,6 +266,43 @@ def test_killed_at_any_step_it_is_paid_once(
         wait_for(lambda: owner.disclose(1) == "claimed", "the audit is paid for too")
         assert ledger.stroops(wallet) == before + owner.due
         assert status_of(directory)["earned_stroops"] == owner.due
+    owner.close()
+
+
+@pytest.mark.parametrize("step", ["end recorded", "end decided"])
+def test_killed_while_a_contract_ends_it_knows_what_it_has_signed(
+    ledger: LocalLedger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, big: bool
+) -> None:
+    if step == "end decided" and not big:
+        pytest.skip("with --big")
+    directory, armed = tmp_path / "host", tmp_path / "armed"
+    armed.touch()
+    monkeypatch.setenv(VARIABLE, f"{step}@1@{armed}")
+    with paid_host(directory, ledger) as host:
+        owner, wallet = earns(ledger, directory, host)
+        before = ledger.stroops(wallet)
+        owner.goes_on()
+        wait_for(lambda: owner.disclose(0) == "claimed", "the upload is paid for")
+        owner.pass_set_up()
+        first = owner.end(seconds=20)
+        with contextlib.suppress(Unreachable):
+            owner.settle(first)
+        if step == "end decided":
+            ledger.close_ledger(at=first.max_time + 1)
+        assert host.ended() == -signal.SIGKILL, step
+    with host_run(directory) as host:
+        host.says("ready")
+        if step == "end recorded":
+            with pytest.raises(HostRefused, match="ending"):
+                owner.settle(owner.end(seconds=40))
+            owner.submit(first, owner.settle(first))
+            last = first
+        else:
+            last = owner.end(seconds=300)
+            wait_for(lambda: owner.is_signed(last), "the one that never came is forgotten")
+            owner.submit(last, owner.settle(last))
+        wait_for(lambda: status_of(directory)["owners"][0][1] == "ended", "it sees that it is over")
+        assert ledger.stroops(wallet) == before + owner.amounts[0] + last.host_stroops
     owner.close()
 
 

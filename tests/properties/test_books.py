@@ -30,7 +30,8 @@ from layrfs.payments.statements import read_all
 from layrfs.payments.wallet import line_of
 from layrfs.policy.bookkeeping import Receipts, Recorded, Records
 from layrfs.policy.contracts import OwnerState
-from layrfs.policy.paymaster import Batch, Contract, Instalment, lock, unclaimed
+from layrfs.policy.ending import last_second
+from layrfs.policy.paymaster import Batch, Contract, Instalment, host_due, lock, unclaimed
 from layrfs.policy.pricing import escrow_needs
 from tests.contract_terms import TERMS
 from tests.fakes.ledger import InProcessLedger
@@ -84,7 +85,7 @@ class World:
     def step(self) -> None:
         self.dice.choice(
             [self.gift, self.send, self.send_too_much, self.agree, self.agree, self.cover, self.cover, self.claim,
-             self.claim, self.claim, self.top_up, self.gift_to_escrow, self.wait, self.refund]
+             self.claim, self.claim, self.top_up, self.gift_to_escrow, self.wait, self.refund, self.end]
         )()  # fmt: skip
 
     def gift(self) -> None:
@@ -189,6 +190,25 @@ class World:
             for at, one in enumerate(deal.instalments):
                 if one.state == "waiting" or (one.state == "disclosed" and self._is_unpaid(deal, at)):
                     deal.instalments[at] = Instalment("missed")
+
+    def end(self) -> None:
+        """By consent, when nothing is being claimed."""
+        for deal in self._some():
+            while self.bank.ledger.header.sequence <= deal.terms.last_setup_ledger:
+                self.bank.close(1)
+            now, terms = self.bank.ledger.header.closed_at, deal.terms
+            at, latest = terms.instalment_at(now), last_second(terms, now)
+            if at is None or latest is None or any(one.state == "disclosed" for one in deal.instalments):
+                continue
+            past = [Instalment("missed") if one.state == "waiting" else one for one in deal.instalments[:at]]
+            deal.instalments[:at] = past
+            due = host_due(deal.contract(), latest)
+            number = self.bank.account(terms.escrow).sequence + 1
+            envelope = envelopes.settle(terms, host_stroops=due, sequence_number=number, last_second=latest)
+            self._submit(envelope, self._escrow(deal), deal.host.raw_secret_key())
+            self.to_hosts += due
+            deal.is_gone = True
+            deal.state = self.dice.choice(["settling", "ended", "merged"])
 
     # ---------------------------------------------------------------- by whom
 

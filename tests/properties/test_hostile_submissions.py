@@ -79,6 +79,9 @@ class Stage(NamedTuple):
     due: frozenset[Attempt]
     """By whom what has to pass."""
 
+    is_ending: bool = False
+    """Whether the host has given the owner its signature of an end."""
+
 
 def test_of_all_that_can_be_submitted_only_what_is_due_passes(big: bool) -> None:
     tried = 0
@@ -115,6 +118,8 @@ def stages() -> Iterator[Stage]:
         scene.close()
     scene.until(TERMS.window(1)[0])
     yield stage("the owner is silent", scene, 1, published)
+    end = {Attempt("owner", "end", ("escrow", "host"), ())}
+    yield stage("the host has signed an end", scene, 1, published, end)._replace(is_ending=True)
     yield stage("the second salt was disclosed", scene, 2, published, claims_due(1))
     scene.until(TERMS.window(2)[0])
     yield stage("the second instalment was missed", scene, 3, published, claims_due(2))
@@ -131,6 +136,28 @@ def stages() -> Iterator[Stage]:
     assert slow.run(envelopes.setup(TERMS), "owner", "escrow")
     slow.until(TERMS.end)
     yield stage("it is over before the last ledger of the setup", slow, 4, {"setup"})
+    short = Scene(instalments=INSTALMENTS, deposit_stroops=2 * INSTALMENTS * STROOPS)
+    assert short.run(envelopes.setup(TERMS), "owner", "escrow")
+    ending = Attempt("owner", "end", ("escrow", "host"), ())
+    yield stage("an end is signed before the last ledger of the setup", short, 1, {"setup"}, claims_due(0))._replace(
+        is_ending=True
+    )
+    while short.ledger.state.header.sequence < TERMS.last_setup_ledger:
+        short.close()
+    yield stage("an end is signed", short, 0, {"setup"}, {ending})._replace(is_ending=True)
+    assert short.run(end_now(short.ledger.state), "escrow", "host")
+    yield stage("it ended by consent", short, 1, {"setup"})._replace(is_ending=True)
+
+
+def end_now(state: State, last_second: int | None = None) -> Envelope:
+    """What the host would sign now, or until then."""
+    account = state.accounts.get(KEYS["escrow"])
+    return envelopes.settle(
+        TERMS,
+        host_stroops=STROOPS // 2,
+        sequence_number=account.sequence + 1 if account else 1,
+        last_second=state.header.closed_at + 300 if last_second is None else last_second,
+    )
 
 
 def stage(name: str, scene: Scene, disclosed: int, published: set[str], due: Iterable[Attempt] = ()) -> Stage:
@@ -163,7 +190,12 @@ ANSWER_OF = {
     for number in range(INSTALMENTS)
     for version, again in enumerate(("", " again"))
 }
-SIGNED_BY = {"setup": ("escrow", "owner"), "refund": (), **dict.fromkeys(ANSWER_OF, ("escrow", "host"))}
+SIGNED_BY = {
+    "setup": ("escrow", "owner"),
+    "refund": (),
+    "end": ("escrow", "host"),
+    **dict.fromkeys(ANSWER_OF, ("escrow", "host")),
+}
 
 
 def attempts(party: Party, stage: Stage, moves: Iterable[str], *, every: int) -> Iterator[Attempt]:
@@ -172,6 +204,8 @@ def attempts(party: Party, stage: Stage, moves: Iterable[str], *, every: int) ->
         signers = set(party.keys)
         if party.has_claims and move in ANSWER_OF:
             signers.add("escrow")
+        if party.name == "owner" and move == "end" and stage.is_ending:
+            signers.add("host")
         if move in stage.published:
             signers.update(SIGNED_BY[move])
         for at, (some, answers) in enumerate(product_of(subsets(sorted(signers)), answer_sets(party.answers))):
@@ -217,6 +251,9 @@ def passes(attempt: Attempt, move: Submitted, state: State) -> bool:
     fee = 0 if attempt.is_bumped else 100
     if attempt.move == "refund":
         assert gains["owner"] == draft_balance(before) - fee
+    elif attempt.move == "end":
+        assert gains["host"] == STROOPS // 2
+        assert gains["owner"] == draft_balance(before) - STROOPS // 2 - 2 * fee
     elif attempt.move in ANSWER_OF:
         assert gains["host"] == AMOUNTS[attempt.move] == -gains["escrow"] - fee
     else:
@@ -263,8 +300,9 @@ def all_moves(state: State) -> dict[str, Envelope]:
         for number in range(INSTALMENTS)
         for version, name in enumerate((f"claim {number}", f"claim {number} again"))
     }
-    agreed = {"setup": envelopes.setup(TERMS), **claims, "refund": envelopes.refund(TERMS)}
-    return {**agreed, **forged_claims(now), **forged_refunds(now), **greedy(state)}
+    agreed = {"setup": envelopes.setup(TERMS), **claims, "refund": envelopes.refund(TERMS), "end": end_now(state)}
+    forged = {"end for ever": end_now(state, 0), **forged_claims(now), **forged_refunds(now)}
+    return {**agreed, **forged, **greedy(state)}
 
 
 def forged_claims(now: int) -> dict[str, Envelope]:

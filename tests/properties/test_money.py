@@ -61,6 +61,12 @@ owners_vices = st.one_of(
     windows.map(lambda some: Vices(sweeps=True, silent=some)),
     st.just(Vices(never_covers=True)),
     st.just(Vices(does_not_top_up=True)),
+    st.builds(
+        lambda at, late, some: Vices(ends_at=at, uses_ends_late=late, silent=some),
+        st.frozensets(st.integers(0, TICKS), max_size=9),
+        st.booleans(),
+        windows,
+    ),
     st.sampled_from(["with less", "to end early", "for another host"]).map(lambda other: Vices(sets_up=other)),
 )
 hosts_vices = st.one_of(
@@ -82,6 +88,7 @@ class Played(NamedTuple):
     paid_instalments: frozenset[int]
     fees: int
     largest: int
+    is_settled: bool
 
     @property
     def due_instalments(self) -> set[int]:
@@ -132,10 +139,17 @@ def played(history: list[Weather], vices: Vices) -> Played:
     assert gone["mallory"] == gone["escrow"] == 0
     assert gone["owner"] == fees - gone["host"]
     claims = claims_in(owner)
-    assert -gone["host"] == sum(stroops for _, stroops in claims)
+    ends = [stroops for hash_, stroops in owner.ended_with.items() if is_done(scene, hash_)]
+    assert len(ends) <= 1
+    assert -gone["host"] == sum(stroops for _, stroops in claims) + sum(ends)
     assert max(Counter(at for at, _ in claims).values(), default=0) <= 1
     largest = max(paymaster.amounts(scene.terms, owner.contract.batches))
-    return Played(owner, host, -gone["host"], frozenset(at for at, _ in claims), fees, largest)
+    return Played(owner, host, -gone["host"], frozenset(at for at, _ in claims), fees, largest, bool(ends))
+
+
+def is_done(scene: Scene, hash_: bytes) -> bool:
+    entry = scene.ledger.books.entry(hash_)
+    return entry is not None and entry.outcome.is_success
 
 
 def claims_in(owner: Owner) -> list[tuple[int, int]]:
@@ -210,6 +224,9 @@ def test_an_owner_gains_an_instalment_where_it_withholds_one_and_what_is_on_cred
         Vices(never_covers=True),
         Vices(does_not_top_up=True),
         Vices(sweeps=True),
+        Vices(ends_at=frozenset(range(3, TICKS, 2)), uses_ends_late=True),
+        Vices(ends_at=frozenset(range(3, TICKS)), offers_less=10**9),
+        Vices(ends_at=frozenset({4, 12}), uses_ends_late=True),
         Vices(sets_up="with less"),
         Vices(sets_up="to end early"),
         Vices(sets_up="for another host"),
@@ -225,12 +242,29 @@ def owner_gains_little(history: list[Weather], vices: Vices) -> None:
     terms, unpaid, on_credit = end.owner.scene.terms, end.due_instalments - end.paid_instalments, Fraction()
     if vices.never_covers or vices.does_not_top_up:
         on_credit = end.one_of_the_deposit + worth(terms, CREDIT_PIECES, LONGEST_BAD_SECONDS)
-    else:
+    elif not vices.ends_at:  # a salt waits while an end may come, and comes too late: as if it had been withheld
         assert unpaid <= vices.silent | vices.rubbish
     assert not unpaid & end.host.heard
     noticed_late = worth(terms, len(end.host.pieces), LONGEST_BAD_SECONDS)
     assert end.owner_gains <= len(unpaid) * end.largest + on_credit
     assert end.owner_gains <= SILENT_WINDOWS * end.largest + noticed_late + on_credit
+
+
+@pytest.mark.parametrize("at", range(FIRST_TICKS, TICKS, 3))
+@pytest.mark.parametrize("less", [0, 10**9])
+def test_an_end_by_consent_gives_each_what_was_kept(at: int, less: int) -> None:
+    end = played(fair(history_of(at, 0.0)), Vices(ends_at=frozenset({at, at + 1, at + 2}), offers_less=less))
+    withheld = 0 if end.is_settled else len(end.due_instalments - end.paid_instalments)
+    assert end.owner_gains <= withheld * end.largest
+    assert end.host_gains - end.owner.overpaid <= end.largest + end.rounding
+
+
+def test_ends_by_consent_do_come() -> None:
+    came = [
+        played(fair(history_of(at, 0.0)), Vices(ends_at=frozenset({at, at + 1, at + 2}))).is_settled
+        for at in range(FIRST_TICKS + 6, TICKS - 3, 4)
+    ]
+    assert any(came)
 
 
 def test_a_host_that_deviates_gains_one_instalment_at_most(big: bool) -> None:

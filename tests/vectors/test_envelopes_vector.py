@@ -34,6 +34,10 @@ def rebuilt(terms: Terms, said: dict[str, Any]) -> Envelope:
             return envelopes.claim(terms, said["instalment"], lock)
         case "refund":
             return envelopes.refund(terms)
+        case "settle":
+            return envelopes.settle(
+                terms, host_stroops=said["stroops"], sequence_number=said["sequence"], last_second=said["lastSecond"]
+            )
         case _:
             return envelopes.payment(
                 terms.network,

@@ -184,7 +184,7 @@ def test_requests_about_contracts_are_signed_by_the_tenant_for_one_connection_an
     vector = load("contract_messages.json")
     found = [msgspec.msgpack.decode(bytes.fromhex(case["bytes"])) for case in vector["messages"]]
     signed = [message for message in found if "tenant" in message]
-    assert len(signed) == 5
+    assert len(signed) == 6
     for number, message in enumerate(signed):
         unsigned = msgspec.msgpack.encode(message | {"signature": bytes(64)})
         node_id = hashlib.sha256(message["tenant"]).digest()[:20]  # one key is host and tenant here

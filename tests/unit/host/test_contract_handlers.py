@@ -75,6 +75,7 @@ REQUESTS: list[ContractRequest] = [
     contracts.Opened(KEY, bytes(32), bytes(64)),
     contracts.Cover(KEY, bytes(32), 0, 0, 1, 2, (contracts.SignedLock(1, bytes(32), bytes(64)),), bytes(64)),
     contracts.Disclose(KEY, bytes(32), 0, bytes(32), bytes(64)),
+    contracts.Settle(KEY, bytes(32), 1, 2, 3, bytes(64)),
     contracts.Standing(KEY, 0, bytes(64)),
 ]
 

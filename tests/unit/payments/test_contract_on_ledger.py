@@ -1,4 +1,4 @@
-"""What else can happen to a contract on the ledger: accounts go, reserves rise, collateral."""
+"""What else can happen to a contract on the ledger: accounts go, reserves rise, collateral, an early end."""
 
 from __future__ import annotations
 
@@ -41,6 +41,12 @@ def goes_away(scene: Scene, name: str) -> None:
     leaving, heir = (StrKey.encode_ed25519_public_key(KEYS[each]) for each in (name, "mallory"))
     body = Transaction(leaving, scene.account(name).sequence + 1, 100, [AccountMerge(heir)], None, Preconditions())
     assert scene.run(Envelope(scene.terms.network, body.to_xdr_object().to_xdr_bytes()), name)
+
+
+def settlement(scene: Scene, stroops: int) -> Envelope:
+    now = scene.ledger.state.header.closed_at
+    sequence = scene.account("escrow").sequence + 1
+    return envelopes.settle(scene.terms, host_stroops=stroops, sequence_number=sequence, last_second=now + 60)
 
 
 def code_of(scene: Scene, envelope: Envelope, *signers: str, answer: bytes | None = None) -> str:
@@ -107,6 +113,27 @@ def test_a_raised_reserve_burns_nothing_and_a_top_up_cures_it(scene: Scene) -> N
     )
     assert scene.run(top_up, "owner")
     assert scene.run(claim, "escrow", "host", answer=answer_to(3))
+    scene.until(scene.terms.end)
+    assert scene.run(envelopes.refund(scene.terms))
+
+
+def test_both_may_end_it_early(scene: Scene) -> None:
+    assert claimed(scene, 0)
+    end = settlement(scene, XLM // 2)
+    for one in ("escrow", "host", "owner"):
+        assert code_of(scene, end, one).startswith("tx_bad_auth")
+    owner, host, all_ = scene.balance("owner"), scene.balance("host"), scene.balance("escrow")
+    assert scene.run(end, "escrow", "host")
+    assert scene.balance("host") == host + XLM // 2
+    assert scene.balance("owner") == owner + all_ - XLM // 2 - 200
+    assert scene.ledger.account(KEYS["escrow"]) is None
+
+
+def test_an_early_end_that_fails_leaves_claims_and_refund_as_they_were(scene: Scene) -> None:
+    assert claimed(scene, 0)
+    assert not scene.run(settlement(scene, DEPOSIT), "escrow", "host")
+    scene.until(scene.terms.window(1)[0])
+    assert claimed(scene, 1)
     scene.until(scene.terms.end)
     assert scene.run(envelopes.refund(scene.terms))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,12 +24,14 @@ from layrfs.model.records import NodeRecord
 from layrfs.network.connections import HostRefused
 from layrfs.payments import envelopes
 from layrfs.storage.database import Database
+from layrfs.storage.intents import IntentTable
 from layrfs.storage.spending import Spending
 from layrfs.wire.contracts import ContractRequest, Quoted
 from layrfs.wire.messages import Refused
 from tests.fakes.ledger import InProcessLedger
 from tests.hosted import NODE, TENANT, WALLET, Hosting, data_of, hosting, stored
 from tests.unit.upkeep.test_paymaster import PRICE, PRIVATE, WINDOW, Owner, balance
+from tests.unit.upkeep.test_paymaster_crashes import Crash, die_at
 
 T = TypeVar("T")
 RECORD = NodeRecord.sign(
@@ -133,6 +137,93 @@ async def test_both_agree_to_the_stroop_through_all_of_a_period(
     assert paid[0] < paid[2] == paid[3] < paid[1]
     assert report.earned_stroops == sum(paid) == balance(ledger, account_of(WALLET)) - before[1]
     assert before[0] - balance(ledger, owner.escrows.account) == sum(paid) + 300 + 400 + 100
+
+
+async def test_what_nobody_needs_any_more_ends_by_consent_and_both_agree_to_the_stroop(
+    mock_clock: MockClock, owner: Owner, counterpart: RealCounterpart, offer: Offer, tmp_path: Path
+) -> None:
+    ledger = owner.ledger
+    before = balance(ledger, owner.escrows.account), balance(ledger, account_of(WALLET))
+    (tmp_path / "host").mkdir()
+    async with hosting(tmp_path / "host", ledger, offer) as counterpart.host:
+        await store(owner, counterpart.host, data_of(1))
+        await rounds(owner, counterpart.host, WINDOW - 100)
+        assert owner.states == ["claimed", "waiting", "waiting", "waiting"]
+        owner.is_empty = True
+        await rounds(owner, counterpart.host, WINDOW + 200)
+        contract = owner.contracts.get(1)
+        assert (contract.state, owner.paymaster.problem) == ("merged", None)
+        (hosted,) = counterpart.host.record.all()
+        assert hosted.ending is not None
+        paid = sum(one.paid_stroops for one in contract.instalments) + hosted.ending.stroops
+        fees = 300 + 100 * owner.states.count("claimed") + (200 if hosted.ending.stroops else 100)
+        while counterpart.host.record.all()[0].state != "ended":
+            await trio.to_thread.run_sync(time.sleep, 0.002)
+            counterpart.host.earning._wake()
+    assert balance(ledger, account_of(WALLET)) - before[1] == paid
+    assert before[0] - balance(ledger, owner.escrows.account) == paid + fees
+
+
+async def test_what_another_machine_has_stored_meanwhile_keeps_a_contract_from_ending(
+    mock_clock: MockClock, owner: Owner, counterpart: RealCounterpart, offer: Offer, tmp_path: Path
+) -> None:
+    (tmp_path / "host").mkdir()
+    async with hosting(tmp_path / "host", owner.ledger, offer) as counterpart.host:
+        await store(owner, counterpart.host, data_of(1))
+        await rounds(owner, counterpart.host, WINDOW + 300)
+        assert owner.states == ["claimed", "claimed", "waiting", "waiting"]
+        record = counterpart.host.record
+        record.cover(1, 2, owner.contracts.get(1).terms.end, 1, [PieceId(bytes(32))], [])
+        owner.is_empty = True
+        await rounds(owner, counterpart.host, WINDOW + 600)
+        assert record.all()[0].ending is None
+    assert owner.contracts.get(1).state == "settling"
+
+
+END_POINTS = ["end wished", "end signed", "intent kept", "transaction sent", "intent forgotten", "end seen"]
+
+
+@pytest.mark.parametrize("point", END_POINTS)
+async def test_an_owner_who_dies_while_a_contract_ends_pays_once(
+    mock_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+    ledger: InProcessLedger,
+    counterpart: RealCounterpart,
+    offer: Offer,
+    tmp_path: Path,
+    point: str,
+) -> None:
+    before = balance(ledger, account_of(PRIVATE)), balance(ledger, account_of(WALLET))
+    for name in ("host", "first"):
+        (tmp_path / name).mkdir()
+    async with hosting(tmp_path / "host", ledger, offer) as counterpart.host:
+        with Database(str(tmp_path / "first" / "metadata.db")) as database:
+            owner = Owner(database, ledger, counterpart, mock_clock)
+            owner.limits.set(Spending(PRICE, None))
+            await store(owner, counterpart.host, data_of(1))
+            await rounds(owner, counterpart.host, WINDOW - 100)
+            await database.sync()
+            owner.is_empty = True
+            copied = partial(shutil.copytree, tmp_path / "first", tmp_path / "second")
+            died = die_at(monkeypatch, point, 1, copied)
+            try:
+                await rounds(owner, counterpart.host, WINDOW + 300)
+            except* Crash:
+                pass
+        assert died == [point]
+        with Database(str(tmp_path / "second" / "metadata.db")) as database:
+            owner = Owner(database, ledger, counterpart, mock_clock)
+            owner.is_empty = True
+            await rounds(owner, counterpart.host, 5 * WINDOW)
+            contract = owner.contracts.get(1)
+            assert contract.state == "merged"
+            assert IntentTable(database).all() == []
+        (hosted,) = counterpart.host.record.all()
+    claims = sum(one.paid_stroops for one in contract.instalments)
+    got = balance(ledger, account_of(WALLET)) - before[1]
+    assert got == claims + (hosted.ending.stroops if hosted.ending else 0)
+    fees = before[0] - balance(ledger, account_of(PRIVATE)) - got
+    assert 300 + 100 * owner.states.count("claimed") + 100 <= fees <= 300 + 400 + 200 + 200
 
 
 async def test_a_host_that_lost_its_record_is_told_all_of_it_again(

@@ -81,7 +81,7 @@ class Owner:
             wallet_private=PRIVATE,
         )
         self.heard: list[tuple[NodeId, Verdict]] = []
-        self.is_wanted = False
+        self.is_wanted = self.is_empty = False
         self.paymaster = Paymaster(
             contracts=self.contracts,
             database=database,
@@ -91,6 +91,7 @@ class Owner:
             hosts=counterparts,
             asker=counterparts,
             is_wanted=lambda _host: self.is_wanted,
+            is_empty=lambda _host: self.is_empty,
             heard=lambda *verdict: self.heard.append(verdict),
             nudged=trio.Event,
         )

@@ -32,6 +32,7 @@ REQUESTS: list[msgspec.Struct] = [
     contracts.Opened(KEY, KEY, SIGNATURE),
     contracts.Cover(KEY, KEY, 1023, 0, MOST, MOST, (LOCK,) * 64, SIGNATURE),
     contracts.Disclose(KEY, KEY, 63, KEY, SIGNATURE),
+    contracts.Settle(KEY, KEY, MOST, MOST, MOST, SIGNATURE),
     contracts.Standing(KEY, 65535, SIGNATURE),
     contracts.Leave(),
 ]
@@ -42,6 +43,7 @@ RESPONSES: list[msgspec.Struct] = [
     contracts.Ready(MOST),
     contracts.Covered(),
     contracts.Disclosed("disclosed"),
+    contracts.Settled(SIGNATURE),
     contracts.Leaving(2**32 - 1, MOST),
     STANDS,
     messages.Refused("lock does not fit"),

@@ -1,0 +1,44 @@
+"""When a host has nothing of the owner's any more: a contract with it may end, and what is there is let go of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from layrfs.app.pay_desk import has_nothing
+from layrfs.ids import NodeId, PieceId
+from layrfs.policy.collecting import RETENTION_SECONDS
+from layrfs.storage.changes import ChangeLog
+from layrfs.storage.content import Catalog
+from layrfs.storage.database import Database
+from layrfs.upkeep.holdings import Holdings
+from tests.unit.policy.test_following import segment
+
+HERE, ELSEWHERE, NOW = NodeId(bytes([1]) * 20), NodeId(bytes([2]) * 20), 1_800_000_000
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    with Database(str(tmp_path / "metadata.db")) as database:
+        yield database
+
+
+def empty(database: Database, host: NodeId, *, holders: tuple[NodeId, ...] = (), metadata_at: int = 2) -> bool:
+    holdings = Holdings(database.path, Catalog(database), lambda: (segment(1, host=metadata_at),))
+    return has_nothing(host, holders, holdings, ChangeLog(database), NOW)
+
+
+def test_files_and_lists_of_files_keep_a_host_from_being_empty(database: Database) -> None:
+    assert empty(database, HERE)
+    assert not empty(database, HERE, holders=(HERE,))
+    assert not empty(database, HERE, metadata_at=1)
+
+
+def test_what_readers_of_older_lists_may_need_does_too(database: Database) -> None:
+    insert = "INSERT OR REPLACE INTO local_retired(piece, host, version, since) VALUES(?, ?, 1, ?)"
+    for since, is_empty in ((None, False), (NOW - 1, False), (NOW - RETENTION_SECONDS, True)):
+        database.write(insert, (PieceId(bytes(32)), HERE, since))
+        assert empty(database, HERE) == is_empty
+        assert empty(database, ELSEWHERE, metadata_at=1)
