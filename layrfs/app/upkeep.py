@@ -213,9 +213,9 @@ class Upkeep:
         self._recoder.hosts_appeared()
 
     def _state_of(self, host: NodeId) -> PieceState:
-        """Of a piece there: one that nobody will pay for is there now, and not to be counted on."""
+        """Of a piece there: one that nobody will pay for is there now, and will not stay."""
         state = self._trusting.state_of(host)
-        return "doubtful" if state == "good" and host in self.payments.unpaid() else state
+        return "leaving" if state == "good" and host in self.payments.unpaid() else state
 
     def bad_piece(self, shard: ShardId, piece: PieceId, host: NodeId, kind: str) -> None:
         """A host did not deliver. Silence may pass; what is wrong or gone is gone, and gets replaced.

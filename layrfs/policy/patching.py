@@ -2,10 +2,11 @@
 
 A doubtful piece is probably there, so it counts against loss but not against danger: it is not replaced for being
 doubtful, only when too few others are good. Otherwise each night in which laptops sleep would move their pieces to
-those that are awake, and the next one back. Where `needed` more losses would end it, nobody waits.
+those that are awake, and the next one back. Where `needed` more losses would end it, nobody waits. A leaving piece is
+there to be read and will not stay, so it may be replaced whatever else is left: all of a shard may leave together.
 
-Invariants (test): the fewer good pieces, the more urgent; no piece that may be there is given up unless `needed`
-others are left; a plan that is carried out leaves nothing that hurries as much.
+Invariants (test): the fewer good pieces, the more urgent; no piece that may stay is given up unless `needed` others
+are left; a plan that is carried out leaves nothing that hurries as much.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from typing import Literal, NamedTuple
 from layrfs.model.redundancy import Redundancy
 from layrfs.policy.trust import GRACE_SECONDS, Trust, doubt_seconds, doubted, silent_seconds, standing
 
-PieceState = Literal["good", "doubtful", "gone"]
-"""``doubtful``: its host is silent for longer than it usually is, or under suspicion. ``gone``: proven wrong or
-missing, its host excluded, or silent beyond the grace."""
+PieceState = Literal["good", "doubtful", "leaving", "gone"]
+"""``doubtful``: its host is silent for longer than it usually is, or under suspicion. ``leaving``: its host is good,
+and is going to let it go. ``gone``: proven wrong or missing, its host excluded, or silent beyond the grace."""
 
 Urgency = Literal["none", "later", "soon", "now", "lost"]
 """``later``: one of many is missing; reading `needed` pieces to make one pays better for two. ``soon``: in its turn.
@@ -69,14 +70,16 @@ def critical(redundancy: Redundancy) -> int:
 
 def repair(redundancy: Redundancy, pieces: Mapping[int, PieceState]) -> Repair:
     """What to do for a shard; positions without a piece are absent from ``pieces``, those beyond its total ignored."""
-    good, doubtful, gone = (_positions(redundancy, pieces, state) for state in ("good", "doubtful", None))
-    alive = len(good) + len(doubtful)
+    states: tuple[PieceState | None, ...] = ("good", "doubtful", "leaving", None)
+    good, doubtful, leaving, gone = (_positions(redundancy, pieces, state) for state in states)
+    alive = len(good) + len(doubtful) + len(leaving)
     if alive < redundancy.needed:
         return Repair("lost", tuple(position for position in gone if position not in pieces))
     if len(good) == redundancy.total:
         return Repair("none", ())
     if len(good) <= critical(redundancy):
-        return Repair("now", (*gone, *_given_up(redundancy, good, doubtful, gone)))
+        lacking = max(0, critical(redundancy) + 1 - len(good) - len(gone))
+        return Repair("now", (*gone, *_given_up(redundancy, len(good), doubtful, leaving)[:lacking]))
     if not gone:
         return Repair("none", ())
     return Repair("soon" if alive < patch_below(redundancy) else "later", tuple(gone))
@@ -88,7 +91,7 @@ def endangered(redundancy: Redundancy, pieces: Mapping[int, PieceState]) -> int:
     Lost ones come last: nothing can be done for them until a host returns.
     """
     count = Counter(state for position, state in pieces.items() if position < redundancy.total)
-    alive = count["good"] + count["doubtful"]
+    alive = count["good"] + count["doubtful"] + count["leaving"]
     if alive < redundancy.needed:
         return _LOST_KEY - redundancy.needed + alive
     return (count["good"] - redundancy.needed << 17) + alive - redundancy.needed
@@ -100,9 +103,6 @@ def _positions(redundancy: Redundancy, pieces: Mapping[int, PieceState], state: 
     return [position for position in range(redundancy.total) if pieces.get(position) in wanted]
 
 
-def _given_up(redundancy: Redundancy, good: list[int], doubtful: list[int], gone: list[int]) -> list[int]:
-    """Doubtful pieces that are replaced all the same: as many as it takes, and none when too few others are good."""
-    if len(good) < redundancy.needed:
-        return []
-    lacking = critical(redundancy) + 1 - len(good) - len(gone)
-    return doubtful[: max(0, lacking)]
+def _given_up(redundancy: Redundancy, good: int, doubtful: list[int], leaving: list[int]) -> list[int]:
+    """Pieces that may be replaced though they are there: doubtful ones only where enough good ones make them anew."""
+    return leaving if good < redundancy.needed else [*leaving, *doubtful]

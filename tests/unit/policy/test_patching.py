@@ -9,8 +9,12 @@ from hypothesis import strategies as st
 from layrfs.model.redundancy import Redundancy, is_possible
 from layrfs.policy.patching import URGENCIES, PieceState, critical, endangered, patch_below, repair
 
-states = st.sampled_from(["good", "doubtful", "gone"])
-WORSE: dict[PieceState, PieceState] = {"good": "doubtful", "doubtful": "gone"}
+states = st.sampled_from(["good", "doubtful", "leaving", "gone"])
+WORSE: dict[PieceState, list[PieceState]] = {
+    "good": ["doubtful", "leaving"],
+    "doubtful": ["leaving", "gone"],
+    "leaving": ["doubtful", "gone"],
+}
 
 
 @st.composite
@@ -29,10 +33,10 @@ def within(redundancy: Redundancy, pieces: dict[int, PieceState]) -> dict[int, P
 def test_never_gives_up_a_piece_that_leaves_too_few(shard: tuple[Redundancy, dict[int, PieceState]]) -> None:
     redundancy, pieces = shard
     plan = repair(redundancy, pieces)
-    left = [position for position, state in within(redundancy, pieces).items() if state != "gone"]
     assert not any(pieces.get(position) == "good" for position in plan.positions)
-    if any(position in pieces for position in plan.positions):
-        assert len(set(left) - set(plan.positions)) >= redundancy.needed
+    if plan.urgency != "lost" and any(position in pieces for position in plan.positions):
+        sources = [state for state in within(redundancy, pieces).values() if state != "gone"]
+        assert len(sources) >= redundancy.needed
     if any(pieces.get(position) == "doubtful" for position in plan.positions):
         assert list(within(redundancy, pieces).values()).count("good") >= redundancy.needed
 
@@ -46,7 +50,7 @@ def test_fewer_good_pieces_are_never_less_urgent(
     if not candidates:
         return
     position = data.draw(st.sampled_from(candidates))
-    worse = pieces | {position: WORSE[pieces[position]]}
+    worse = pieces | {position: data.draw(st.sampled_from(WORSE[pieces[position]]))}
     before, then = repair(redundancy, pieces), repair(redundancy, worse)
     assert URGENCIES.index(then.urgency) >= URGENCIES.index(before.urgency)
     if then.urgency != "lost":
@@ -65,6 +69,18 @@ def test_a_plan_carried_out_leaves_nothing_that_hurries(shard: tuple[Redundancy,
 
 
 @given(shards())
+def test_what_leaves_is_made_anew_until_a_shard_is_safe_without_it(
+    shard: tuple[Redundancy, dict[int, PieceState]],
+) -> None:
+    redundancy, pieces = shard
+    all_leave = {position: "leaving" if state == "doubtful" else state for position, state in pieces.items()}
+    plan = repair(redundancy, all_leave)
+    if plan.urgency != "lost":
+        after = all_leave | dict.fromkeys(plan.positions, "good")
+        assert list(within(redundancy, after).values()).count("good") > min(critical(redundancy), redundancy.total - 1)
+
+
+@given(shards())
 def test_absent_and_gone_are_the_same_in_urgency(shard: tuple[Redundancy, dict[int, PieceState]]) -> None:
     redundancy, pieces = shard
     without = {position: state for position, state in pieces.items() if state != "gone"}
@@ -80,7 +96,7 @@ def test_positions_are_asked_for_once_and_exist(shard: tuple[Redundancy, dict[in
     assert all(0 <= position < redundancy.total for position in positions)
 
 
-LETTERS: dict[str, PieceState] = {"g": "good", "d": "doubtful", "x": "gone"}
+LETTERS: dict[str, PieceState] = {"g": "good", "d": "doubtful", "l": "leaving", "x": "gone"}
 M2, M3, M4, RS, WIDE = Redundancy(1, 2), Redundancy(1, 3), Redundancy(1, 4), Redundancy(4, 8), Redundancy(10, 20)
 
 
@@ -102,6 +118,17 @@ M2, M3, M4, RS, WIDE = Redundancy(1, 2), Redundancy(1, 3), Redundancy(1, 4), Red
         (M3, "ggx", "soon", (2,)),
         (M3, "gxd", "now", (1,)),
         (M3, "gx-", "now", (1, 2)),
+        (Redundancy(1, 1), "l", "now", (0,)),
+        (M2, "ll", "now", (0, 1)),
+        (M3, "lll", "now", (0, 1)),
+        (M3, "lld", "now", (0, 1)),
+        (M3, "lxd", "now", (1, 0)),
+        (M3, "gdl", "now", (2,)),
+        (M3, "ggl", "none", ()),
+        (M3, "ldd", "now", (0,)),
+        (RS, "llllllll", "now", (0, 1, 2, 3, 4, 5)),
+        (RS, "gggldddd", "now", (3,)),
+        (RS, "lllxxxxx", "lost", ()),
         (M4, "gggd", "none", ()),
         (M4, "ggdd", "none", ()),
         (M4, "gddd", "now", (1,)),

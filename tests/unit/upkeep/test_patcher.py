@@ -139,6 +139,17 @@ async def test_with_one_good_piece_left_a_sleeping_host_is_not_waited_for(
     assert len(set(holders(cache, shard)) & {host(0), host(1)}) == 1
 
 
+async def test_when_all_hosts_of_a_shard_are_going_to_let_it_go_others_get_it_first(
+    cache: Cache, autojump_clock: trio.testing.MockClock
+) -> None:
+    shard = await put(cache)
+    leaving = holders(cache, shard)
+    cache.states |= dict.fromkeys(leaving, "leaving")
+    await trio.sleep(100)
+    assert len(set(holders(cache, shard)) - set(leaving)) == 2, "enough for the last to be made anew when it is gone"
+    assert len(retired(cache)) == 2
+
+
 async def test_while_no_host_is_there_nothing_is_patched_and_nothing_called_lost(
     cache: Cache, autojump_clock: trio.testing.MockClock
 ) -> None:
