@@ -167,15 +167,21 @@ class PayDesk:
     async def _refill(self) -> None:
         """Have all that hosts keep for money paid for: also what came there when they were free, or unpaid for long."""
         while True:
-            for host in self._paid_holders():
-                if self.market.usable(host) is None:
-                    with contextlib.suppress(Unavailable):
-                        numbers = {each.number for each in self._contracts.of_host(host)}
-                        await self._agreements.make(host, numbers)
-                        self._nudge()
-                if self.market.usable(host) is not None and await self._refiller.refill(host):
-                    self._nudge()
+            try:
+                for host in self._paid_holders():
+                    await self._refill_one(host)
+            except LayrError as error:
+                _log.info("digests that are lacking cannot be made now: %s", error)
             await trio.sleep(self._window_seconds / REFILLS_PER_WINDOW)
+
+    async def _refill_one(self, host: NodeId) -> None:
+        if self.market.usable(host) is None:
+            with contextlib.suppress(Unavailable):
+                numbers = {each.number for each in self._contracts.of_host(host)}
+                await self._agreements.make(host, numbers)
+                self._nudge()
+        if self.market.usable(host) is not None and await self._refiller.refill(host):
+            self._nudge()
 
     def _paid_holders(self) -> list[NodeId]:
         """Hosts that have pieces and a price within the limit."""

@@ -160,11 +160,18 @@ class Payments:
 
     async def run(self, reach: Reach) -> None:
         """Pay, from when there is something to pay for, until cancelled."""
-        while self.limits.get().max_price is None and not self._contracts.live():
+        while self.limits.get().max_price is None and not self._owes():
             await self._changed.wait()
             self._changed = trio.Event()
         self._desk = await self._open(reach)
         await self._desk.run()
+
+    def _owes(self) -> bool:
+        """Whether there may be contracts to see to their end: a database that fails says so to whoever pays."""
+        try:
+            return bool(self._contracts.live())
+        except LayrError:
+            return True
 
     async def _open(self, reach: Reach) -> PayDesk:
         """Returns when a ledger has been chosen."""

@@ -8,12 +8,13 @@ lately are left alone only while others take pieces.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 import trio
 
-from layrfs.errors import Unavailable
+from layrfs.errors import LayrError
 from layrfs.ids import NODE_ID_BYTES, NodeId, PieceId
 from layrfs.model.records import HostAddress, NodeRecord
 from layrfs.model.shards import ShardRecord
@@ -28,6 +29,7 @@ from layrfs.policy.placement import Placement as Places
 CANDIDATES = 20
 """Hosts nearest to a piece's key that are considered: Kademlia's k."""
 
+_log = logging.getLogger(__name__)
 
 _NOWHERE = "0.0.0.0"  # noqa: S104 - an address in no network: of a host that is avoided, but not its neighbours
 
@@ -128,7 +130,8 @@ class Placement:
         async def agree(wish: Wish, record: NodeRecord) -> None:
             try:
                 salts = await self._placer.market.agree(record, wish.piece, wish.piece_bytes)
-            except Unavailable:
+            except LayrError as error:  # also of this machine: other hosts, and other transfers, go on
+                _log.info("host %s gets no piece: %s", record.node_id.hex()[:12], error)
                 self._failed.add(record.node_id)
                 self._holding.pop(wish.slot.position, None)
                 self._given.discard((record.address, wish.piece))

@@ -91,9 +91,13 @@ class Paymaster:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            nudged = self._nudged()
-            await self.go_round()
-            with trio.move_on_after(self._pause_seconds()):
+            nudged, pause_seconds = self._nudged(), LONGEST_PAUSE_SECONDS
+            try:
+                await self.go_round()
+                pause_seconds = self._pause_seconds()
+            except LayrError as error:
+                self._note(f"hosts cannot be paid now: {error}")
+            with trio.move_on_after(pause_seconds):
                 await nudged.wait()
 
     async def go_round(self) -> None:
@@ -120,7 +124,14 @@ class Paymaster:
                 nursery.start_soon(self._look_after, contracts)
 
     async def _look_after(self, contracts: list[Contract]) -> None:
-        """All of one host's, the oldest first."""
+        """All of one host's. What fails here as well is this machine's: files go on without it."""
+        try:
+            await self._look_after_each(contracts)
+        except LayrError as error:
+            self._note(f"host {contracts[0].terms.node.hex()[:12]} cannot be paid now: {error}")
+
+    async def _look_after_each(self, contracts: list[Contract]) -> None:
+        """The oldest first."""
         for contract in contracts:
             uncovered = self._market.uncovered(contract)
             is_renewed = any(each.terms.start > contract.terms.start for each in contracts)
@@ -141,8 +152,7 @@ class Paymaster:
             except LayrError as error:
                 is_well = False
                 host = contract.terms.node.hex()[:12]
-                self.problem = f"contract {contract.terms.number} with host {host} waits: {error}"
-                _log.info("%s", self.problem)
+                self._note(f"contract {contract.terms.number} with host {host} waits: {error}")
                 if isinstance(error, HostRefused) and error.reason == "no contract":
                     await self._host_forgot(contract.number)
                     return
@@ -326,6 +336,10 @@ class Paymaster:
     def _instalment(self, contract: Contract, instalment: int, event: InstalmentEvent) -> None:
         state = instalment_after(contract.instalments[instalment].state, event)
         self._contracts.set_instalment(contract.number, instalment, state)
+
+    def _note(self, problem: str) -> None:
+        self.problem = problem
+        _log.info("%s", problem)
 
     def _pause_seconds(self) -> float:
         windows = [each.terms.window_seconds for each in self._contracts.live()]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import trio
 
-from layrfs.errors import Unavailable
+from layrfs.errors import LayrError, Unavailable
 from layrfs.ids import NodeId, PieceId
 from layrfs.model.payables import PieceDigests, Salts
 from layrfs.model.records import NodeRecord
@@ -24,6 +24,7 @@ class FakeMarket:
         self.wanted: dict[PieceId, Salts] = {}
         """What is lacking."""
         self.kept: list[PieceDigests] = []
+        self.refusal: LayrError = Unavailable("no contract")
 
     def highest_price(self) -> int:
         return self.highest
@@ -32,7 +33,7 @@ class FakeMarket:
         self.asked.append((host.node_id, piece, piece_bytes))
         await trio.sleep(self.seconds)
         if host.node_id in self.unwilling:
-            raise Unavailable("no contract")
+            raise self.refusal
         return salts_for(host.node_id)
 
     def lacking(self, piece: PieceRecord) -> Salts | None:

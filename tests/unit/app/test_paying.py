@@ -7,10 +7,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pytest
+import trio
+from trio.testing import MockClock
 
-from layrfs.app.paying import Payments
+from layrfs.app.paying import LOOK_SECONDS, Payments
 from layrfs.config import MountOptions, Paths
 from layrfs.control.commands import Nothing, SetSpending
 from layrfs.errors import ReadOnly, UsageError
@@ -19,6 +22,9 @@ from layrfs.storage.database import Database
 from tests.drive import REPOSITORY
 from tests.fakes.loopback import KEYS
 from tests.unit.pipeline.test_placing import record
+
+if TYPE_CHECKING:
+    from layrfs.app.reach_of_payments import Reach
 
 
 @pytest.fixture
@@ -57,6 +63,17 @@ async def test_nobody_is_paid_before_a_limit_is_set_and_it_is_said_when_that_is_
     assert paying.problems([record(1), record(2, price=7)]) == []
     (problem,) = paying.problems([record(1, price=9), record(2, price=7)])
     assert "max_price" in problem
+
+
+async def test_records_that_cannot_be_read_end_no_drive(
+    autojump_clock: MockClock, database: Database, tmp_path: Path
+) -> None:
+    database.write("ALTER TABLE contract RENAME TO elsewhere")
+    paying = payments(database, tmp_path)
+    with trio.move_on_after(2 * LOOK_SECONDS) as waited:
+        await paying.run(cast("Reach", None))  # looked at when a ledger has been chosen
+    assert waited.cancelled_caught
+    assert any("no host can be paid" in problem for problem in paying.problems([]))
 
 
 def test_without_payments_the_ledgers_library_is_not_loaded() -> None:

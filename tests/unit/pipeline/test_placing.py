@@ -6,6 +6,7 @@ import pytest
 import trio
 
 from layrfs.crypto.identity import NodeIdentity
+from layrfs.errors import LayrError, LocalError, Unavailable
 from layrfs.ids import NodeId, PieceId, Salt, ShardId
 from layrfs.model.records import HostAddress, NodeRecord
 from layrfs.model.redundancy import Redundancy
@@ -174,9 +175,12 @@ async def test_where_a_host_does_not_agree_another_takes_its_piece(autojump_cloc
     assert {address for address, _ in placement.end(set())} == set(places), "nothing was sent to the other"
 
 
-async def test_when_nobody_agrees_the_piece_has_no_place(autojump_clock: object) -> None:
+@pytest.mark.parametrize("refusal", [Unavailable("no contract"), LocalError("the database failed")])
+async def test_when_nobody_agrees_the_piece_has_no_place(autojump_clock: object, refusal: LayrError) -> None:
     priced = record(1, price=1)
-    placer = Placer(FakeFinder([priced]), {}, market=FakeMarket(unwilling=[priced]))
+    market = FakeMarket(unwilling=[priced])
+    market.refusal = refusal
+    placer = Placer(FakeFinder([priced]), {}, market=market)
     assert await found(placer.begin(), [wish(0)]) == [None]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from layrfs.crypto.wallet_keys import account_of, salts_key
 from layrfs.errors import Unavailable
@@ -30,7 +30,7 @@ from layrfs.upkeep.counterparts import Counterparts
 from layrfs.upkeep.escrows import Escrows
 from layrfs.upkeep.lost_contracts import LostContracts
 from layrfs.upkeep.paid_market import PaidMarket
-from layrfs.upkeep.paymaster import Paymaster, Verdict
+from layrfs.upkeep.paymaster import LONGEST_PAUSE_SECONDS, Paymaster, Verdict
 from tests.fakes.ledger import InProcessLedger
 from tests.fakes.paid_hosts import FakeCounterparts, PaidHost
 
@@ -661,3 +661,22 @@ async def test_servers_that_are_behind_change_nothing_on_record(
     await owner.rounds(4 * WINDOW + 500)
     assert owner.states == ["claimed", "claimed", "claimed", "missed"]
     assert owner.contracts.get(1).state == "merged"
+
+
+@pytest.mark.parametrize("table", ["contract", "contract_piece"])
+async def test_a_database_that_cannot_be_read_ends_nothing_and_is_said(
+    mock_clock: MockClock, owner: Owner, host: PaidHost, database: Database, table: str
+) -> None:
+    await owner.store(host, 1)
+    database.write(f"ALTER TABLE {table} RENAME TO elsewhere")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(owner.paymaster.run)
+        while "database" not in (owner.paymaster.problem or ""):
+            await trio.lowlevel.checkpoint()
+        await wait_all_tasks_blocked()
+        database.write(f"ALTER TABLE elsewhere RENAME TO {table}")
+        owner.ledger.bank.close(WINDOW // 2)
+        mock_clock.jump(LONGEST_PAUSE_SECONDS)
+        while not owner.contracts.get(1).batches:
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
