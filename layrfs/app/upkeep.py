@@ -106,14 +106,20 @@ class Upkeep:
             lost=self.lost,
         )
         self.health = HealthWatch(catalog, Copies(database), self.patcher, trusts)
-        repacker = partial(Repacker, catalog=catalog, garbage=garbage, transfers=transfers)
+        repacker = partial(
+            Repacker,
+            catalog=catalog,
+            garbage=garbage,
+            transfers=transfers,
+            living_hosts=lambda: _known(membership),
+            is_gone=lambda host: self._state_of(host) == "gone",
+        )
         self._recoder = Recoder(
             database=database,
             catalog=catalog,
             garbage=garbage,
             log=publisher,
             repacker=repacker(directory=os.path.join(directory, "recoding")),
-            living_hosts=lambda: _known(membership),
             policy_changes=policy_changes,
         )
 

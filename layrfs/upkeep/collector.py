@@ -34,6 +34,9 @@ INTERVAL_SECONDS = 3600.0
 LOOK_SECONDS = 60.0
 """How often it is looked whether the last run was so long ago: that may have been before a restart."""
 
+LONGEST_REST = 31
+"""What no hosts take as safely is fetched and offered twice as seldom each time, at last after so many more runs."""
+
 MARK = "collected"
 TOGETHER = 8
 """Shards marked between two looks at what else there is to do; removing one takes up to 20 ms, marking 2 ms."""
@@ -76,6 +79,7 @@ class Collector:
         self._dropper = dropper
         self._now = now
         self._lock = trio.Lock()
+        self._rest = self._resting = 0
 
     async def run(self) -> None:
         """Collect now and then, until cancelled."""
@@ -118,11 +122,19 @@ class Collector:
         """One step of each kind, so that the volume changes once."""
         async with self._lock:
             found = await self._plan()
-            if found.repack:
-                await self._repacker.repack(found.repack)
+            await self._repack_a_little(found)
             await self._sweep(found)
             await self._mark(found)
             await self._drop(RETENTION_SECONDS, _log.debug)
+
+    async def _repack_a_little(self, found: Plan) -> None:
+        """Not in every run, while nothing can be moved."""
+        if not found.repack or self._resting:
+            self._resting = max(0, self._resting - 1)
+            return
+        moved = await self._repacker.repack(found.repack)
+        self._rest = 0 if moved else min(2 * self._rest + 1, LONGEST_REST)
+        self._resting = self._rest
 
     async def _plan(self) -> Plan:
         self._database.commit()

@@ -9,14 +9,13 @@ goes on at the next start.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import trio
 
 from layrfs.errors import LayrError
-from layrfs.ids import NodeId
-from layrfs.policy.recoding import batches, from_behind, is_as_safe, leaving
+from layrfs.policy.recoding import batches, from_behind, leaving
 from layrfs.storage.content import Catalog
 from layrfs.storage.database import Database
 from layrfs.storage.garbage import Garbage
@@ -60,7 +59,6 @@ class Recoder:
         garbage: Garbage,
         log: VersionLog,
         repacker: Repacker,
-        living_hosts: Callable[[], Collection[NodeId]],
         policy_changes: Callable[[], int],
     ) -> None:
         """``policy_changes`` counts; ``repacker`` is nobody else's."""
@@ -70,7 +68,6 @@ class Recoder:
         self._log = log
         self._recoding = Recoding(database)
         self._repacker = repacker
-        self._living_hosts = living_hosts
         self._policy_changes = policy_changes
         self._pause_seconds = AGAIN_SECONDS
         self._due = 0.0
@@ -126,16 +123,14 @@ class Recoder:
     def _moves(self, shards: Sequence[int]) -> list[Move]:
         """As it is now: much may have happened since the survey. Not what there are too few hosts for."""
         moves: list[Move] = []
-        hosts = len(self._living_hosts())
         for number in shards:
             if not self._catalog.has_shard(number):
                 continue
             record = self._catalog.shard(number)
-            spare = len(record.pieces) - record.redundancy.needed
             targets = leaving(record.redundancy, self._recoding.wishes(number))
             contents = [content for content in self._garbage.live_contents(number) if content.number in targets]
             for redundancy in sorted(set(targets.values()), key=str):
-                if not is_as_safe(min(hosts, redundancy.total), redundancy, spare):
+                if not self._repacker.may_move(number, redundancy):
                     continue
                 group = [content for content in contents if targets[content.number] == redundancy]
                 moves += [Move(number, tuple(group), redundancy)] if group else []

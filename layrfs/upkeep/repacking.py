@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ import trio
 
 from layrfs.crashpoints import reached
 from layrfs.errors import LayrError, LocalError
+from layrfs.ids import NodeId
 from layrfs.model.redundancy import Redundancy
 from layrfs.model.shards import ShardRecord
 from layrfs.pipeline.transfers import SourcePart, Stored, TargetPart, Transfers, Uploaded
@@ -53,22 +54,35 @@ class Repacker:
         garbage: Garbage,
         transfers: Transfers,
         directory: str,
+        living_hosts: Callable[[], Collection[NodeId]],
+        is_gone: Callable[[NodeId], bool],
     ) -> None:
-        """``directory`` is emptied now, and by each run: who was killed has left something there."""
+        """``directory`` is emptied now, and by each run: who was killed has left something there.
+
+        ``living_hosts``: who may take pieces now. ``is_gone``: whether what a host has is not counted on any more.
+        """
         self._catalog = catalog
         self._garbage = garbage
         self._transfers = transfers
         self._directory = directory
+        self._living_hosts = living_hosts
+        self._is_gone = is_gone
         self._clear()
 
     async def repack(self, shards: Sequence[int]) -> int:
         """Move all that is needed of these shards; how many bytes have moved."""
+        wanted = ((number, self._catalog.shard(number).redundancy) for number in shards)
         return await self.move(
             [
-                Move(number, tuple(self._garbage.live_contents(number)), self._catalog.shard(number).redundancy)
-                for number in shards
+                Move(number, tuple(self._garbage.live_contents(number)), redundancy)
+                for number, redundancy in wanted
+                if self.may_move(number, redundancy)
             ]
         )
+
+    def may_move(self, number: int, redundancy: Redundancy) -> bool:
+        """Whether there are hosts enough for bytes of a shard to be as safe in another: before they are fetched."""
+        return is_as_safe(min(len(self._living_hosts()), redundancy.total), redundancy, self._spare(number))
 
     async def move(self, moves: Sequence[Move]) -> int:
         """How many bytes have moved. What cannot be fetched or stored now stays where it is. Raises ``LocalError``."""
@@ -135,11 +149,11 @@ class Repacker:
         return moved
 
     def _spare(self, number: int) -> int:
-        """So many of a shard's pieces can be lost."""
+        """So many of a shard's pieces can be lost. Those on hosts that are gone are lost: no hosts could match them."""
         if not self._catalog.has_shard(number):
             return 0
         record = self._catalog.shard(number)
-        return len(record.pieces) - record.redundancy.needed
+        return sum(not self._is_gone(piece.host) for piece in record.pieces) - record.redundancy.needed
 
     def _path(self, shard: int) -> str:
         return os.path.join(self._directory, str(shard))

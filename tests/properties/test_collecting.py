@@ -153,6 +153,8 @@ class Life:
                 garbage=garbage,
                 transfers=world.transfers,
                 directory=str(world.directory / "repacking"),
+                living_hosts=world.transfers.living_hosts,
+                is_gone=lambda _host: False,
             ),
             dropper=Dropper(ChangeLog(database), world.asker, lambda: world.now),
             now=lambda: world.now,
@@ -167,8 +169,9 @@ class Life:
                 garbage=garbage,
                 transfers=world.transfers,
                 directory=str(world.directory / "recoding"),
+                living_hosts=world.transfers.living_hosts,
+                is_gone=lambda _host: False,
             ),
-            living_hosts=world.transfers.living_hosts,
             policy_changes=lambda: 0,
         )
 

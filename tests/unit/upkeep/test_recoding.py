@@ -13,12 +13,16 @@ import trio
 from layrfs.errors import Superseded, Unavailable
 from layrfs.ids import InodeNumber, NodeId
 from layrfs.model.redundancy import DEFAULT_REDUNDANCY, REDUNDANCY_ATTRIBUTE, Redundancy
+from layrfs.storage.changes import ChangeLog
 from layrfs.storage.garbage import Garbage
 from layrfs.storage.recoding import Recoding
 from layrfs.upkeep import recoding, repacking
+from layrfs.upkeep.collector import Collector
+from layrfs.upkeep.dropping import Dropper
 from layrfs.upkeep.recoding import STUCK, Recoder
 from layrfs.upkeep.repacking import Repacker
 from tests.caches import BLOCK, Cache, Killed, running
+from tests.fakes.asking import FakeAsker
 from tests.fakes.transfers import FakeTransfers
 
 CODE = Redundancy(4, 8)
@@ -55,6 +59,8 @@ class World:
         self.transfers = FakeTransfers(hosts=10)
         self.living: set[NodeId] = set()
         """Hosts that are there; none: those that take pieces."""
+        self.gone: set[NodeId] = set()
+        """Hosts that nothing is expected of any more."""
         self.dice = random.Random(5)
         shared = self.dice.randbytes(3000)
         self.files = {file: self.dice.randbytes(self.dice.randrange(500, 5000)) for file in FILES}
@@ -73,18 +79,20 @@ class Life:
     def __init__(self, world: World, cache: Cache) -> None:
         self.world, self.cache = world, cache
         garbage = Garbage(cache.database, cache.catalog)
+        self.repacker = Repacker(
+            catalog=cache.catalog,
+            garbage=garbage,
+            transfers=world.transfers,
+            directory=str(world.directory / "recoding"),
+            living_hosts=lambda: world.living or world.transfers.living_hosts(),
+            is_gone=lambda host: host in world.gone,
+        )
         self.recoder = Recoder(
             database=cache.database,
             catalog=cache.catalog,
             garbage=garbage,
             log=world.versions,
-            repacker=Repacker(
-                catalog=cache.catalog,
-                garbage=garbage,
-                transfers=world.transfers,
-                directory=str(world.directory / "recoding"),
-            ),
-            living_hosts=lambda: world.living or world.transfers.living_hosts(),
+            repacker=self.repacker,
             policy_changes=lambda: world.changes,
         )
         self.recoding = Recoding(cache.database)
@@ -146,6 +154,48 @@ async def test_what_is_kept_well_is_not_given_up_for_what_too_few_hosts_took(wor
         life.set(FILES[3], Redundancy(1, 1))
         await life.recoder.recode()
         assert life.kept_as(FILES[3]) == {Redundancy(1, 1)}, "fewer are as wanted"
+
+
+async def test_copies_on_hosts_that_are_gone_keep_nothing_where_it_is(world: World) -> None:
+    async with world.life() as life:
+        await life.fill()
+        world.transfers.hosts = 2
+        (shard, *_) = life.cache.catalog.shards_of(FILES[3])
+        fetched = len(world.transfers.downloads)
+        assert await life.repacker.repack([shard]) == 0, "the third may only be asleep"
+        assert len(world.transfers.downloads) == fetched
+        world.gone = {piece.host for piece in life.cache.catalog.shard(shard).pieces} - world.transfers.living_hosts()
+        assert len(world.gone) == 1
+        assert await life.repacker.repack([shard]) > 0
+        assert shard not in life.cache.catalog.shards_of(FILES[3])
+        life.check()
+
+
+async def test_what_no_host_takes_is_packed_anew_less_and_less_often(world: World) -> None:
+    async with world.life() as life:
+        for file in range(100, 108):
+            await life.cache.put(InodeNumber(file), world.dice.randbytes(30_000))
+        await life.cache.contents.flush_to_network(None)
+        before = set(life.cache.catalog.shards_of(InodeNumber(100)))
+        for file in range(101, 108):
+            life.cache.delete(InodeNumber(file))
+        database, changes = life.cache.database, ChangeLog(life.cache.database)
+        collector = Collector(
+            database=database,
+            garbage=Garbage(database, life.cache.catalog),
+            log=world.versions,
+            repacker=life.repacker,
+            dropper=Dropper(changes, FakeAsker(world.transfers)),
+        )
+        world.living, world.transfers.hosts = world.transfers.living_hosts(), 1
+        for _ in range(48):
+            await collector._collect_a_little()
+        assert len(world.transfers.downloads) == 5, "after 1, 3, 7 and 15 runs"
+        world.transfers.hosts = 10
+        for _ in range(32):
+            await collector._collect_a_little()
+        assert len(world.transfers.downloads) == 6
+        assert before.isdisjoint(life.cache.catalog.shards_of(InodeNumber(100)))
 
 
 async def test_nothing_is_fetched_for_a_redundancy_that_there_are_too_few_hosts_for(world: World) -> None:
