@@ -37,6 +37,7 @@ from layrfs.wire.contracts import (
     Disclosed,
     SignedLock,
     Standing,
+    StandingBatch,
     Stands,
     cover_body,
 )
@@ -244,9 +245,8 @@ class Paymaster:
     async def _cover_again(self, contract: Contract) -> None:
         """The host may have it: the answer was lost, or one of us ended meanwhile."""
         batch = contract.batches[-1]
-        request = Standing(contract.terms.tenant, contract.terms.number, UNSIGNED)
-        stands = await self._hosts.ask(contract.terms.node, request, Stands)
-        if len(stands.batches) > batch.number:
+        there = await self._batches_there(contract)
+        if _is_last_of(there, batch, len(self._contracts.pieces_of(contract.number, batch.number))):
             self._agreed(contract, batch)
         elif first_open(contract, self._escrows.now()) == batch.first:
             await self._offer(contract, batch)
@@ -279,11 +279,26 @@ class Paymaster:
             self._contracts.withdraw(contract.number, batch.number)
             await self._forget_missing(contract, pieces)
             raise
-        except HostRefused:
+        except HostRefused as error:
             self._contracts.withdraw(contract.number, batch.number)
+            if error.reason == "bad terms":
+                await self._look_for_other_covers(contract, batch)
             raise
         reached("cover agreed")
         self._agreed(contract, batch)
+
+    async def _batches_there(self, contract: Contract) -> tuple[StandingBatch, ...]:
+        request = Standing(contract.terms.tenant, contract.terms.number, UNSIGNED)
+        return (await self._hosts.ask(contract.terms.node, request, Stands)).batches
+
+    async def _look_for_other_covers(self, contract: Contract, batch: Batch) -> None:
+        """Another machine covered more, and ended before that was published: there has to be another contract.
+
+        Once while this one lives: a host that only says so would have us put ever more into escrows.
+        """
+        is_first = all(each.whole for each in self._contracts.of_host(contract.terms.node))
+        if is_first and len(await self._batches_there(contract)) > batch.number:
+            self._contracts.set_not_whole(contract.number)
 
     def _agreed(self, contract: Contract, batch: Batch) -> None:
         self._contracts.set_covered(contract.number, batch.number)
@@ -345,6 +360,10 @@ class Paymaster:
         windows = [each.terms.window_seconds for each in self._contracts.live()]
         pause = min(windows, default=LONGEST_PAUSE_SECONDS * PASSES_PER_WINDOW) / PASSES_PER_WINDOW
         return min(LONGEST_PAUSE_SECONDS, max(SHORTEST_PAUSE_SECONDS, pause))
+
+
+def _is_last_of(there: Sequence[StandingBatch], batch: Batch, pieces: int) -> bool:
+    return there[batch.number :] == (StandingBatch(batch.first, batch.at, batch.stored_bytes, pieces),)
 
 
 def _signed(one: Lock, signature: bytes) -> SignedLock:

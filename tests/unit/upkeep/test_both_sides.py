@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import apsw
 import pytest
 import trio
 from trio.testing import MockClock
@@ -16,7 +17,7 @@ from trio.testing import MockClock
 from layrfs.crypto import merkle
 from layrfs.crypto.digests import Buffer
 from layrfs.crypto.wallet_keys import account_of
-from layrfs.errors import MissingPiece
+from layrfs.errors import MissingPiece, TimedOut
 from layrfs.ids import NodeId, PieceId
 from layrfs.model.contracts import Offer
 from layrfs.model.payables import digests_of
@@ -26,7 +27,7 @@ from layrfs.payments import envelopes
 from layrfs.storage.database import Database
 from layrfs.storage.intents import IntentTable
 from layrfs.storage.spending import Spending
-from layrfs.wire.contracts import ContractRequest, Quoted
+from layrfs.wire.contracts import ContractRequest, Cover, Quoted
 from layrfs.wire.messages import Refused
 from tests.fakes.ledger import InProcessLedger
 from tests.hosted import NODE, TENANT, WALLET, Hosting, data_of, hosting, stored
@@ -44,6 +45,7 @@ class RealCounterpart:
 
     def __init__(self) -> None:
         self.host: Hosting
+        self.loses_covers = False
 
     def tenant(self, _host: NodeId) -> bytes:
         return TENANT.public_key
@@ -53,6 +55,8 @@ class RealCounterpart:
 
     async def ask(self, _host: NodeId, request: ContractRequest, kind: type[T], body: Buffer = b"") -> T:
         answer = await self.host.ask(request, bytes(body))
+        if self.loses_covers and isinstance(request, Cover):
+            raise TimedOut("the answer was lost")
         if isinstance(answer, Refused):
             raise MissingPiece("") if answer.reason == "missing" else HostRefused(answer.reason)
         assert isinstance(answer, kind)
@@ -245,3 +249,41 @@ async def test_a_host_that_lost_its_record_is_told_all_of_it_again(
         assert [one.state for one in counterpart.host.record.instalments(hosted.number)] == ["claimed"] * 4
     assert owner.states == ["claimed"] * 4
     assert owner.contracts.get(1).state == "merged"
+
+
+@pytest.mark.parametrize("loses_answer", [False, True])
+async def test_an_owner_that_lacks_a_cover_of_another_machine_goes_on_with_another_contract(
+    mock_clock: MockClock,
+    owner: Owner,
+    database: Database,
+    counterpart: RealCounterpart,
+    offer: Offer,
+    tmp_path: Path,
+    loses_answer: bool,
+) -> None:
+    (tmp_path / "host").mkdir()
+    async with hosting(tmp_path / "host", owner.ledger, offer) as counterpart.host:
+        await store(owner, counterpart.host, data_of(1))
+        await rounds(owner, counterpart.host, 500)
+        database.commit()
+        apsw.Connection(database.path).execute("VACUUM INTO ?", (str(tmp_path / "earlier.db"),))
+        await store(owner, counterpart.host, data_of(2))
+        await rounds(owner, counterpart.host, 800)
+        assert len(owner.contracts.get(1).batches) == 2
+        with Database(str(tmp_path / "earlier.db")) as earlier:
+            again = Owner(earlier, owner.ledger, counterpart, mock_clock)
+            again.is_wanted = True
+            await store(again, counterpart.host, data_of(3))
+            mock_clock.jump(WINDOW)
+            counterpart.loses_covers = loses_answer
+            await again.paymaster.go_round()
+            counterpart.loses_covers = False
+            await rounds(again, counterpart.host, WINDOW + 200)
+            first, second = again.contracts.live()
+            assert (first.whole, len(first.batches), second.state) == (False, 1, "open")
+            await store(again, counterpart.host, data_of(4))
+            again.is_wanted = False
+            await rounds(again, counterpart.host, 6 * WINDOW)
+            assert [again.contracts.get(number).state for number in (1, 2)] == ["merged", "merged"]
+            assert again.states == ["claimed"] * 4, "with what the other machine covered"
+            assert [one.state for one in again.contracts.get(2).instalments][1:] == ["claimed"] * 3
