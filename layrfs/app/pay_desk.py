@@ -177,8 +177,7 @@ class PayDesk:
     async def _refill_one(self, host: NodeId) -> None:
         if self.market.usable(host) is None:
             with contextlib.suppress(Unavailable):
-                numbers = {each.number for each in self._contracts.of_host(host)}
-                await self._agreements.make(host, numbers)
+                await self._agreements.make(host)
                 self._nudge()
         if self.market.usable(host) is not None and await self._refiller.refill(host):
             self._nudge()

@@ -94,11 +94,12 @@ class Agreements:
         await self._hosts.ask(terms.node, Propose(terms.tenant, terms.to_bytes(), UNSIGNED), Agreed)
         await self._hosts.ask(terms.node, Opened(terms.tenant, terms.contract_id, UNSIGNED), Ready)
 
-    async def make(self, host: NodeId, known: set[int]) -> None:
-        """Returns when there is a contract that was not ``known``; several who ask get the same.
+    async def make(self, host: NodeId) -> None:
+        """Returns when there is a contract that was not open before; several who ask get the same.
 
         Raises ``Unavailable``, also for a while after it could not be done.
         """
+        known = self._settled(host)
         async with self._locks[host]:
             if any(each.number not in known and each.state == "open" for each in self._contracts.of_host(host)):
                 return
@@ -110,6 +111,10 @@ class Agreements:
                 self._failed(host, problem)
                 raise Unavailable(problem) from error
             self._succeeded(host)
+
+    def _settled(self, host: NodeId) -> set[int]:
+        """Contracts with a host that will not come to be open: one that is being set up may."""
+        return {each.number for each in self._contracts.of_host(host) if each.state not in {"agreed", "submitted"}}
 
     def _check_rest(self, host: NodeId) -> None:
         if self._failures.get(host, NO_FAILURES).resting(trio.current_time()):

@@ -87,7 +87,7 @@ class PaidMarket:
     async def agree(self, host: NodeRecord, piece: PieceId, piece_bytes: int) -> Salts:
         contract = self.usable(host.node_id)
         if contract is None:
-            await self._agreements.make(host.node_id, self._settled(host.node_id))
+            await self._agreements.make(host.node_id)
             contract = self.usable(host.node_id)
             self._wake()
         if contract is None:
@@ -186,10 +186,6 @@ class PaidMarket:
                 self._free[contract.number] = await self._escrows.free_stroops(contract)
 
     # ------------------------------------------------------------------- steps
-
-    def _settled(self, host: NodeId) -> set[int]:
-        """Contracts with a host that will not become usable: one that is being set up may."""
-        return {each.number for each in self._contracts.of_host(host) if each.state not in {"agreed", "submitted"}}
 
     def _salts_of(self, contract: Contract) -> Salts:
         first = first_open(contract, self._escrows.now())

@@ -198,8 +198,7 @@ class Paymaster:
             case "disclose":
                 await self._disclose(contract, step.instalment)
             case "renew":
-                numbers = {each.number for each in self._contracts.of_host(contract.terms.node)}
-                await self._agreements.make(contract.terms.node, numbers)
+                await self._agreements.make(contract.terms.node)
             case _:
                 await self._do_last(contract, step)
 

@@ -169,12 +169,13 @@ async def test_a_host_is_paid_for_the_upload_and_for_each_audit_and_the_rest_com
     assert owner.paymaster.problem is None
 
 
-async def test_a_piece_that_comes_while_a_contract_is_set_up_waits_for_that_one(owner: Owner, host: PaidHost) -> None:
+async def test_who_wants_a_contract_while_one_is_set_up_waits_for_that_one(owner: Owner, host: PaidHost) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(owner.store, host, 1)
         while not owner.contracts.of_host(host.node):
             await trio.lowlevel.checkpoint()
         assert owner.contracts.get(1).state == "submitted"
+        nursery.start_soon(owner.agreements.make, host.node)
         nursery.start_soon(owner.store, host, 2)
     assert [each.number for each in owner.contracts.of_host(host.node)] == [1]
 
@@ -477,7 +478,7 @@ async def test_pieces_that_the_host_has_lost_are_offered_no_more_and_those_that_
     monkeypatch.setattr("layrfs.upkeep.paymaster.PIECES_PER_COVER", 1)
     paid_by_the_first = await owner.store(host, 1)
     await owner.rounds(300)
-    await owner.agreements.make(host.node, {1})
+    await owner.agreements.make(host.node)
     salts = Salts(2, 0, owner.market.salts(owner.contracts.get(2), 0))
     owner.market.keep([host.store(paid_by_the_first, host.data[paid_by_the_first], salts)])
     lost = await owner.store(host, 2)
@@ -627,7 +628,7 @@ async def test_what_a_contract_has_to_go_on_paying_for_has_until_the_other_ends(
     await owner.store(host, 1)
     assert owner.market.seconds_left(host.node) == math.inf
     await owner.rounds(300)
-    await owner.agreements.make(host.node, {1})
+    await owner.agreements.make(host.node)
     left = owner.contracts.get(1).terms.end - ledger.bank.now
     assert owner.market.seconds_left(host.node) == pytest.approx(left, abs=10)
 
