@@ -4,7 +4,8 @@ Owns when which host is visited, and over restarts how far its rounds are. How m
 ``policy.auditing``'s; what follows from an answer ``auditor``'s. Must not know how a host is asked.
 
 Invariants: at most ``VISITS_AT_ONCE`` hosts are asked at a time, each for one piece at a time and with a pause after
-it, so that nobody who uploads or reads notices; a host that is silent or says no is left alone until its next visit.
+it, so that nobody who uploads or reads notices; a host that is silent or says no is left alone until its next visit;
+a piece of which nothing can be known keeps no other from being asked for.
 """
 
 from __future__ import annotations
@@ -50,8 +51,11 @@ BACK_SECONDS = 30.0
 VANISHED_SECONDS = SHORTEST_DOUBT_SECONDS
 """One that the network does not see any more as well; it is merely a hint where there are many hosts."""
 
-ENDING: frozenset[Outcome] = SILENT | {"refused", "unknown"}
+ENDING: frozenset[Outcome] = SILENT | {"refused"}
 """Outcomes after which a host is left alone until its next visit: more questions would tell nothing new."""
+
+MOST_UNKNOWN = 3
+"""So many pieces of which nothing is known after all end a visit: each may have cost a whole fetch."""
 
 _log = logging.getLogger(__name__)
 _dice = secrets.SystemRandom().random
@@ -92,6 +96,7 @@ class AuditRounds:
         self._visited_at: dict[NodeId, float] = {}
         self._next_at: dict[NodeId, float] = {}
         self._caught: set[NodeId] = set()
+        self._unknown: set[NodeId] = set()
         self._visiting: set[NodeId] = set()
         self._visit_ended = trio.Event()
 
@@ -129,7 +134,7 @@ class AuditRounds:
     def _due_at(self, host: NodeId, *, is_living: bool) -> float:
         """Earlier when the network sees it again, or does not see it any more."""
         next_at = self._next_at.get(host, float("-inf"))
-        if self._trusts.get(host).silent != is_living:
+        if self._trusts.get(host).silent != is_living or host in self._unknown:
             return next_at
         soon = self._visited_at.get(host, float("-inf")) + (BACK_SECONDS if is_living else VANISHED_SECONDS)
         return min(next_at, soon)
@@ -162,23 +167,31 @@ class AuditRounds:
         began, last = self._now(), self._rounds.of(host)
         was_caught = host in self._caught
         self._caught.discard(host)
+        self._unknown.discard(host)
         elapsed_seconds = DAY_SECONDS if was_caught else _elapsed_seconds(last, began)
         cursor = None if last is None else last.cursor
         choose = partial(self._choose, elapsed_seconds=elapsed_seconds, cursor=cursor)
+        unknown: set[PieceId] = set()
         for ask in await self._holdings.chosen(host, choose):
             await trio.lowlevel.checkpoint()
             held = self._holdings.held(host, ask.owed)
             is_old = held is not None and self._auditor.is_known_to_be_lost(held)
-            if held is None or (is_old and not ask.of_sweep):
+            if held is None or ((is_old or ask.owed.piece in unknown) and not ask.of_sweep):
                 continue
             result = await self._auditor.ask(held, ask.level)
-            if result is not None and result.outcome in LOST and not is_old:
+            outcome = None if result is None else result.outcome
+            if outcome in LOST and not is_old:
                 self._note_caught(host)
-            if result is not None and result.outcome in ENDING:
+            if outcome in ENDING:
                 return
             if ask.of_sweep:
                 cursor = ask.owed.piece
                 self._rounds.end(host, Round(int(began) if last is None else last.visited, cursor))
+            if outcome == "unknown":
+                unknown.add(ask.owed.piece)
+            if len(unknown) >= MOST_UNKNOWN:
+                self._unknown.add(host)
+                break
             await tempo.sleep(PAUSE_SECONDS)
         self._rounds.end(host, Round(int(began), cursor))
 

@@ -16,7 +16,7 @@ from layrfs.ids import NodeId, PieceId, Salt, ShardId
 from layrfs.model.history import Segment
 from layrfs.model.redundancy import Redundancy
 from layrfs.model.shards import PieceRecord, ShardRecord
-from layrfs.policy.auditing import DAY_SECONDS, LEAVES_PER_DAY
+from layrfs.policy.auditing import DAY_SECONDS, LEAVES_PER_DAY, VISIT_SECONDS
 from layrfs.policy.trust import NEW_HOST
 from layrfs.storage.audits import Round, Rounds
 from layrfs.storage.content import Catalog
@@ -30,6 +30,7 @@ from layrfs.upkeep.rounds import (
     FIRST_SECONDS,
     LONGEST_VISIT_SECONDS,
     LOOK_SECONDS,
+    MOST_UNKNOWN,
     RECOUNT_SECONDS,
     VANISHED_SECONDS,
     AuditRounds,
@@ -241,6 +242,38 @@ async def test_the_sweep_goes_on_over_restarts(world: World, autojump_clock: obj
     assert seen is not None
     assert seen.visited >= int(world.now()) - 1_000
     assert seen.cursor in order
+
+
+async def test_a_piece_of_which_nothing_is_known_holds_up_no_other(world: World, autojump_clock: object) -> None:
+    rounds = Rounds(world.database)
+    order = sorted(piece.id for shard in world.records for piece in shard.pieces if piece.host == ONE)
+    world.challenger.pieces = {order[5]: "unknown"}
+    rounds.end(ONE, Round(int(world.now() - DAY_SECONDS), order[4]))
+    for _ in range(10):
+        await world.rounds.visit(ONE)
+        seen = rounds.of(ONE)
+        assert seen is not None
+        rounds.end(ONE, Round(int(world.now() - DAY_SECONDS), seen.cursor))
+    assert seen.cursor != order[4], "the sweep goes on behind it"
+    asked = Counter(piece for host, piece, _level in world.challenger.asked if host == ONE)
+    assert asked[order[5]] <= 2 * 10, "each costs a whole fetch"
+    assert min(asked[piece] for piece in order if piece != order[5]) > 100
+
+
+async def test_a_host_of_which_nothing_is_known_costs_a_few_questions_a_visit(
+    world: World, autojump_clock: object
+) -> None:
+    world.challenger.hosts = {TWO: "offline"}
+    await world.pass_time(FIRST_SECONDS + 100)
+    assert world.trusts.get(TWO).silent
+    world.challenger.hosts = {TWO: "unknown"}
+    before = len(world.challenger.asked)
+    await world.pass_time(FIRST_SECONDS + 4 * VISIT_SECONDS)
+    asked = [host for host, _piece, _level in world.challenger.asked[before:]].count(TWO)
+    assert asked <= 8 * (MOST_UNKNOWN + 1)
+    world.challenger.hosts.clear()
+    await world.pass_time(FIRST_SECONDS + 2 * VISIT_SECONDS)
+    assert not world.trusts.get(TWO).silent
 
 
 async def test_a_host_that_lost_everything_is_excluded_within_minutes(world: World, autojump_clock: object) -> None:
