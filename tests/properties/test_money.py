@@ -244,7 +244,7 @@ def owner_gains_little(history: list[Weather], vices: Vices) -> None:
         on_credit = end.one_of_the_deposit + worth(terms, CREDIT_PIECES, LONGEST_BAD_SECONDS)
     elif not vices.ends_at:  # a salt waits while an end may come, and comes too late: as if it had been withheld
         assert unpaid <= vices.silent | vices.rubbish
-    assert not unpaid & end.host.heard
+    assert vices.ends_at or not unpaid & end.host.heard
     noticed_late = worth(terms, len(end.host.pieces), LONGEST_BAD_SECONDS)
     assert end.owner_gains <= len(unpaid) * end.largest + on_credit
     assert end.owner_gains <= SILENT_WINDOWS * end.largest + noticed_late + on_credit
