@@ -38,7 +38,7 @@ from layrfs.upkeep.holdings import Holdings
 from layrfs.upkeep.lost_contracts import LostContracts
 from layrfs.upkeep.paid_market import PaidMarket
 from layrfs.upkeep.paymaster import Paymaster, Verdict
-from layrfs.upkeep.refilling import Refiller
+from layrfs.upkeep.refilling import Refiller, RefillRounds
 
 REFILLS_PER_WINDOW = 16
 AGAIN_SECONDS = 60.0
@@ -112,15 +112,25 @@ class PayDesk:
         self._lost = LostContracts(
             contracts=contracts, marks=marks, ledger=ledger, hosts=hosts, wallet_private=keys.wallet_private
         )
-        self._refiller = Refiller(holdings=reach.holdings, market=self.market, digester=reach.transfers)
+        self._refills = RefillRounds(
+            refiller=Refiller(holdings=reach.holdings, market=self.market, digester=reach.transfers),
+            hosts=self._paid_holders,
+            contract_with=self._contract_with,
+            refilled=self._nudge,
+            again_seconds=self._window_seconds / REFILLS_PER_WINDOW,
+        )
 
     async def run(self) -> None:
         """Until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._paymaster.run)
-            nursery.start_soon(self._refill)
+            nursery.start_soon(self._refills.run)
             nursery.start_soon(self._find_lost)
             nursery.start_soon(self.wallet.run)
+
+    def hosts_appeared(self) -> None:
+        """Hosts have been found or come back."""
+        self._refills.hosts_appeared()
 
     def now(self) -> float:
         """By the ledger's clock, in Unix seconds."""
@@ -164,23 +174,14 @@ class PayDesk:
                     return
             await trio.sleep(AGAIN_SECONDS)
 
-    async def _refill(self) -> None:
-        """Have all that hosts keep for money paid for: also what came there when they were free, or unpaid for long."""
-        while True:
-            try:
-                for host in self._paid_holders():
-                    await self._refill_one(host)
-            except LayrError as error:
-                _log.info("digests that are lacking cannot be made now: %s", error)
-            await trio.sleep(self._window_seconds / REFILLS_PER_WINDOW)
-
-    async def _refill_one(self, host: NodeId) -> None:
+    async def _contract_with(self, host: NodeId) -> int | None:
+        """Have all that a host keeps for money paid for: also what came when it was free, or unpaid for long."""
         if self.market.usable(host) is None:
             with contextlib.suppress(Unavailable):
                 await self._agreements.make(host)
                 self._nudge()
-        if self.market.usable(host) is not None and await self._refiller.refill(host):
-            self._nudge()
+        usable = self.market.usable(host)
+        return None if usable is None else usable.number
 
     def _paid_holders(self) -> list[NodeId]:
         """Hosts that have pieces and a price within the limit."""

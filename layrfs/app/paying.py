@@ -114,6 +114,11 @@ class Payments:
         costs = await trio.to_thread.run_sync(read_costs, self._database.path, inode, path, depth)
         return CostReport(costs, 0 if self._desk is None else monthly(self._desk.holdings()))
 
+    def hosts_appeared(self) -> None:
+        """Hosts have been found or come back."""
+        if self._desk is not None:
+            self._desk.hosts_appeared()
+
     def unpaid(self) -> frozenset[NodeId]:
         """Hosts that are going to let their pieces go, because nobody pays for them."""
         return frozenset() if self._desk is None else self._desk.unpaid()

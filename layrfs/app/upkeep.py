@@ -217,6 +217,7 @@ class Upkeep:
         """Hosts have been found or come back."""
         self.patcher.hosts_appeared(hosts)
         self._recoder.hosts_appeared()
+        self.payments.hosts_appeared()
 
     def _state_of(self, host: NodeId) -> PieceState:
         """Of a piece there: one that nobody will pay for is there now, and will not stay."""

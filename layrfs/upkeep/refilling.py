@@ -7,8 +7,9 @@ Must not know how digests are used. Invariant: a shard is fetched once for all o
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from typing import Protocol
+import math
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import NamedTuple, Protocol
 
 import trio
 
@@ -26,6 +27,9 @@ FAILED_SECONDS = 5.0
 """Nobody waits, and hosts that cannot be reached are not to be asked all the time."""
 
 YIELD_EVERY = 64
+
+LONGEST_PAUSE_SECONDS = 300.0
+"""Between passes: a session may be short, and a renewed contract is to pay for all soon."""
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +54,13 @@ class Lacking(Protocol):
         ...
 
 
+class Refilled(NamedTuple):
+    """Of how many shards digests were made, and of how many they could not be."""
+
+    made: int
+    failed: int
+
+
 class Refiller:
     """One volume's."""
 
@@ -58,10 +69,10 @@ class Refiller:
         self._market = market
         self._digester = digester
 
-    async def refill(self, host: NodeId) -> int:
-        """Have digests of all pieces that a host is to be paid for; of how many shards they were made.
+    async def refill(self, host: NodeId) -> Refilled:
+        """Have digests of all pieces that a host is to be paid for. A shard that cannot be fetched now is passed over.
 
-        A shard that cannot be fetched now is passed over.
+        Raises ``LocalError``, ``CorruptFile``.
         """
         refilled, failed = 0, set[ShardId]()
         chosen = await self._holdings.chosen(host, tuple)
@@ -75,7 +86,7 @@ class Refiller:
                 refilled += 1
             else:
                 failed.add(held.shard.id)
-        return refilled
+        return Refilled(refilled, len(failed))
 
     async def _digest(self, held: HeldPiece, seconds: float) -> bool:
         """``seconds``: there are so many for each shard."""
@@ -89,6 +100,61 @@ class Refiller:
             return False
         await trio.sleep(pause_seconds(trio.current_time() - began, seconds))
         return True
+
+
+class RefillRounds:
+    """All hosts of one volume, again and again; ``run`` once."""
+
+    def __init__(
+        self,
+        *,
+        refiller: Refiller,
+        hosts: Callable[[], Collection[NodeId]],
+        contract_with: Callable[[NodeId], Awaitable[int | None]],
+        refilled: Callable[[], None],
+        again_seconds: float,
+    ) -> None:
+        """``hosts``: those to be paid. ``contract_with``: the number of one that takes more, made when there is none.
+
+        ``refilled``: there is something to cover. ``again_seconds``: after this what was complete is looked at again.
+        """
+        self._refiller = refiller
+        self._hosts = hosts
+        self._contract_with = contract_with
+        self._refilled = refilled
+        self._again_seconds = again_seconds
+        self._complete: dict[NodeId, tuple[int, float]] = {}
+        self._appeared = trio.Event()
+
+    def hosts_appeared(self) -> None:
+        """Hosts have been found or come back."""
+        self._appeared.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            self._appeared = appeared = trio.Event()
+            await self._go_round()
+            with trio.move_on_after(min(self._again_seconds, LONGEST_PAUSE_SECONDS)):
+                await appeared.wait()
+
+    async def _go_round(self) -> None:
+        try:
+            for host in self._hosts():
+                await self._refill(host)
+        except LayrError as error:
+            _log.info("digests that are lacking cannot be made now: %s", error)
+
+    async def _refill(self, host: NodeId) -> None:
+        contract, began = await self._contract_with(host), trio.current_time()
+        known, complete_at = self._complete.get(host, (None, -math.inf))
+        if contract is None or (contract == known and began < complete_at + self._again_seconds):
+            return
+        found = await self._refiller.refill(host)
+        if not found.failed:
+            self._complete[host] = contract, began
+        if found.made:
+            self._refilled()
 
 
 def pause_seconds(busy_seconds: float, seconds: float) -> float:

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import trio
 from trio.testing import MockClock
 
-from layrfs.errors import Unavailable
+from layrfs.errors import LocalError, Unavailable
 from layrfs.ids import NodeId, PieceId, Salt, ShardId
 from layrfs.model.history import Segment
 from layrfs.model.payables import Salts
@@ -18,7 +19,7 @@ from layrfs.model.shards import PieceRecord, ShardRecord
 from layrfs.storage.content import Catalog
 from layrfs.storage.database import Database
 from layrfs.upkeep.holdings import Holdings
-from layrfs.upkeep.refilling import Refiller, pause_seconds
+from layrfs.upkeep.refilling import LONGEST_PAUSE_SECONDS, Refiller, RefillRounds, pause_seconds
 
 T = TypeVar("T")
 HOSTS = [NodeId(bytes([number]) * 20) for number in range(3)]
@@ -74,15 +75,92 @@ async def test_a_shard_is_fetched_once_for_all_of_its_pieces(autojump_clock: Moc
         refiller = Refiller(
             holdings=Holdings(database.path, catalog, lambda: (segment,), here), market=lacking, digester=digester
         )
-        assert await refiller.refill(HOSTS[0]) == 2
+        assert await refiller.refill(HOSTS[0]) == (2, 0)
         assert digester.asked == [
             (first.id, {piece.id for piece in first.pieces}),
             (of_metadata.id, {of_metadata.pieces[0].id}),
         ]
-        assert await refiller.refill(HOSTS[0]) == 0, "nothing is lacking"
+        assert await refiller.refill(HOSTS[0]) == (0, 0), "nothing is lacking"
         lacking.pieces.add(second.pieces[0])
-        assert await refiller.refill(HOSTS[0]) == 0, "it cannot be fetched now"
-        assert await refiller.refill(HOSTS[1]) == 1
+        assert await refiller.refill(HOSTS[0]) == (0, 1), "it cannot be fetched now"
+        assert await refiller.refill(HOSTS[1]) == (1, 0)
+
+
+class Rounds:
+    """Rounds over one host and the looks it took, each with the contract there was."""
+
+    def __init__(self, database: Database, bad: Sequence[ShardId] = ()) -> None:
+        catalog = Catalog(database)
+        catalog.add_shard(shard(0))
+        database.commit()
+        self.lacking = Lacking(shard(0).pieces)
+        self.digester = Digester(self.lacking, bad)
+        self.hosts: list[NodeId] = []
+        self.contract: int | None = 1
+        self.failure: LocalError | None = None
+        self.refills = 0
+        self.looks = 0
+        self.rounds = RefillRounds(
+            refiller=Refiller(
+                holdings=Holdings(database.path, catalog, lambda: (), self.look),
+                market=self.lacking,
+                digester=self.digester,
+            ),
+            hosts=lambda: self.hosts,
+            contract_with=self.contract_with,
+            refilled=self.refilled,
+            again_seconds=40_000.0,
+        )
+
+    async def look(self, look: Callable[[], T]) -> T:
+        self.looks += 1
+        if self.failure is not None:
+            raise self.failure
+        return look()
+
+    async def contract_with(self, _host: NodeId) -> int | None:
+        return self.contract
+
+    def refilled(self) -> None:
+        self.refills += 1
+
+
+async def test_hosts_are_refilled_when_they_appear_or_have_a_new_contract_and_not_looked_at_all_the_time(
+    autojump_clock: MockClock, nursery: trio.Nursery, tmp_path: Path
+) -> None:
+    with Database(str(tmp_path / "metadata.db")) as database:
+        one = Rounds(database)
+        nursery.start_soon(one.rounds.run)
+        await trio.sleep(2)
+        assert one.looks == 0
+        one.hosts = HOSTS[:1]
+        one.rounds.hosts_appeared()
+        await trio.sleep(1)
+        assert (one.looks, one.refills) == (1, 1)
+        await trio.sleep(10 * LONGEST_PAUSE_SECONDS)
+        assert one.looks == 1, "it was complete"
+        one.contract = 2
+        one.lacking.pieces = set(shard(0).pieces)
+        await trio.sleep(LONGEST_PAUSE_SECONDS)
+        assert (one.looks, one.refills) == (2, 2)
+        await trio.sleep(40_000 + LONGEST_PAUSE_SECONDS)
+        assert one.looks == 3
+
+
+async def test_what_could_not_be_fetched_or_read_is_tried_again_soon(
+    autojump_clock: MockClock, nursery: trio.Nursery, tmp_path: Path
+) -> None:
+    with Database(str(tmp_path / "metadata.db")) as database:
+        one = Rounds(database, [shard(0).id])
+        one.hosts, one.failure = HOSTS[:1], LocalError("the database failed")
+        nursery.start_soon(one.rounds.run)
+        await trio.sleep(1)
+        one.failure = None
+        await trio.sleep(LONGEST_PAUSE_SECONDS)
+        assert (one.looks, one.refills) == (2, 0)
+        one.digester.bad = ()
+        await trio.sleep(LONGEST_PAUSE_SECONDS + 10)
+        assert (one.looks, one.refills) == (3, 1)
 
 
 def test_what_is_due_soon_is_not_put_off() -> None:
