@@ -48,7 +48,7 @@ class Claimer:
         return (hosted.number, owed.instalment) in self._running
 
     async def claim(self, hosted: Hosted, owed: Owed) -> None:
-        """An instalment whose salt is disclosed. Raises Rejected, LedgerUnavailable, WrongLedger, LocalError."""
+        """An instalment whose salt is disclosed. Raises what the ledger and the disk do."""
         key = hosted.number, owed.instalment
         self._running.add(key)
         try:

@@ -21,7 +21,7 @@ from layrfs.app.claiming import Claimer
 from layrfs.app.earning_report import earning_report, running
 from layrfs.app.trade import Trade
 from layrfs.crashpoints import reached
-from layrfs.errors import LayrError, LedgerUnavailable, LocalError, Rejected, WrongLedger
+from layrfs.errors import LayrError, LedgerUnavailable, LocalError, WrongLedger
 from layrfs.ids import PieceId
 from layrfs.model.hosted import Ending, Hosted, Owed
 from layrfs.model.ledger import LedgerHead
@@ -55,6 +55,7 @@ class Earning:
         self._reserved: Counter[bytes] = Counter()
         self._agreements = Agreements(trade, self._wake, self._reserved.__getitem__)
         self._unserved: frozenset[bytes] = frozenset()
+        self._pause_seconds = earning.LONGEST_ROUND_SECONDS
         self._token: trio.lowlevel.TrioToken | None = None
         self._balance_stroops: int | None = None
         self._problem = ""
@@ -71,7 +72,7 @@ class Earning:
             nursery.start_soon(self._forget_gone)
             while True:
                 await self._round(nursery)
-                with trio.move_on_after(earning.round_seconds(self._record.kept())):
+                with trio.move_on_after(self._pause_seconds):
                     await self._told.wait()
                 self._told = trio.Event()
 
@@ -188,20 +189,28 @@ class Earning:
         self._told.set()
 
     async def _round(self, nursery: trio.Nursery) -> None:
+        """What the ledger or the disk do not allow now waits for the next one."""
+        problem = ""
         try:
-            head, now = await self._trade.clock.ask(), await self._trade.clock.now()
-            await self._see_balance()
-            self._looks_left = LOOKS_PER_ROUND
-            for hosted in self._record.kept():
-                await self._step(hosted, head, now, nursery)
-            self._problem = ""
+            await self._step_all(nursery)
         except (LayrError, OSError) as error:
-            if str(error) != self._problem:
-                _log.warning("Contracts wait: %s", error)
-            self._problem = str(error)
-        self._see_who_is_served()
-        if self._record.leaving and not running(self._record):
-            self.left.set()
+            problem = str(error)
+        try:
+            self._see_who_is_served()
+            if self._record.leaving and not running(self._record):
+                self.left.set()
+        except LayrError as error:
+            problem = str(error)
+        if problem not in {"", self._problem}:
+            _log.warning("Contracts wait: %s", problem)
+        self._problem = problem
+
+    async def _step_all(self, nursery: trio.Nursery) -> None:
+        head, now = await self._trade.clock.ask(), await self._trade.clock.now()
+        await self._see_balance()
+        self._looks_left = LOOKS_PER_ROUND
+        for hosted in self._record.kept():
+            await self._step(hosted, head, now, nursery)
 
     async def _step(self, hosted: Hosted, head: LedgerHead, now: int, nursery: trio.Nursery) -> None:
         """What one contract needs now."""
@@ -270,7 +279,7 @@ class Earning:
             return
         try:
             await self._claimer.claim(hosted, owed)
-        except (Rejected, LedgerUnavailable, WrongLedger, LocalError) as error:
+        except LayrError as error:
             _log.warning("Instalment %d waits: %s", owed.instalment, error)
         else:
             self._wake()
@@ -305,13 +314,17 @@ class Earning:
     async def _forget_gone(self) -> None:
         """What is on credit and not here any more, damaged or expired, is no longer owed for."""
         while True:
-            pieces = self._record.uncovered_pieces()
-            gone = await trio.to_thread.run_sync(_not_held, self._trade, pieces)
-            self._record.forget_uncovered(gone)
+            try:
+                pieces = self._record.uncovered_pieces()
+                gone = await trio.to_thread.run_sync(_not_held, self._trade, pieces)
+                self._record.forget_uncovered(gone)
+            except LayrError as error:
+                _log.warning("What is gone is owed for until the next look: %s", error)
             await trio.sleep(GONE_SECONDS)
 
     def _see_who_is_served(self) -> None:
         kept = self._record.kept()
+        self._pause_seconds = earning.round_seconds(kept)
         served = {one.terms.tenant for one in kept if one.state in {"open", "ended"}}
         self._unserved = frozenset(one.terms.tenant for one in kept if one.state == "notice") - served
 

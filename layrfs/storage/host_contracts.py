@@ -7,7 +7,7 @@ transaction. Invariant: what is here takes no owner's word to claim with; only s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from layrfs.ids import PieceId
 from layrfs.model.contracts import Terms, terms_untrusted
@@ -152,9 +152,10 @@ class HostContracts:
             row = (piece, tenant, piece_bytes, now)
             self._database.write("INSERT OR IGNORE INTO local_uncovered VALUES(?, ?, ?, ?)", row)
 
-    def forget_uncovered(self, pieces: Iterable[PieceId]) -> None:
+    def forget_uncovered(self, pieces: Collection[PieceId]) -> None:
         """They are gone."""
-        self._database.write_many("DELETE FROM local_uncovered WHERE piece = ?", ((piece,) for piece in pieces))
+        if pieces:  # a disk that is full must not be needed to find that there is nothing to do
+            self._database.write_many("DELETE FROM local_uncovered WHERE piece = ?", ((piece,) for piece in pieces))
 
     def uncovered(self, tenant: bytes, now: int, since: int = 0) -> Uncovered:
         """What a tenant has stored on credit, up to now. ``since``: what was before then is not counted any more."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import NoReturn
 
 import msgspec
 import pytest
@@ -14,7 +15,7 @@ from trio.testing import MockClock
 from layrfs.app import agreeing, claiming
 from layrfs.crypto import merkle, wallet_keys
 from layrfs.crypto.identity import NodeIdentity
-from layrfs.errors import BadMessage, LedgerUnavailable, LocalError
+from layrfs.errors import BadMessage, CorruptFile, LayrError, LedgerUnavailable, LocalError
 from layrfs.model.contracts import Lock, Offer
 from layrfs.model.ledger import Fate, LedgerAccount
 from layrfs.payments import envelopes
@@ -321,6 +322,43 @@ async def test_what_is_gone_costs_no_credit(autojump_clock: MockClock, host: Hos
     host.store.delete(merkle.piece_id(DATA[0]), TENANT.public_key)
     await trio.sleep(3700)
     await host.until(lambda: host.record.uncovered_pieces() == [merkle.piece_id(DATA[1])])
+
+
+@pytest.mark.parametrize("fault", [LocalError("the disk fails"), CorruptFile("it is damaged"), BadMessage("no terms")])
+async def test_a_disk_that_fails_does_not_end_the_host(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere, monkeypatch: pytest.MonkeyPatch, fault: LayrError
+) -> None:
+    await covered(host, owner)
+    assert await stored(host, MORE) == []
+    host.store.delete(merkle.piece_id(MORE[0]), TENANT.public_key)
+
+    def fail(*_arguments: object) -> NoReturn:
+        raise fault
+
+    with monkeypatch.context() as patched:
+        for call in ("write", "write_many") if type(fault) is LocalError else ("write", "write_many", "row", "rows"):
+            patched.setattr(host.database, call, fail)
+        await trio.sleep(2 * 3700)
+    await host.until(lambda: host.record.uncovered_pieces() == [])
+    await claimed(host, owner, 0)
+
+
+async def test_a_claim_that_the_disk_does_not_let_begin_waits(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await covered(host, owner)
+    tries = 0
+
+    def fail(*_arguments: object) -> NoReturn:
+        nonlocal tries
+        tries += 1
+        raise CorruptFile("it is damaged")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(host.record, "pieces", fail)
+        assert await host.ask(owner.disclose(0)) == contracts.Disclosed("disclosed")
+        await host.until(lambda: tries > 1)
+    await host.until(lambda: state_of(host, 0) == "claimed")
 
 
 Lie = Callable[[contracts.Cover, OwnerHere], contracts.Cover]
