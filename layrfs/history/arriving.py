@@ -31,6 +31,7 @@ from layrfs.storage.aside import find_unsynced, set_aside
 from layrfs.storage.cache_files import CacheFiles
 from layrfs.storage.changes import ChangeLog
 from layrfs.storage.content import Catalog
+from layrfs.storage.contracts import LOOKED_FOR
 from layrfs.storage.database import Database
 from layrfs.storage.journal import Journal
 from layrfs.storage.kept_changes import KeptChanges
@@ -53,7 +54,7 @@ PAUSE_SECONDS = 0.1
 SEEN = "seen"
 """The mark that says since when which record was the newest: signature, run of the machine, seconds since its start."""
 
-FROM_ANOTHER_VERSION = ("local_change", "local_retired")
+FROM_ANOTHER_VERSION = ("local_change", "local_retired", "local_payable")
 """What these tables say was true of the version that is replaced."""
 
 Restore = Callable[[History, str], Awaitable[str]]
@@ -164,6 +165,7 @@ class Arrival:
         database.apply(changes)
         for table in FROM_ANOTHER_VERSION:
             database.write(f"DELETE FROM {table}")  # noqa: S608 - a constant
+        self._marks.forget_marks(LOOKED_FOR)
         mark_prepared(self._marks, history, record)
         mark_published(self._marks, record)
         await database.sync()

@@ -23,6 +23,9 @@ from layrfs.storage.database import Database, Value
 
 DIGEST_BYTES = 32
 
+LOOKED_FOR = "contracts looked for"
+"""With this begin the names of marks that say up to where an account's history was read, each for one ledger."""
+
 _WAITING = (
     "FROM local_payable l WHERE contract = ?1 AND NOT EXISTS (SELECT 1 FROM contract_piece p WHERE p.piece = l.piece"
     " AND (p.contract = ?1 OR p.contract IN (SELECT value FROM json_each(?2))))"

@@ -207,6 +207,10 @@ class Journal:
     def set_mark(self, name: str, value: str | int | bytes | None) -> None:
         self._database.write("INSERT OR REPLACE INTO local_mark(name, value) VALUES(?, ?)", (name, value))
 
+    def forget_marks(self, beginning: str) -> None:
+        """Those whose names begin so."""
+        self._database.write("DELETE FROM local_mark WHERE substr(name, 1, ?) = ?", (len(beginning), beginning))
+
     def sizes_between(self, first: InodeNumber, end: InodeNumber) -> dict[InodeNumber, int]:
         """The inodes that exist from ``first`` to before ``end``, with their sizes as last written to the database."""
         rows = self._database.rows("SELECT number, size FROM inode WHERE number >= ? AND number < ?", (first, end))

@@ -19,13 +19,10 @@ from layrfs.payments.envelopes import setup
 from layrfs.payments.ledger import Ledger
 from layrfs.payments.rediscovering import found_terms
 from layrfs.policy.paymaster import Contract, is_complete
-from layrfs.storage.contracts import Contracts
+from layrfs.storage.contracts import LOOKED_FOR, Contracts
 from layrfs.storage.journal import Journal
 from layrfs.upkeep.counterparts import Counterparts
 from layrfs.wire.contracts import UNSIGNED, Standing, Stands
-
-MARK = "contracts looked for"
-"""Up to where the account's history was read, by a name that has the ledger in it."""
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +41,7 @@ class LostContracts:
 
     async def find(self, account: bytes) -> int:
         """Put on record what is missing there; how many contracts that were. Raises ``LedgerUnavailable``."""
-        name, found = f"{MARK}: {self._ledger.passphrase}", 0
+        name, found = f"{LOOKED_FOR}: {self._ledger.passphrase}", 0
         while True:
             cursor = str(self._marks.mark(name) or "")
             page = await self._ledger.history(account, cursor)

@@ -24,6 +24,7 @@ from layrfs.model.history import History
 from layrfs.policy.leasing import LEASE_SECONDS
 from layrfs.storage.changes import REPAIRED
 from layrfs.storage.content import Catalog
+from layrfs.storage.contracts import LOOKED_FOR, Contracts
 from layrfs.storage.database import Database
 from layrfs.storage.journal import Journal
 from layrfs.storage.tree import Tree
@@ -205,6 +206,25 @@ async def test_catching_up_keeps_what_the_cache_has_of_files_that_are_the_same(l
         assert mount.filesystem.lookup(ROOT_INODE, b"gone") is None
     assert laptop.said == []
     assert laptop.asides() == []
+
+
+async def test_what_was_to_be_paid_for_by_the_version_that_is_replaced_is_forgotten(
+    laptop: Machine, desk: Machine
+) -> None:
+    """Its contracts' numbers may be those of others now, and some of its contracts on the ledger only."""
+    await both_have_it(laptop, desk)
+    with Database(laptop.paths.database("volume")) as database:
+        database.write("INSERT INTO local_payable VALUES(1, ?, 1, 0, ?)", (bytes(32), bytes(32)))
+        marks = Journal(database)
+        marks.set_mark(f"{LOOKED_FOR}: ledger", "cursor")
+        marks.set_mark("another", 1)
+    async with desk.mounted() as mount:
+        await mount.write(b"/more", (0, b"more"))
+        await mount.publish()
+    with Database(laptop.paths.database("volume")) as database:
+        assert await laptop.arrive(database)
+        assert Contracts(database).uncovered(1) == (0, 0)
+        assert (Journal(database).mark(f"{LOOKED_FOR}: ledger"), Journal(database).mark("another")) == (None, 1)
 
 
 async def test_what_is_on_no_host_is_set_aside_as_files(laptop: Machine, desk: Machine) -> None:
