@@ -34,7 +34,6 @@ from layrfs.storage.spending import SpendingLimits
 from layrfs.upkeep.agreeing import Agreements, Period
 from layrfs.upkeep.counterparts import HostCounterparts
 from layrfs.upkeep.escrows import Escrows
-from layrfs.upkeep.holdings import Holdings
 from layrfs.upkeep.lost_contracts import LostContracts
 from layrfs.upkeep.paid_market import PaidMarket
 from layrfs.upkeep.paymaster import Paymaster, Verdict
@@ -46,12 +45,12 @@ AGAIN_SECONDS = 60.0
 _log = logging.getLogger(__name__)
 
 
-def has_nothing(
-    host: NodeId, holders: Collection[NodeId], holdings: Holdings, changes: ChangeLog, now_seconds: int
-) -> bool:
-    """Whether a host has nothing that any list of files of the volume may still name, nor a part of such a list."""
-    is_clear = changes.is_clear(host, now_seconds - RETENTION_SECONDS)
-    return host not in holders and is_clear and not holdings.has_metadata(host)
+def has_nothing(host: NodeId, holders: Collection[NodeId], changes: ChangeLog, now_seconds: int) -> bool:
+    """Whether a host has nothing that any list of files of the volume may still name, nor a part of such a list.
+
+    ``holders``: who has what the newest one names, or a part of any.
+    """
+    return host not in holders and changes.is_clear(host, now_seconds - RETENTION_SECONDS)
 
 
 class PayDesk:
@@ -193,7 +192,7 @@ class PayDesk:
         return self._limits.get().max_price is not None and host in self._reach.holders()
 
     def _is_empty(self, host: NodeId) -> bool:
-        return has_nothing(host, self._reach.holders(), self._reach.holdings, self._changes, int(time.time()))
+        return has_nothing(host, self._reach.holders(), self._changes, int(time.time()))
 
     def _heard(self, host: NodeId, verdict: Verdict) -> None:
         self._reach.trusts.heard(host, verdict)

@@ -16,7 +16,7 @@ from layrfs.upkeep.holdings import Holdings
 
 
 class Reach(msgspec.Struct, frozen=True):
-    """``holders``: the hosts that have pieces of the volume."""
+    """``holders``: the hosts that should have pieces of the volume, its own metadata included."""
 
     transfers: PooledTransfers
     holdings: Holdings

@@ -168,7 +168,7 @@ class Upkeep:
         self._reach_of_payments = Reach(
             transfers=transfers,
             holdings=holdings,
-            holders=catalog.pieces.holders,
+            holders=holdings.hosts,
             asker=asker,
             trusts=trusts,
             links=links,

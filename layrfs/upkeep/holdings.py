@@ -103,9 +103,9 @@ class Holdings:
         segments = {segment.number: segment for segment in self._segments()}
         return [shard for segment in segments.values() for shard in segment.shards]
 
-    def has_metadata(self, host: NodeId) -> bool:
-        """Whether a host should have a piece of any version's own metadata."""
-        return any(held.piece.host == host for held in self._metadata())
+    def hosts(self) -> set[NodeId]:
+        """Who should have anything at all, and be it a part of a retained version's own metadata."""
+        return {*self._catalog.pieces.holders(), *(held.piece.host for held in self._metadata())}
 
     def _metadata(self) -> Iterator[HeldPiece]:
         return (HeldPiece(shard, piece) for shard in self.metadata_shards() for piece in shard.pieces)

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from layrfs.app.pay_desk import has_nothing
-from layrfs.ids import NodeId, PieceId
+from layrfs.ids import NodeId, PieceId, Salt, ShardId
+from layrfs.model.redundancy import Redundancy
+from layrfs.model.shards import PieceRecord, ShardRecord
 from layrfs.policy.collecting import RETENTION_SECONDS
 from layrfs.storage.changes import ChangeLog
 from layrfs.storage.content import Catalog
@@ -25,15 +27,17 @@ def database(tmp_path: Path) -> Iterator[Database]:
         yield database
 
 
-def empty(database: Database, host: NodeId, *, holders: tuple[NodeId, ...] = (), metadata_at: int = 2) -> bool:
+def empty(database: Database, host: NodeId, *, metadata_at: int = 2) -> bool:
     holdings = Holdings(database.path, Catalog(database), lambda: (segment(1, host=metadata_at),))
-    return has_nothing(host, holders, holdings, ChangeLog(database), NOW)
+    return has_nothing(host, holdings.hosts(), ChangeLog(database), NOW)
 
 
 def test_files_and_lists_of_files_keep_a_host_from_being_empty(database: Database) -> None:
     assert empty(database, HERE)
-    assert not empty(database, HERE, holders=(HERE,))
     assert not empty(database, HERE, metadata_at=1)
+    pieces = (PieceRecord(0, 0, PieceId(bytes(32)), HERE),)
+    Catalog(database).add_shard(ShardRecord(ShardId(bytes(32)), Salt(bytes(16)), 1, 1, Redundancy(1, 1), pieces))
+    assert not empty(database, HERE)
 
 
 def test_what_readers_of_older_lists_may_need_does_too(database: Database) -> None:
