@@ -127,7 +127,12 @@ class PaidMarket:
         return found[-1] if found else None
 
     def unpaid(self, priced: Callable[[NodeId], bool]) -> frozenset[NodeId]:
-        """Hosts that were paid, want to be (``priced``), and soon are not any more; as of some seconds ago."""
+        """Hosts that were paid, want to be (``priced``), and soon are not any more; as of some seconds ago.
+
+        Nobody, before the ledger has said the time: by a clock that is wrong pieces would be moved away from all.
+        """
+        if not self._escrows.knows_time:
+            return frozenset()
         if trio.current_time() >= self._unpaid_at + UNPAID_SECONDS:
             now = self._escrows.now()
             paid = {each.terms.node for each in self._contracts.live() if is_paid_on(each, now)}
@@ -188,7 +193,8 @@ class PaidMarket:
     # ------------------------------------------------------------------- steps
 
     def _salts_of(self, contract: Contract) -> Salts:
-        first = first_open(contract, self._escrows.now())
+        """Of more than are needed, before the ledger has said the time: what lacks one is not paid for that long."""
+        first = first_open(contract, self._escrows.now() if self._escrows.knows_time else contract.terms.start)
         if first is None:
             raise Unavailable("The contract with the host takes no more pieces.")
         return self._salts_from(contract, first)

@@ -610,6 +610,27 @@ async def test_before_the_ledger_has_said_the_time_nothing_is_said_or_ended(
     assert again.paymaster.problem is not None
 
 
+async def test_before_the_ledger_has_said_the_time_no_host_is_given_up_and_no_instalment_passed_over(
+    mock_clock: MockClock,
+    owner: Owner,
+    host: PaidHost,
+    ledger: InProcessLedger,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await owner.store(host, 1)
+    await owner.rounds(500)
+    terms = owner.contracts.get(1).terms
+    ledger.is_away = True
+    monkeypatch.setattr("time.time", lambda: float(terms.window(2)[0]))
+    again = Owner(database, ledger, [host], mock_clock)
+    again.limits.set(Spending(PRICE, None))
+    assert (await again.market.agree(host, PieceId(bytes(32)), 1)).first == 1
+    monkeypatch.setattr("time.time", lambda: float(terms.end + WINDOW))
+    again = Owner(database, ledger, [host], mock_clock)
+    assert again.market.unpaid(lambda _host: True) == frozenset()
+
+
 async def test_a_host_that_is_slow_to_agree_is_not_waited_for(
     autojump_clock: MockClock, owner: Owner, host: PaidHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
