@@ -38,6 +38,9 @@ from layrfs.upkeep.escrows import Escrows
 COVER_SECONDS = 20.0
 """As long as this a piece waits for others to be covered, when the host takes no more on credit."""
 
+NO_CREDIT_SECONDS = 300.0
+"""As long as this no other piece waits, when one did in vain and nothing was covered since."""
+
 PROMISED_SECONDS = 900.0
 """After this a piece that did not arrive is not on its way any more."""
 
@@ -72,6 +75,7 @@ class PaidMarket:
         self._waiting: dict[int, tuple[int, int]] = {}
         self._free: dict[int, int] = {}
         self._came_at: dict[int, float] = {}
+        self._in_vain_until: dict[int, float] = {}
         self._salts: dict[tuple[int, int], Salts] = {}
         self._covered = trio.Event()
         self._unpaid: frozenset[NodeId] = frozenset()
@@ -172,9 +176,14 @@ class PaidMarket:
 
     def note_covered(self, contract: Contract, stroops: int) -> None:
         """A batch was agreed to, which takes so much of what is free."""
-        self._waiting.pop(contract.number, None)
         if contract.number in self._free:
             self._free[contract.number] -= stroops
+        self.note_less_waits(contract)
+
+    def note_less_waits(self, contract: Contract) -> None:
+        """Pieces are covered, or given up: there may be credit again."""
+        self._waiting.pop(contract.number, None)
+        self._in_vain_until.pop(contract.number, None)
         self._covered.set()
         self._covered = trio.Event()
 
@@ -223,10 +232,17 @@ class PaidMarket:
         limit = credit_bytes(contract.terms)
         if 2 * (self._outstanding(contract) + piece_bytes) > limit:
             self._wake()
-        with trio.move_on_after(COVER_SECONDS):
-            while not has_credit(contract, self._outstanding(contract) + piece_bytes):
+        waits_until = trio.current_time() + COVER_SECONDS
+        while not has_credit(contract, self._outstanding(contract) + piece_bytes):
+            await self._is_covered(contract, waits_until)
+
+    async def _is_covered(self, contract: Contract, waits_until: float) -> None:
+        """Returns when anything was covered. Raises ``Unavailable``, for some time at once."""
+        if trio.current_time() >= self._in_vain_until.get(contract.number, -math.inf):
+            with trio.move_on_at(waits_until):
                 await self._covered.wait()
-            return
+                return
+            self._in_vain_until[contract.number] = trio.current_time() + NO_CREDIT_SECONDS
         raise Unavailable("The host takes no more pieces before those it has are covered.")
 
     def _check_budget(self, contract: Contract, piece_bytes: int) -> None:

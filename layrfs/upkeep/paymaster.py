@@ -310,6 +310,7 @@ class Paymaster:
             held = await self._asker.renew(contract.terms.node, asked)
             missing = (piece for piece, is_there in zip(asked, held, strict=True) if not is_there)
             self._contracts.forget_payable(contract.number, missing)
+        self._market.note_less_waits(contract)
 
     # -------------------------------------------------------------- instalments
 

@@ -29,7 +29,7 @@ from layrfs.upkeep.agreeing import Agreements, Period
 from layrfs.upkeep.counterparts import Counterparts
 from layrfs.upkeep.escrows import Escrows
 from layrfs.upkeep.lost_contracts import LostContracts
-from layrfs.upkeep.paid_market import PaidMarket
+from layrfs.upkeep.paid_market import COVER_SECONDS, PROMISED_SECONDS, PaidMarket
 from layrfs.upkeep.paymaster import LONGEST_PAUSE_SECONDS, Paymaster, Verdict
 from tests.fakes.ledger import InProcessLedger
 from tests.fakes.paid_hosts import FakeCounterparts, PaidHost
@@ -560,6 +560,41 @@ async def test_an_escrow_is_topped_up_when_more_is_stored_than_it_was_made_for(
     assert sum(paid) > contract.terms.deposit_stroops
     fees = before - balance(ledger, owner.escrows.account) - sum(paid)
     assert fees == (3 + 4 + 1 + 2) * 100, "set-up, claims, refund, and two top-ups: 300 MiB instead of 128"
+
+
+async def test_while_nothing_can_be_covered_not_every_piece_waits_for_that(
+    mock_clock: MockClock, owner: Owner, host: PaidHost
+) -> None:
+    await owner.store(host, 1)
+    most = credit_bytes(owner.contracts.get(1).terms) - (2 << 20)
+    await owner.market.agree(host, PieceId(b"m" * 32), most)
+    mock_clock.autojump_threshold = 0.0
+    began = trio.current_time()
+    for number in range(5):
+        with pytest.raises(Unavailable, match="before those it has are covered"):
+            await owner.market.agree(host, PieceId(bytes([number]) * 32), 4 << 20)
+    assert trio.current_time() - began == COVER_SECONDS
+    await trio.sleep(PROMISED_SECONDS)
+    began = trio.current_time()
+    await owner.market.agree(host, PieceId(b"x" * 32), 4 << 20)
+    assert trio.current_time() == began
+
+
+async def test_pieces_that_a_host_does_not_have_take_none_of_its_credit(
+    mock_clock: MockClock, owner: Owner, host: PaidHost
+) -> None:
+    await owner.store(host, 1)
+    most = credit_bytes(owner.contracts.get(1).terms) - (2 << 20)
+    piece = PieceId(b"m" * 32)
+    lost = host.store(piece, b"", await owner.market.agree(host, piece, most))
+    del host.data[piece]
+    owner.market.keep([msgspec.structs.replace(lost, piece_bytes=most)])
+    mock_clock.autojump_threshold = 0.0
+    with pytest.raises(Unavailable, match="before those it has are covered"):
+        await owner.market.agree(host, PieceId(b"x" * 32), 4 << 20)
+    mock_clock.autojump_threshold = math.inf
+    await owner.rounds(500)
+    await owner.market.agree(host, PieceId(b"x" * 32), 4 << 20)
 
 
 async def test_while_the_ledger_is_away_hosts_take_pieces_on_credit(
