@@ -20,7 +20,7 @@ from layrfs.ids import NodeId, PieceId
 from layrfs.model.contracts import Lock
 from layrfs.network.connections import HostRefused
 from layrfs.policy.contracts import InstalmentEvent, instalment_after
-from layrfs.policy.paymaster import Batch, Contract, Step, batch_increments, first_open, lock, steps, waits
+from layrfs.policy.paymaster import Batch, Contract, Step, amounts, batch_increments, first_open, lock, steps, waits
 from layrfs.storage.contracts import Contracts
 from layrfs.storage.database import Database
 from layrfs.upkeep.agreeing import Agreements
@@ -345,6 +345,8 @@ class Paymaster:
         elif found != "open":
             state = instalment_after(contract.instalments[instalment].state, "claimed")
             self._contracts.set_instalment(contract.number, instalment, state, found.stroops, found.hash)
+            if found.stroops > amounts(terms, contract.batches)[instalment]:  # signed by another machine of ours
+                self._contracts.set_not_whole(contract.number)
             reached("claim noted")
             self._heard(terms.node, "passed")
 

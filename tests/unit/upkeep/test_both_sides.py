@@ -287,3 +287,24 @@ async def test_an_owner_that_lacks_a_cover_of_another_machine_goes_on_with_anoth
             assert [again.contracts.get(number).state for number in (1, 2)] == ["merged", "merged"]
             assert again.states == ["claimed"] * 4, "with what the other machine covered"
             assert [one.state for one in again.contracts.get(2).instalments][1:] == ["claimed"] * 3
+
+
+async def test_a_payment_for_more_than_is_on_record_says_that_covers_are_lacking(
+    mock_clock: MockClock, owner: Owner, database: Database, counterpart: RealCounterpart, offer: Offer, tmp_path: Path
+) -> None:
+    (tmp_path / "host").mkdir()
+    async with hosting(tmp_path / "host", owner.ledger, offer) as counterpart.host:
+        await store(owner, counterpart.host, data_of(1))
+        await rounds(owner, counterpart.host, 500)
+        database.commit()
+        apsw.Connection(database.path).execute("VACUUM INTO ?", (str(tmp_path / "earlier.db"),))
+        await store(owner, counterpart.host, data_of(2))
+        await rounds(owner, counterpart.host, 800)
+        assert owner.contracts.get(1).whole
+        with Database(str(tmp_path / "earlier.db")) as earlier:
+            again = Owner(earlier, owner.ledger, counterpart, mock_clock)
+            await rounds(again, counterpart.host, WINDOW + 500)
+            assert again.states[:2] == ["claimed", "claimed"]
+            assert not again.contracts.get(1).whole
+        await rounds(owner, counterpart.host, WINDOW + 600)
+        assert owner.contracts.get(1).whole

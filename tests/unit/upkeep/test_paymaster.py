@@ -584,6 +584,7 @@ async def test_pieces_that_a_host_does_not_have_take_none_of_its_credit(
     mock_clock: MockClock, owner: Owner, host: PaidHost
 ) -> None:
     await owner.store(host, 1)
+    await owner.rounds(300)
     most = credit_bytes(owner.contracts.get(1).terms) - (2 << 20)
     piece = PieceId(b"m" * 32)
     lost = host.store(piece, b"", await owner.market.agree(host, piece, most))
@@ -594,6 +595,7 @@ async def test_pieces_that_a_host_does_not_have_take_none_of_its_credit(
         await owner.market.agree(host, PieceId(b"x" * 32), 4 << 20)
     mock_clock.autojump_threshold = math.inf
     await owner.rounds(500)
+    mock_clock.autojump_threshold = 0.0
     await owner.market.agree(host, PieceId(b"x" * 32), 4 << 20)
 
 
