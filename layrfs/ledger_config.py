@@ -15,7 +15,7 @@ from typing import ClassVar
 from urllib.parse import urlsplit
 
 from layrfs import json_files
-from layrfs.errors import CorruptFile, UsageError
+from layrfs.errors import CorruptFile, LayrError, UsageError
 
 PUBLIC, TEST = "public", "test"
 _LONGEST_PASSPHRASE = 200
@@ -88,6 +88,15 @@ def chosen_ledger(paths: Sequence[str]) -> LedgerConfig:
     if found is None:
         raise UsageError("no ledger has been chosen: `layrfs wallet ledger test` for trying, `… public` for real money")
     return found
+
+
+def addresses_now(paths: Sequence[str], passphrase: str) -> tuple[str, ...]:
+    """Where the ledger of this passphrase is, as the chosen one of these files says now; empty: it does not."""
+    try:
+        found = chosen_ledger(paths)
+    except LayrError:
+        return ()
+    return found.horizon if found.passphrase == passphrase else ()
 
 
 def _is_near(host: str) -> bool:

@@ -17,3 +17,5 @@ class EarningPlan(Struct, frozen=True):
     """The address to which earnings go on; empty: they stay."""
     stays: bool = False
     """Whether it takes new contracts again after it was told to leave."""
+    ledger_files: tuple[str, ...] = ()
+    """That say where the ledger is when it is not there any more."""

@@ -24,7 +24,7 @@ import trio
 from layrfs import logs
 from layrfs.app.child import exit_code_of
 from layrfs.app.earning_plan import EarningPlan
-from layrfs.app.embedded_money import Told, accounts_of, give, keep_ledger, paid_by
+from layrfs.app.embedded_money import Told, accounts_of, give, keep_ledger, ledger_file, paid_by
 from layrfs.app.host import settings_of
 from layrfs.app.serving import HostPlan, HostStarted, ServingHost
 from layrfs.durable import make_directory, write_atomically
@@ -76,11 +76,14 @@ async def _run_hosts(directory: HostDirectory, told: Told) -> None:
         ledger = await nursery.start(keep_ledger, directory.path, told)
         homes = [HostDirectory(os.path.join(directory.path, f"host-{number}")) for number in range(HOSTS)]
         seeds: list[tuple[str, int]] = []
+        files = (ledger_file(directory.path),)
         for home in homes:
-            started = await _start(home, network_id, tuple(seeds), nursery, paid_by(ledger, told, home.settings()))
+            plan = paid_by(ledger, told, home.settings(), files)
+            started = await _start(home, network_id, tuple(seeds), nursery, plan)
             seeds.append((LOOPBACK, started.port))
         if ledger is not None:
-            nursery.start_soon(give, ledger, [*([] if told.owner is None else [told.owner]), *accounts_of(homes)])
+            owner = [] if told.owner is None else [told.owner]
+            nursery.start_soon(give, ledger, files, [*owner, *accounts_of(homes)])
         _publish(directory.path, network_id, seeds)
         _log.info("five hosts are ready, network %s", network_id.hex())
         _say("ready")

@@ -20,16 +20,16 @@ from layrfs.app.supervisor import Supervisor
 from layrfs.config import MountOptions
 from layrfs.crypto.keys import VolumeKeys
 from layrfs.crypto.wallet_keys import account_of
-from layrfs.errors import LayrError, LedgerUnavailable, Rejected
+from layrfs.errors import LayrError
 from layrfs.host.directory import HostDirectory, HostSettings
-from layrfs.ledger_config import LedgerConfig
+from layrfs.ledger_config import LedgerConfig, addresses_now
 from layrfs.model.lumens import parse_lumens
 from layrfs.storage.keyring import load_or_create_identity
 
 _log = logging.getLogger(__name__)
 
 LEDGER_NAME = "ledger"
-AGAIN_SECONDS = 5.0
+AGAIN_SECONDS = 2.0
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -60,7 +60,7 @@ async def keep_ledger(
     if told.host_price is None and not os.path.isdir(path):
         task_status.started(None)
         return
-    find = partial(LedgerConfig.load, os.path.join(path, "ledger.json"))
+    find = partial(LedgerConfig.load, ledger_file(directory))
     try:
         await Supervisor("embedded ledger", ("layrfs.app.ledger", path), path, find).run(task_status=task_status)
     except LayrError as error:
@@ -68,13 +68,24 @@ async def keep_ledger(
         task_status.started(None)
 
 
-def paid_by(ledger: LedgerConfig | None, told: Told, before: HostSettings | None) -> EarningPlan | None:
+def ledger_file(directory: str) -> str:
+    """That says where the ledger of the embedded network in ``directory`` is."""
+    return os.path.join(directory, LEDGER_NAME, "ledger.json")
+
+
+def paid_by(
+    ledger: LedgerConfig | None, told: Told, before: HostSettings | None, ledger_files: tuple[str, ...]
+) -> EarningPlan | None:
     """How a host is paid from now on: as told, or as before; a host that was paid once stays so."""
     known = None if before is None or not before.price else before
     if ledger is None:
-        return None if known is None else EarningPlan(known.price, known.horizon, known.passphrase)
+        return (
+            None
+            if known is None
+            else EarningPlan(known.price, known.horizon, known.passphrase, ledger_files=ledger_files)
+        )
     price = parse_lumens(told.host_price) if told.host_price is not None else (known.price if known else 0)
-    return EarningPlan(price, ledger.horizon, ledger.passphrase) if price else None
+    return EarningPlan(price, ledger.horizon, ledger.passphrase, ledger_files=ledger_files) if price else None
 
 
 def accounts_of(homes: Sequence[HostDirectory]) -> list[bytes]:
@@ -83,16 +94,17 @@ def accounts_of(homes: Sequence[HostDirectory]) -> list[bytes]:
     return [load_or_create_identity(key).public_key for key in keys if os.path.exists(key)]
 
 
-async def give(config: LedgerConfig, accounts: Sequence[bytes]) -> None:
+async def give(config: LedgerConfig, ledger_files: tuple[str, ...], accounts: Sequence[bytes]) -> None:
     """Have those of these accounts begin with a gift that have not begun. Returns when all have."""
     from layrfs.payments.horizon import Horizon
 
-    ledger, wanting = Horizon(config.horizon, config.passphrase), list(accounts)
+    look = partial(addresses_now, ledger_files, config.passphrase)
+    ledger, wanting = Horizon(config.horizon, config.passphrase, look), list(accounts)
     while wanting:
         try:
             if await ledger.account(wanting[-1]) is None:
                 await ledger.fund(wanting[-1])
             wanting.pop()
-        except (LedgerUnavailable, Rejected) as error:
+        except LayrError as error:
             _log.warning("a gift waits: %s", error)
             await trio.sleep(AGAIN_SECONDS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+from functools import partial
 
 import trio
 
@@ -17,6 +18,7 @@ from layrfs.app.trade import LedgerClock, Trade
 from layrfs.errors import LayrError
 from layrfs.host.directory import HostDirectory
 from layrfs.ids import NodeId
+from layrfs.ledger_config import addresses_now
 from layrfs.model.contracts import Offer
 from layrfs.model.lumens import shown_lumens
 from layrfs.payments.devledger.state import DEVELOPMENT_PREFIX
@@ -51,7 +53,8 @@ class PaidHost:
         self.account = key.public_key
         self._plan = plan
         self._database = Database(os.path.join(directory.path, "contracts.db"))
-        record, ledger = HostContracts(self._database), Horizon(plan.horizon, plan.passphrase)
+        record = HostContracts(self._database)
+        ledger = Horizon(plan.horizon, plan.passphrase, partial(addresses_now, plan.ledger_files, plan.passphrase))
         if plan.stays:
             record.set_leaving(leaving=False)
         intents = IntentTable(self._database)

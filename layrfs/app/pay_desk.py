@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 
 import trio
 
@@ -60,6 +60,7 @@ class PayDesk:
         self,
         *,
         config: LedgerConfig,
+        look: Callable[[], Sequence[str]],
         database: Database,
         contracts: Contracts,
         limits: SpendingLimits,
@@ -67,13 +68,14 @@ class PayDesk:
         options: MountOptions,
         reach: Reach,
     ) -> None:
+        """``look``: where that ledger is now, should it have moved."""
         self._contracts = contracts
         self._limits = limits
         self._reach = reach
         self._changes = ChangeLog(database)
         self._nudged = trio.Event()
         self._window_seconds = options.contract_window_seconds
-        ledger = Horizon(config.horizon, config.passphrase)
+        ledger = Horizon(config.horizon, config.passphrase, look)
         marks = Journal(database)
         self._escrows = Escrows(ledger, IntentTable(database), keys.wallet_private)
         hosts = HostCounterparts(ContractLinks(reach.links, keys.mask), reach.finder, keys.mask)

@@ -8,6 +8,7 @@ come back.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -19,7 +20,7 @@ from layrfs.control.commands import Progress
 from layrfs.crypto.keys import VolumeKeys
 from layrfs.errors import LayrError, ReadOnly
 from layrfs.ids import InodeNumber, NodeId, PieceId
-from layrfs.ledger_config import chosen_ledger
+from layrfs.ledger_config import addresses_now, chosen_ledger
 from layrfs.model.costs import CostReport
 from layrfs.model.lumens import parse_lumens
 from layrfs.model.payables import PieceDigests, Salts
@@ -192,6 +193,7 @@ class Payments:
             self._problem = None
             return PayDesk(
                 config=config,
+                look=partial(addresses_now, self._paths.ledger_files, config.passphrase),
                 database=self._database,
                 contracts=self._contracts,
                 limits=self.limits,

@@ -55,12 +55,24 @@ class Silent(LedgerUnavailable):
 class Horizon:
     """The ledger that `passphrase` names, at these addresses (``https://…``), asked in this order."""
 
-    def __init__(self, urls: Sequence[str], passphrase: str) -> None:
+    def __init__(self, urls: Sequence[str], passphrase: str, look: Callable[[], Sequence[str]] = tuple) -> None:
+        """``look``: where that ledger is said to be now, asked when no server answers; empty: nobody knows."""
         self._passphrase = passphrase
-        self._servers = [Server(url, passphrase) for url in urls]
+        self._look = look
+        self._last_failure = ""
+        self._be_at(tuple(urls))
+
+    def _be_at(self, urls: tuple[str, ...]) -> None:
+        self._urls = urls
+        self._servers = [Server(url, self._passphrase) for url in urls]
         self._records = [FRESH for _url in urls]
         self._threads = [trio.CapacityLimiter(_THREADS_PER_SERVER) for _url in urls]
-        self._last_failure = ""
+
+    def _follow(self) -> None:
+        """Be where the ledger has moved: the next question goes there."""
+        urls = tuple(self._look())
+        if urls and urls != self._urls:
+            self._be_at(urls)
 
     @property
     def passphrase(self) -> str:
@@ -93,32 +105,33 @@ class Horizon:
 
     async def _ask(self, question: Callable[[Server], T]) -> T:
         failures: list[LedgerUnavailable | WrongLedger] = []
-        for index in in_order(self._records, trio.current_time()):
+        servers, records, threads = self._servers, self._records, self._threads  # they may have moved by the answer
+        for index in in_order(records, trio.current_time()):
             try:
-                answer = await self._ask_server(index, question)
+                answer = await _ask_server(servers[index], threads[index], question)
             except (LedgerUnavailable, WrongLedger) as error:
                 rest = getattr(error, "rest_seconds", 0.0)
-                self._records[index] = self._records[index].after_failure(trio.current_time(), rest)
+                records[index] = records[index].after_failure(trio.current_time(), rest)
                 self._last_failure = str(error)
                 failures.append(error)
             else:
-                self._records[index] = FRESH
+                records[index] = FRESH
                 return answer
         if failures:
+            self._follow()
             raise failures[0]
         rest = rest_seconds(self._records, trio.current_time())
         raise LedgerUnavailable(f"{self._last_failure}; it is asked again in {rest:.0f} s")
 
-    async def _ask_server(self, index: int, question: Callable[[Server], T]) -> T:
-        server = self._servers[index]
 
-        def answer() -> T:
-            server.check_network()
-            return question(server)
+async def _ask_server(server: Server, threads: trio.CapacityLimiter, question: Callable[[Server], T]) -> T:
+    def answer() -> T:
+        server.check_network()
+        return question(server)
 
-        with trio.move_on_after(QUESTION_SECONDS):
-            return await trio.to_thread.run_sync(answer, abandon_on_cancel=True, limiter=self._threads[index])
-        raise Silent(f"the ledger at {server.name} has not answered within {QUESTION_SECONDS:.0f} s")
+    with trio.move_on_after(QUESTION_SECONDS):
+        return await trio.to_thread.run_sync(answer, abandon_on_cancel=True, limiter=threads)
+    raise Silent(f"the ledger at {server.name} has not answered within {QUESTION_SECONDS:.0f} s")
 
 
 class Server:

@@ -16,11 +16,12 @@ from stellar_sdk import Keypair
 
 from layrfs.ledger_config import LedgerConfig
 from layrfs.network.contract_links import ContractLinks
+from tests.canned_http import Canned, canned_server
 from tests.hosts.processes import SECONDS, Child, child, wait_for
 from tests.hosts.test_embedded import hosts_of, links_to
 from tests.ledgers import person
 
-OWNER = person(7)
+OWNER, LATER = person(7), person(8)
 PAID = ("--host-price", "2.5", "--owner", OWNER.raw_public_key().hex())
 
 
@@ -101,6 +102,20 @@ def test_the_ledger_is_the_same_after_a_kill_and_without_the_option(tmp_path: Pa
         wait_for(lambda: answers(tmp_path), "the ledger answers again")
         assert ledger_of(tmp_path) == before
         assert balance(tmp_path, OWNER) == "10000.0000000"
+
+
+def test_a_ledger_whose_place_is_taken_is_found_at_another(tmp_path: Path) -> None:
+    with embedded(tmp_path, *PAID) as network:
+        network.says("ready")
+        passphrase = ledger_of(tmp_path).passphrase
+    wait_for(lambda: ledger_process(tmp_path) is None, "the ledger has ended")
+    with canned_server(lambda *_request: Canned(200, b'{"network_passphrase": "another"}')) as place:
+        taken = LedgerConfig((place,), passphrase)
+        taken.save(str(tmp_path / "ledger" / "ledger.json"))
+        with embedded(tmp_path, "--host-price", "2.5", "--owner", LATER.raw_public_key().hex()) as network:
+            network.says("ready")
+            wait_for(lambda: ledger_of(tmp_path) != taken, "the ledger is elsewhere")
+            wait_for(lambda: balance(tmp_path, LATER) == "10000.0000000", "a gift there")
 
 
 def test_a_ledger_that_cannot_be_read_takes_no_host_with_it(tmp_path: Path) -> None:

@@ -10,9 +10,19 @@ import pytest
 
 from layrfs.config import Paths
 from layrfs.errors import CorruptFile, NewerFormat, UsageError
-from layrfs.ledger_config import KNOWN, LedgerConfig, check_url, chosen_ledger
+from layrfs.ledger_config import KNOWN, LedgerConfig, addresses_now, check_url, chosen_ledger
 
 CONFIG = LedgerConfig(("http://127.0.0.1:8000", "https://horizon.example/api"), "a network")
+
+
+def test_only_a_ledger_of_the_same_passphrase_has_moved(tmp_path: Path) -> None:
+    path = str(tmp_path / "ledger.json")
+    assert addresses_now((path,), CONFIG.passphrase) == ()
+    CONFIG.save(path)
+    assert addresses_now((path,), CONFIG.passphrase) == CONFIG.horizon
+    assert addresses_now((path,), "another network") == ()
+    (tmp_path / "ledger.json").write_text("rubbish")
+    assert addresses_now((path,), CONFIG.passphrase) == ()
 
 
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:

@@ -319,6 +319,16 @@ async def test_the_next_server_is_asked_and_the_first_rests() -> None:
     assert asked == ["/"]
 
 
+async def test_a_ledger_that_has_moved_is_found_where_it_is_said_to_be() -> None:
+    another = pages({"/": said({"network_passphrase": "another"})})
+    with canned_server(another) as wrong, canned_server(pages({})) as right:
+        for before in (wrong, "http://127.0.0.1:1"):
+            ledger = Horizon([before], NETWORK, lambda: [right])
+            with pytest.raises((LedgerUnavailable, WrongLedger)):
+                await ledger.head()
+            assert (await ledger.head()).sequence == 7
+
+
 async def test_who_is_asked_too_often_is_left_alone() -> None:
     asked: list[str] = []
 
