@@ -47,6 +47,9 @@ When hosts have just come, what waits for them does not wait for anything else, 
 RETRY_SECONDS: Mapping[Urgency, float] = {"lost": 3600.0, "now": 60.0, "soon": 60.0, "later": 3600.0}
 """What could not be made is tried again after so long, or when hosts appear."""
 
+LONGEST_RETRY_SECONDS = 300.0
+"""Twice as long each time that no host has taken anything at all, up to this: each try costs a fetch."""
+
 SETTLE_SECONDS = 1.0
 """Between being told of a loss and looking: there may be a thousand."""
 
@@ -129,6 +132,9 @@ class Patcher:
         self._failed_at: dict[int, float] = {}
         self._put_off_at: dict[int, float] = {}
         """Shards that were not tried because others that were had shown that no host takes anything."""
+
+        self._in_vain = 0
+        """Turns in a row in which no host has taken anything."""
 
         self._hosts_at = 0.0
         self._queue: dict[int, Need] = {}
@@ -246,6 +252,7 @@ class Patcher:
 
     async def _carry_out(self, needs: Sequence[Need]) -> None:
         turn, hands = _Turn(self._needs.living()), trio.CapacityLimiter(HANDS)
+        made_before = self.made_anew
 
         async def mend(need: Need) -> None:
             try:
@@ -266,6 +273,10 @@ class Patcher:
                 if turn.fruitless >= FRUITLESS or self._is_interrupted(turn):
                     break
                 nursery.start_soon(mend, need)
+        if self.made_anew > made_before:
+            self._in_vain = 0
+        elif turn.fruitless:
+            self._in_vain += 1
         if silent := turn.silence.hosts:
             _log.info("%d hosts do not answer: shards that are only there stay degraded", len(silent))
 
@@ -334,13 +345,18 @@ class Patcher:
         if need.urgency != "soon" or first > self._hosts_at:
             first += DELAY_SECONDS[need.urgency]
         tried = max(self._failed_at.get(need.shard, _NEVER), self._put_off_at.get(need.shard, _NEVER))
-        return max(first, tried + RETRY_SECONDS[need.urgency])
+        return max(first, tried + self._retry_seconds(need.urgency))
+
+    def _retry_seconds(self, urgency: Urgency) -> float:
+        shortest = RETRY_SECONDS[urgency]
+        return min(shortest * 2 ** max(0, self._in_vain - 1), max(shortest, LONGEST_RETRY_SECONDS))
 
     def _place_in_line(self, need: Need) -> tuple[int, float, int]:
         """Of equally endangered ones that first which was not tried, or longest ago: else some would never be."""
         return need.key, self._failed_at.get(need.shard, _NEVER), need.shard
 
     def _forgive(self) -> None:
+        self._in_vain = 0
         self._failed_at.clear()
         self._put_off_at.clear()
 

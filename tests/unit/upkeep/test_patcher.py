@@ -23,7 +23,7 @@ from layrfs.storage.changes import ChangeLog
 from layrfs.storage.content import NewContent
 from layrfs.storage.garbage import Garbage
 from layrfs.upkeep.needs import SLICE, Need
-from layrfs.upkeep.patcher import DELAY_SECONDS, FRUITLESS, HANDS, RETRY_SECONDS, Mended
+from layrfs.upkeep.patcher import DELAY_SECONDS, FRUITLESS, HANDS, Mended
 from tests.caches import BLOCK, FILE, Cache, running
 from tests.fakes.transfers import FakeTransfers
 
@@ -148,6 +148,21 @@ async def test_when_all_hosts_of_a_shard_are_going_to_let_it_go_others_get_it_fi
     await trio.sleep(100)
     assert len(set(holders(cache, shard)) - set(leaving)) == 2, "enough for the last to be made anew when it is gone"
     assert len(retired(cache)) == 2
+
+
+async def test_what_no_host_takes_is_fetched_less_and_less_often_until_hosts_appear(
+    cache: Cache, autojump_clock: trio.testing.MockClock
+) -> None:
+    shard = await put(cache)
+    leaving = holders(cache, shard)
+    cache.states |= dict.fromkeys(leaving, "leaving")
+    cache.transfers.full = cache.transfers.living_hosts()
+    await trio.sleep(DAY_SECONDS / 24)
+    assert 10 <= len(cache.transfers.top_ups) <= 20
+    cache.transfers.full.clear()
+    cache.patcher.hosts_appeared()
+    await trio.sleep(10)
+    assert len(set(holders(cache, shard)) - set(leaving)) == 2
 
 
 async def test_while_no_host_is_there_nothing_is_patched_and_nothing_called_lost(
@@ -545,9 +560,9 @@ async def test_where_no_host_takes_anything_each_shard_is_not_fetched_again_and_
     cache.transfers.full = {host(number) for number in range(4)}
     await trio.sleep(50)
     assert FRUITLESS <= len(cache.transfers.top_ups) <= FRUITLESS + 2
-    await trio.sleep(1_000)
+    await trio.sleep(2_000)
     assert {cache.catalog.shard(shard).id for shard in shards} == set(cache.transfers.top_ups), "each has its turn"
-    assert len(cache.transfers.top_ups) <= 1_050 / RETRY_SECONDS["soon"] * (FRUITLESS + 2)
+    assert len(cache.transfers.top_ups) <= 12 * (FRUITLESS + 2), "less and less often"
     cache.transfers.full.clear()
     cache.patcher.hosts_appeared()
     await trio.sleep(5)
