@@ -349,7 +349,7 @@ class Patcher:
 
     def _retry_seconds(self, urgency: Urgency) -> float:
         shortest = RETRY_SECONDS[urgency]
-        return min(shortest * 2 ** max(0, self._in_vain - 1), max(shortest, LONGEST_RETRY_SECONDS))
+        return min(shortest * 2.0 ** max(0, self._in_vain - 1), max(shortest, LONGEST_RETRY_SECONDS))
 
     def _place_in_line(self, need: Need) -> tuple[int, float, int]:
         """Of equally endangered ones that first which was not tried, or longest ago: else some would never be."""
