@@ -59,6 +59,9 @@ LOOK_SHARE = 20
 HANDS = 2
 """Shards patched at the same time: uploads and readers have the rest of the workers."""
 
+MOST_DOUBLINGS = 8
+"""Enough to come from any pause to the longest."""
+
 FRUITLESS = 6
 """After so many shards in a row that no host took a piece of, the others are put off: each costs a fetch."""
 
@@ -349,7 +352,8 @@ class Patcher:
 
     def _retry_seconds(self, urgency: Urgency) -> float:
         shortest = RETRY_SECONDS[urgency]
-        return min(shortest * 2.0 ** max(0, self._in_vain - 1), max(shortest, LONGEST_RETRY_SECONDS))
+        doublings = min(max(0, self._in_vain - 1), MOST_DOUBLINGS)
+        return min(shortest * 2.0**doublings, max(shortest, LONGEST_RETRY_SECONDS))
 
     def _place_in_line(self, need: Need) -> tuple[int, float, int]:
         """Of equally endangered ones that first which was not tried, or longest ago: else some would never be."""

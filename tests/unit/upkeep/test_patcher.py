@@ -159,6 +159,8 @@ async def test_what_no_host_takes_is_fetched_less_and_less_often_until_hosts_app
     cache.transfers.full = cache.transfers.living_hosts()
     await trio.sleep(DAY_SECONDS / 24)
     assert 10 <= len(cache.transfers.top_ups) <= 20
+    cache.patcher._in_vain = 100_000  # a year of it
+    await trio.sleep(1_000)
     cache.transfers.full.clear()
     cache.patcher.hosts_appeared()
     await trio.sleep(10)
