@@ -113,9 +113,9 @@ def plan(pieces: Sequence[int], unit: UnitCost = MEASURED, budget: Budget = DEFA
     sampled = min(sampling, max(SAMPLING_SHARE, 1 - fetched - sweeping))
     room = 1 - fetched - sampled
     return Plan(
-        leaves_per_day=LEAVES_PER_DAY * sampled / sampling,
+        leaves_per_day=LEAVES_PER_DAY * (sampled / sampling),
         sweep_days=SWEEP_DAYS * (sweeping / room if sweeping > room else 1.0),
-        retrievals_per_day=RETRIEVALS_PER_DAY * fetched / fetching,
+        retrievals_per_day=RETRIEVALS_PER_DAY * (fetched / fetching),
     )
 
 

@@ -40,6 +40,8 @@ ELSEWHERE = {
     *("ledger written", "ledger closed"),  # takes a ledger: tests/hosts/test_ledger.py
     *("intent kept", "transaction sent", "intent forgotten"),  # takes a ledger: tests/hosts/test_wallet.py
     *(name for name in POINTS if name.startswith("fsck: ")),  # takes damage: tests/mount/test_fsck.py
+    # Take money: tests/mount/test_paid.py, tests/hosts/test_paid_host.py, tests/unit/upkeep/test_paymaster_crashes.py.
+    *(name for name, sentence in POINTS.items() if sentence.startswith(("Owner: ", "Paid host: "))),
 }
 """Crash points that other tests reach."""
 

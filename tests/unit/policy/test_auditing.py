@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from layrfs.ids import PieceId
@@ -69,6 +69,7 @@ def test_draws_by_leaves() -> None:
 
 
 @given(st.lists(st.integers(0, 200_000), max_size=300), st.floats(10, 1e6), st.floats(1e-6, 1))
+@example([0, 0, 2528], 600.0, 1.0)  # rounded up to more than all
 def test_no_plan_costs_more_than_its_budget(pieces: list[int], bytes_per_second: float, cpu_share: float) -> None:
     budget = Budget(bytes_per_second, cpu_share)
     made = plan(pieces, budget=budget)
