@@ -146,7 +146,11 @@ def audited(drive: Drive) -> dict[str, Any]:
     return found
 
 
-POINTS = [name for name, what in crashpoints.POINTS.items() if what.startswith("Owner: ")] + ["transaction sent"]
+POINTS = [
+    name
+    for name, what in crashpoints.POINTS.items()
+    if what.startswith("Owner: ") and not name.startswith("end ")  # an hour later: tests/unit/upkeep/test_both_sides.py
+] + ["transaction sent"]
 
 
 @pytest.mark.parametrize("point", POINTS)
