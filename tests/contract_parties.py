@@ -281,7 +281,7 @@ class Host:
 
     def _set_state(self, event: str) -> None:
         assert self.hosted is not None
-        state = host_after(self.hosted.state, event)  # type: ignore[arg-type]  # all callers name one of the table's events
+        state = host_after(self.hosted.state, event)
         if state != self.hosted.state:
             since = self.scene.ledger.state.header.closed_at
             self.hosted = msgspec.structs.replace(self.hosted, state=state, since=since)
@@ -509,7 +509,7 @@ class Owner:
 
     def _set_instalment(self, at: int, event: str) -> None:
         found = list(self.contract.instalments)
-        state = instalment_after(found[at].state, event)  # type: ignore[arg-type]  # all callers name one of the table's events
+        state = instalment_after(found[at].state, event)
         found[at] = msgspec.structs.replace(found[at], state=state)
         self.contract = msgspec.structs.replace(self.contract, instalments=tuple(found))
 

@@ -30,7 +30,8 @@ _WAITING = (
     "FROM local_payable l WHERE contract = ?1 AND NOT EXISTS (SELECT 1 FROM contract_piece p WHERE p.piece = l.piece"
     " AND (p.contract = ?1 OR p.contract IN (SELECT value FROM json_each(?2))))"
 )
-_LIVE = "state NOT IN ('merged', 'void')"
+_LIVE = "SELECT number FROM contract WHERE state NOT IN ('merged', 'void') ORDER BY number"
+_LIVE_WITH = "SELECT number FROM contract WHERE node = ? AND state NOT IN ('merged', 'void') ORDER BY number"
 
 
 class Contracts:
@@ -56,15 +57,14 @@ class Contracts:
 
     def live(self) -> list[Contract]:
         """All that money may be in, in the order in which they were made."""
-        rows = list(self._database.rows(f"SELECT number FROM contract WHERE {_LIVE} ORDER BY number"))  # noqa: S608 - a constant
+        rows = list(self._database.rows(_LIVE))
         return [self.get(row[0]) for row in rows]
 
     def of_host(self, node: NodeId) -> list[Contract]:
         """Those with one host, likewise; quick, as every piece asks."""
         numbers = self._of_host.get(node)
         if numbers is None:
-            query = f"SELECT number FROM contract WHERE node = ? AND {_LIVE} ORDER BY number"  # noqa: S608 - a constant
-            numbers = self._of_host[node] = [row[0] for row in self._database.rows(query, (node,))]
+            numbers = self._of_host[node] = [row[0] for row in self._database.rows(_LIVE_WITH, (node,))]
         return [self.get(number) for number in numbers]
 
     def terms_with(self, node: NodeId) -> list[Terms]:
@@ -183,7 +183,8 @@ class Contracts:
 
         No piece may have digests from a later instalment on only.
         """
-        assert all(one.first <= first for one in pieces), "or another instalment's digest is taken"  # noqa: S101 - money
+        if any(one.first > first for one in pieces):
+            raise AssertionError("another instalment's digest would be taken")
         digests = tuple(
             batch_digest(salt, [one.digests[instalment - one.first] for one in pieces])
             for instalment, salt in enumerate(salts, first)

@@ -22,7 +22,7 @@ _OTHERWISE = (
 _SURVEY = f"SELECT DISTINCT s.number, s.plain_bytes {_OTHERWISE} ORDER BY s.number"
 _OF_FILE = f"SELECT coalesce(sum(b.length), 0) {_OTHERWISE} AND b.inode = ?3"
 _OTHER_SHARD = f"SELECT 1 FROM shard s WHERE ?2 <> {_SPELLED}"  # noqa: S608 - a constant
-_MAY_DIFFER = f"SELECT EXISTS (SELECT 1 FROM attribute WHERE name = ?1) OR EXISTS ({_OTHER_SHARD})"  # noqa: S608 - constants
+_MAY_DIFFER = f"SELECT EXISTS (SELECT 1 FROM attribute WHERE name = ?1) OR EXISTS ({_OTHER_SHARD})"  # noqa: S608 - the text above, values are bound
 _WISHES = (
     "SELECT DISTINCT c.number, a.value FROM content c INDEXED BY content_shard"
     " CROSS JOIN block b INDEXED BY block_content ON b.content = c.number"

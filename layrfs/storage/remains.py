@@ -133,7 +133,7 @@ def _fill(new: apsw.Connection, old: apsw.Connection) -> None:
 def _rows(old: apsw.Connection, name: str, table: _Table) -> Iterator[tuple[Any, ...]]:
     """Those before damage is met, and those from the other end."""
     for direction in ("", " DESC"):
-        query = f"SELECT {table.columns} FROM {name} ORDER BY {table.key.format(direction)}"  # noqa: S608 - constants
+        query = f"SELECT {table.columns} FROM {name} ORDER BY {table.key.format(direction)}"  # noqa: S608 - names of _TABLES above, no value
         try:
             for row in old.execute(query):
                 if _is_sound(name, table, row):

@@ -80,7 +80,7 @@ class FakeLinks:
         *,
         tenant_private: bytes,
         deadline_seconds: float,  # noqa: ARG002 - shelves answer at once or never
-        stall_seconds: float,  # noqa: ARG002 - nothing stalls here but what hangs
+        stall_seconds: float,  # noqa: ARG002 - the real link has it; nothing stalls here
         moved: Callable[[], None],
         note: bytes,
         cancellation: Cancellation | None = None,

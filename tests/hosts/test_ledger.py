@@ -122,7 +122,7 @@ def test_a_fee_bump_is_found_by_both_hashes(ledger: LocalLedger, ann: Keypair, b
 
 def refused(ledger: LocalLedger, envelope: object) -> dict[str, Any]:
     with pytest.raises(BadRequestError) as caught:
-        ledger.server.submit_transaction(envelope, skip_memo_required_check=True)  # type: ignore[arg-type]
+        ledger.server.submit_transaction(envelope, skip_memo_required_check=True)
     assert caught.value.extras is not None
     return dict(caught.value.extras["result_codes"])
 

@@ -101,9 +101,16 @@ def least_fee_stroops(submission: Submission, header: Header) -> int:
     return operations * header.base_fee_stroops
 
 
+def _existing(draft: Draft, key: bytes) -> Account:
+    """An account without which the transaction would have been refused before."""
+    account = draft.get(key)
+    if account is None:
+        raise AssertionError("an account of an accepted transaction exists")
+    return account
+
+
 def _take_fee(submission: Submission, header: Header, draft: Draft) -> int:
-    account = draft.get(submission.fee_source)
-    assert account is not None  # noqa: S101 - or it had been refused
+    account = _existing(draft, submission.fee_source)
     fee = min(submission.fee_stroops, least_fee_stroops(submission, header), account.balance_stroops)
     draft.put(msgspec.structs.replace(account, balance_stroops=account.balance_stroops - fee))
     return fee
@@ -253,8 +260,7 @@ def _apply(transaction: Transaction, header: Header, draft: Draft, *, charges: b
 
 
 def _set_number(transaction: Transaction, header: Header, draft: Draft) -> None:
-    account = draft.get(transaction.source)
-    assert account is not None  # noqa: S101 - it has been looked at
+    account = _existing(draft, transaction.source)
     draft.put(
         msgspec.structs.replace(
             account,

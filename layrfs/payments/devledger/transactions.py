@@ -221,12 +221,14 @@ def _account(found: xdr.MuxedAccount) -> bytes:
     """Several names for one account (M...) are that account here."""
     if found.ed25519 is not None:
         return found.ed25519.uint256
-    assert found.med25519 is not None  # noqa: S101 - the decoder has read one or the other
+    if found.med25519 is None:
+        raise AssertionError("the decoder has read one or the other")
     return found.med25519.ed25519.uint256
 
 
 def _account_id(found: xdr.AccountID) -> bytes:
-    assert found.account_id.ed25519 is not None  # noqa: S101 - there is no other kind
+    if found.account_id.ed25519 is None:
+        raise AssertionError("there is no other kind of account")
     return found.account_id.ed25519.uint256
 
 

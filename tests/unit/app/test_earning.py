@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -40,22 +40,6 @@ from tests.hosted import (
 from tests.ledgers import PASSPHRASE
 
 DATA, MORE = data_of(1), data_of(2, (100_000,))
-
-
-@pytest.fixture
-def ledger() -> LedgerHere:
-    return LedgerHere([wallet_keys.account_of(OWNER), wallet_keys.account_of(WALLET)])
-
-
-@pytest.fixture
-async def host(tmp_path: Path, ledger: LedgerHere) -> AsyncIterator[Hosting]:
-    async with hosting(tmp_path, ledger) as host:
-        yield host
-
-
-@pytest.fixture
-def owner(ledger: LedgerHere) -> OwnerHere:
-    return OwnerHere(ledger)
 
 
 def state_of(host: Hosting, instalment: int) -> str:

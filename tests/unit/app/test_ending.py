@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-from layrfs.crypto import merkle, wallet_keys
+from layrfs.crypto import merkle
 from layrfs.errors import Rejected
 from layrfs.model.hosted import Ending
 from layrfs.payments import envelopes
@@ -17,10 +16,8 @@ from layrfs.policy.ending import LONGEST_SECONDS, covers_of, host_due_stroops
 from layrfs.wire import contracts
 from layrfs.wire.messages import Refused
 from tests.hosted import (
-    OWNER,
     START,
     TENANT,
-    WALLET,
     WINDOW_SECONDS,
     Hosting,
     LedgerHere,
@@ -32,22 +29,6 @@ from tests.hosted import (
 from tests.unit.app.test_earning import claimed, covered
 
 DATA, MORE = data_of(1), data_of(2, (100_000,))
-
-
-@pytest.fixture
-def ledger() -> LedgerHere:
-    return LedgerHere([wallet_keys.account_of(OWNER), wallet_keys.account_of(WALLET)])
-
-
-@pytest.fixture
-async def host(tmp_path: Path, ledger: LedgerHere) -> AsyncIterator[Hosting]:
-    async with hosting(tmp_path, ledger) as host:
-        yield host
-
-
-@pytest.fixture
-def owner(ledger: LedgerHere) -> OwnerHere:
-    return OwnerHere(ledger)
 
 
 def due(host: Hosting, latest: int) -> int:
