@@ -12,7 +12,8 @@ from layrfs.cli.rendering import table
 from layrfs.logs import printable
 from layrfs.model.intents import Settled
 from layrfs.model.ledger import LedgerTransaction
-from layrfs.payments.reading import address_of, shown_amount
+from layrfs.model.lumens import shown_lumens
+from layrfs.payments.reading import address_of
 from layrfs.payments.wallet import Balance, Line
 
 _SHOWN_ADDRESS = 6
@@ -66,9 +67,9 @@ def balance_report(balance: Balance, address: str, ledger: str) -> BalanceReport
         address=address,
         ledger=ledger,
         exists=account is not None,
-        balance=shown_amount(account.balance_stroops if account else 0),
-        spendable=shown_amount(balance.spendable_stroops),
-        reserve=shown_amount(account.reserve_stroops(base) if account else 2 * base),
+        balance=shown_lumens(account.balance_stroops if account else 0),
+        spendable=shown_lumens(balance.spendable_stroops),
+        reserve=shown_lumens(account.reserve_stroops(base) if account else 2 * base),
         pending=balance.open_purposes,
     )
 
@@ -90,8 +91,8 @@ def history_row(line: Line) -> HistoryRow:
     return HistoryRow(
         time=done.closed_at,
         kind=", ".join(kinds),
-        amount=shown_amount(line.stroops),
-        fee=shown_amount(line.fee_stroops),
+        amount=shown_lumens(line.stroops),
+        fee=shown_lumens(line.fee_stroops),
         party=", ".join(map(address_of, line.parties)),
         memo=line.memo,
         hash=done.hash.hex(),
@@ -120,7 +121,7 @@ def history_page(rows: Sequence[HistoryRow]) -> list[str]:
 
 
 def sent_report(done: LedgerTransaction) -> SentReport:
-    return SentReport(done.hash.hex(), done.ledger, shown_amount(done.fee_charged_stroops))
+    return SentReport(done.hash.hex(), done.ledger, shown_lumens(done.fee_charged_stroops))
 
 
 def note_settled(settled: Iterable[Settled]) -> None:

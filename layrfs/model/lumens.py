@@ -25,6 +25,12 @@ def parse_lumens(text: str) -> int:
     return stroops
 
 
+def ledger_amount(stroops: int) -> str:
+    """As the ledger's library and Horizon spell it: ``1.5000000``. Never of less than nothing."""
+    whole, rest = divmod(stroops, STROOPS_PER_XLM)
+    return f"{whole}.{rest:07d}"
+
+
 def shown_lumens(stroops: int) -> str:
     """As `parse_lumens` reads it, without zeros at the end; a minus sign before what is owed."""
     whole, rest = divmod(abs(stroops), STROOPS_PER_XLM)

@@ -32,7 +32,7 @@ from stellar_sdk.operation import Operation
 
 from layrfs.crypto.identity import verify_signature
 from layrfs.model.contracts import Lock, Terms
-from layrfs.model.ledger import STROOPS_PER_XLM
+from layrfs.model.lumens import ledger_amount
 from layrfs.policy.agreeing import SETUP_SECONDS
 from layrfs.policy.pricing import FEE_STROOPS, starting_stroops
 
@@ -97,7 +97,7 @@ def setup(terms: Terms) -> Envelope:
         source=escrow,
     )
     operations: list[Operation] = [
-        CreateAccount(escrow, _amount(starting_stroops(terms))),
+        CreateAccount(escrow, ledger_amount(starting_stroops(terms))),
         rules,
         SetOptions(signer=Signer.pre_auth_tx(refund(terms).hash, THRESHOLD), source=escrow),
     ]
@@ -176,12 +176,7 @@ def _envelope(
 
 
 def _payment(destination: bytes, stroops: int, source: str | None = None) -> Payment:
-    return Payment(_strkey(destination), Asset.native(), _amount(stroops), source)
-
-
-def _amount(stroops: int) -> str:
-    whole, rest = divmod(stroops, STROOPS_PER_XLM)
-    return f"{whole}.{rest:07d}"
+    return Payment(_strkey(destination), Asset.native(), ledger_amount(stroops), source)
 
 
 def _strkey(key: bytes) -> str:

@@ -29,7 +29,6 @@ from stellar_sdk.operation import Operation
 from xdrlib3 import Error as XdrError
 
 from layrfs.errors import BadMessage
-from layrfs.model.ledger import STROOPS_PER_XLM
 
 BROKEN = (ValueError, EOFError, XdrError, SdkError, TypeError, AttributeError, OverflowError, RecursionError)
 """What the generated decoders raise for bytes that are no XDR."""
@@ -120,13 +119,6 @@ def stroops_of(amount: str) -> int:
     if value is None or value != value.to_integral_value() or value >= 2**63:
         raise ValueError("this is no amount of lumens")
     return int(value)
-
-
-def shown_amount(stroops: int) -> str:
-    """``1.5``: XLM, exactly, without zeros at the end."""
-    whole, rest = divmod(abs(stroops), STROOPS_PER_XLM)
-    digits = f"{whole}.{rest:07}".rstrip("0").rstrip(".")
-    return f"-{digits}" if stroops < 0 else digits
 
 
 def _opened(envelope: str, passphrase: str) -> tuple[FeeBumpTransactionEnvelope | None, TransactionEnvelope]:

@@ -16,13 +16,13 @@ from layrfs.crypto.wallet_keys import account_of
 from layrfs.errors import Unfunded, UsageError
 from layrfs.model.intents import Settled
 from layrfs.model.ledger import LedgerAccount, LedgerHead, LedgerTransaction
+from layrfs.model.lumens import shown_lumens
 from layrfs.payments.ledger import Ledger
 from layrfs.payments.reading import (
     Movement,
     account_key,
     address_of,
     movements_untrusted,
-    shown_amount,
     stroops_of,
     submission_untrusted,
 )
@@ -105,14 +105,14 @@ class Wallet:
             Account(address_of(self.account), source.sequence), self._ledger.passphrase, base_fee=fee
         )
         if there is None:
-            builder.append_create_account_op(destination, shown_amount(stroops))
+            builder.append_create_account_op(destination, shown_lumens(stroops))
         else:
-            builder.append_payment_op(destination, Asset.native(), shown_amount(stroops))
+            builder.append_payment_op(destination, Asset.native(), shown_lumens(stroops))
         if memo:
             builder.add_memo(TextMemo(memo))
         envelope = builder.add_time_bounds(0, last_second).build()
         envelope.sign(Keypair.from_raw_ed25519_seed(self._private))
-        return await self._submitter.submit(envelope.to_xdr(), f"{shown_amount(stroops)} XLM to {destination}")
+        return await self._submitter.submit(envelope.to_xdr(), f"{shown_lumens(stroops)} XLM to {destination}")
 
     async def _ready(self, stroops: int) -> tuple[LedgerAccount, int, int]:
         """The account, the fee to offer, and the last second of a payment of so much. Raises Unfunded, UsageError."""
@@ -124,7 +124,7 @@ class Wallet:
             raise Unfunded(f"the account {address_of(self.account)} is not on the ledger yet: nothing to send")
         if stroops + fee > balance.spendable_stroops:
             most = max(0, balance.spendable_stroops - fee)
-            raise Unfunded(f"{shown_amount(stroops)} XLM are more than can be sent: {shown_amount(most)} XLM at most")
+            raise Unfunded(f"{shown_lumens(stroops)} XLM are more than can be sent: {shown_lumens(most)} XLM at most")
         return balance.account, fee, balance.head.closed_at + PAYMENT_SECONDS
 
 

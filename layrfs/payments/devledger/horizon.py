@@ -13,11 +13,12 @@ from typing import Any
 
 from stellar_sdk import StrKey
 
+from layrfs.model.lumens import ledger_amount
 from layrfs.payments.devledger.books import Closing, Entry
 from layrfs.payments.devledger.operations import Done
 from layrfs.payments.devledger.results import result_xdr
 from layrfs.payments.devledger.rules import Outcome
-from layrfs.payments.devledger.state import STROOPS_PER_LUMEN, TOTAL_STROOPS, Account, Header, Signer, SignerKey
+from layrfs.payments.devledger.state import TOTAL_STROOPS, Account, Header, Signer, SignerKey
 from layrfs.payments.devledger.transactions import (
     AccountMerge,
     BumpSequence,
@@ -36,11 +37,6 @@ PROTOCOL = 19
 _PROBLEMS = "https://stellar.org/horizon-errors/"
 _PERCENTILES = ("max", "min", "mode", *(f"p{each}" for each in (10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 99)))
 _FLAGS = ("auth_required", "auth_revocable", "auth_immutable", "auth_clawback_enabled")
-
-
-def lumens(stroops: int) -> str:
-    """Seven places."""
-    return f"{stroops // STROOPS_PER_LUMEN}.{stroops % STROOPS_PER_LUMEN:07d}"
 
 
 def address(key: bytes) -> str:
@@ -96,7 +92,7 @@ def account_json(account: Account, header: Header, base: str) -> Json:
         "flags": {flag: bool(account.flags >> bit & 1) for bit, flag in enumerate(_FLAGS)},
         "balances": [
             {
-                "balance": lumens(account.balance_stroops),
+                "balance": ledger_amount(account.balance_stroops),
                 "buying_liabilities": "0.0000000",
                 "selling_liabilities": "0.0000000",
                 "asset_type": "native",
@@ -136,8 +132,8 @@ def ledger_json(closing: Closing, base: str) -> Json:
         "failed_transaction_count": closing.failed,
         "operation_count": closing.operations,
         "closed_at": moment(header.closed_at),
-        "total_coins": lumens(TOTAL_STROOPS),
-        "fee_pool": lumens(header.fee_pool_stroops),
+        "total_coins": ledger_amount(TOTAL_STROOPS),
+        "fee_pool": ledger_amount(header.fee_pool_stroops),
         "base_fee_in_stroops": header.base_fee_stroops,
         "base_reserve_in_stroops": header.base_reserve_stroops,
         "max_tx_set_size": 1000,
@@ -245,10 +241,14 @@ def moves_lumens(operation: Operation) -> bool:
 def _details(operation: Operation) -> Json:
     match operation:
         case CreateAccount(source, destination, stroops):
-            made = {"starting_balance": lumens(stroops), "funder": address(source), "account": address(destination)}
+            made = {
+                "starting_balance": ledger_amount(stroops),
+                "funder": address(source),
+                "account": address(destination),
+            }
             return {"type": "create_account", "type_i": 0, **made}
         case Payment(source, destination, stroops):
-            paid = {"from": address(source), "to": address(destination), "amount": lumens(stroops)}
+            paid = {"from": address(source), "to": address(destination), "amount": ledger_amount(stroops)}
             return {"type": "payment", "type_i": 1, "asset_type": "native", **paid}
         case AccountMerge(source, destination):
             return {"type": "account_merge", "type_i": 8, "account": address(source), "into": address(destination)}

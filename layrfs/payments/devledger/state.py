@@ -13,10 +13,10 @@ from typing import Literal, Protocol
 import msgspec
 
 from layrfs.errors import UsageError
+from layrfs.model.ledger import STROOPS_PER_XLM
 
 DEVELOPMENT_PREFIX = "LayrFS development ledger ; "
-STROOPS_PER_LUMEN = 10_000_000
-TOTAL_STROOPS = 100_000_000_000 * STROOPS_PER_LUMEN
+TOTAL_STROOPS = 100_000_000_000 * STROOPS_PER_XLM
 """As many as Stellar began with; an account cannot hold more than 2^63 - 1."""
 
 BASE_FEE_STROOPS = 100

@@ -11,6 +11,7 @@ from stellar_sdk import Account, Asset, Keypair, TransactionBuilder, Transaction
 
 from layrfs.crypto.wallet_keys import account_of
 from layrfs.errors import BadMessage
+from layrfs.model.lumens import shown_lumens
 from layrfs.payments import reading
 from layrfs.payments.fees import with_higher_fee
 
@@ -120,8 +121,8 @@ def test_garbage_is_a_bad_message(text: str) -> None:
 
 @given(stroops)
 def test_amounts_are_read_as_they_are_shown(amount: int) -> None:
-    assert reading.stroops_of(reading.shown_amount(amount)) == amount
-    assert reading.shown_amount(-amount).lstrip("-") == reading.shown_amount(amount)
+    assert reading.stroops_of(shown_lumens(amount)) == amount
+    assert shown_lumens(-amount).lstrip("-") == shown_lumens(amount)
 
 
 @pytest.mark.parametrize(
