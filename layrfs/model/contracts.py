@@ -1,4 +1,4 @@
-"""The terms of a contract between one owner and one host for one period, and what the owner signs for an instalment.
+"""The terms of a contract between one owner and one host for one period, and the lock of an instalment.
 
 Every transaction of a contract follows from its terms (`layrfs.payments.envelopes`), so both sides rebuild them and
 nobody ever has to believe a stranger's. Amounts are in stroops, times in Unix seconds, keys 32 raw bytes.
@@ -34,10 +34,8 @@ LATEST_LEDGER = 2**31 - 2
 Key = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Bytes32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
 NodeKey = Annotated[NodeId, Meta(min_length=NODE_ID_BYTES, max_length=NODE_ID_BYTES)]
-Signature = Annotated[bytes, Meta(min_length=64, max_length=64)]
 Stroops = Annotated[int, Meta(ge=0, le=MOST_STROOPS)]
 SomeStroops = Annotated[int, Meta(ge=1, le=MOST_STROOPS)]
-Instalment = Annotated[int, Meta(ge=0, lt=MOST_INSTALMENTS)]
 
 
 class Terms(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -99,14 +97,6 @@ class Lock(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
 
     amount_stroops: SomeStroops
     hash: Bytes32
-
-
-class Claimable(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """What a host needs of the owner to claim an instalment, but for the salt: the escrow key's signature over it."""
-
-    instalment: Instalment
-    lock: Lock
-    signature: Signature
 
 
 class Offer(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

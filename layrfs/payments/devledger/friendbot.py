@@ -13,8 +13,6 @@ from stellar_sdk import Account, Keypair, TransactionBuilder
 from layrfs.payments.devledger.state import BASE_FEE_STROOPS, network_id
 
 GIFT_LUMENS = 10_000
-MOST_GIFTS = 100
-"""In one transaction."""
 
 
 def root_keypair(passphrase: str) -> Keypair:
