@@ -16,8 +16,8 @@ from layrfs.model.costs import CostReport
 from layrfs.model.lumens import shown_lumens
 
 _EPILOG = """
-Like du: bytes that several files share count for the first of them, so that parts add up. Amounts are XLM for 30 days,
-at the prices of the contracts of now.
+Like du: bytes that several files share count for the first of them, and what small files are packed in is divided by
+the bytes of each, so that parts add up. Amounts are XLM for 30 days, at the prices of the contracts of now.
 """
 
 

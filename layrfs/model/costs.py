@@ -4,31 +4,15 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-_PRICED_BYTES = 1 << 40
-
 
 class Cost(Struct, frozen=True):
-    """Of what is below a path: bytes of its pieces on hosts, how many of them hosts are paid for, and bytes times
-    prices (stroops for a TiB and 30 days), which add up without rounding."""
+    """Of what is below a path: bytes of its pieces on hosts, how many of them hosts are paid for, and what they are
+    paid for 30 days. Parts add up to the whole in each of the three."""
 
     path: bytes
-    stored_bytes: int = 0
-    paid_bytes: int = 0
-    byte_stroops: int = 0
-
-    def __add__(self, other: Cost) -> Cost:
-        """Of both, with this one's path."""
-        return Cost(
-            self.path,
-            self.stored_bytes + other.stored_bytes,
-            self.paid_bytes + other.paid_bytes,
-            self.byte_stroops + other.byte_stroops,
-        )
-
-    @property
-    def stroops(self) -> int:
-        """For 30 days, rounded up."""
-        return -(-self.byte_stroops // _PRICED_BYTES)
+    stored_bytes: int
+    paid_bytes: int
+    stroops: int
 
 
 class CostReport(Struct, frozen=True):
