@@ -92,7 +92,7 @@ class Drive:
                 follows = self.options.read_only and may_follow(database)
                 check_volume(database, self.keys, paths.database(volume), follows=follows)
                 membership = Membership(paths, identity, self.options, self.keys, remembered_hosts(Catalog(database)))
-                trusting = Trusting(database, identity.node_id, self.options.patch_after_seconds)
+                trusting = Trusting(database, identity.node_id, self.options.patch_after_seconds, membership.is_leaving)
                 catalog = Catalog(
                     database,
                     unsent_elsewhere=follows,
@@ -197,8 +197,8 @@ class _Parts:
             tenure=tenure,
             on_superseded=self._superseded,
             in_use=self.snapshots.in_use,
-            known_hosts=lambda: len(membership.known_hosts()),
-            is_gone=lambda host: self.trusting.state_of(host) == "gone",
+            known_hosts=lambda: sum(not host.leaving for host in membership.known_hosts()),
+            is_gone=lambda host: self.trusting.state_of(host) in {"leaving", "gone"},
         )
         tree = Tree(database)
         inodes = Inodes(tree)

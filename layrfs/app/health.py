@@ -80,7 +80,7 @@ class HealthWatch:
             HostStatus(
                 node.hex(),
                 format_address(record.host, record.tcp_port),
-                "online" if record.free_bytes else "full",
+                "leaving" if record.leaving else "online" if record.free_bytes else "full",
                 record.free_bytes,
                 pieces.get(node, 0),
                 self.host(node),

@@ -75,6 +75,10 @@ class AlsoMyself:
         """See ``HostFinder``."""
         return self._record() if node == self._node else await self._finder.find_node(node)
 
+    def is_leaving(self, node: NodeId) -> bool:
+        """See ``HostFinder``."""
+        return self._record().leaving if node == self._node else self._finder.is_leaving(node)
+
 
 class Neighbourhood(NamedTuple):
     """Who a delegate is, where, and how it finds hosts, of which it is one itself."""
@@ -108,7 +112,7 @@ class _Work:
         self._finder = finder
         self._catalog = Catalog(database)
         own_node = NodeIdentity.from_private(keys.node_private).node_id
-        trusting = Trusting(database, own_node, patch_after_seconds)
+        trusting = Trusting(database, own_node, patch_after_seconds, finder.is_leaving)
         changes, asker = ChangeLog(database), HostAsker(links, finder, keys.mask)
         self.transfers = PooledTransfers(
             WorkerPool(keys, workers=WORKERS),

@@ -112,6 +112,10 @@ class Membership:
         """Hosts that can be counted on now, but for those doubted; nobody while there is no network."""
         return frozenset() if self._discovery is None else self._discovery.answering(doubted)
 
+    def is_leaving(self, node: NodeId) -> bool:
+        """See ``HostFinder``."""
+        return self._discovery is not None and self._discovery.is_leaving(node)
+
     def suspect(self, node: NodeId) -> None:
         """See ``HostFinder``."""
         if self._discovery is not None:

@@ -177,7 +177,7 @@ class PayDesk:
 
     async def _contract_with(self, host: NodeId) -> int | None:
         """Have all that a host keeps for money paid for: also what came when it was free, or unpaid for long."""
-        if self.market.usable(host) is None:
+        if self.market.usable(host) is None and not self._reach.finder.is_leaving(host):
             with contextlib.suppress(Unavailable):
                 await self._agreements.make(host)
                 self._nudge()
@@ -191,7 +191,9 @@ class PayDesk:
         return [record.node_id for record in known if 0 < record.price <= highest and record.node_id in holders]
 
     def _is_wanted(self, host: NodeId) -> bool:
-        return self._limits.get().max_price is not None and host in self._reach.holders()
+        """For another period: who is leaving agrees to none."""
+        is_paid = self._limits.get().max_price is not None and not self._reach.finder.is_leaving(host)
+        return is_paid and host in self._reach.holders()
 
     def _is_empty(self, host: NodeId) -> bool:
         return has_nothing(host, self._reach.holders(), self._changes, int(time.time()))

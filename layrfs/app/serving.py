@@ -211,6 +211,7 @@ class ServingHost:
             tcp_port=port,
             free_bytes=0 if self._is_leaving else int(self._store.free_bytes() * self._plan.free_share),
             price=0 if self._plan.earning is None else self._plan.earning.price,
+            leaving=self._is_leaving,
             expires=int(time.time()) + LIFETIME_SECONDS,
         )
 

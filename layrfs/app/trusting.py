@@ -6,6 +6,8 @@ here, because it may be our own line; auditors find out.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from layrfs.ids import NodeId
 from layrfs.pipeline.jobs import Outcome as Fetching
 from layrfs.policy.patching import PieceState, piece_state
@@ -20,13 +22,21 @@ _OUTCOMES: dict[Fetching, Outcome] = {"good": "passed", "wrong": "failed", "miss
 class Trusting:
     """One drive's."""
 
-    def __init__(self, database: Database, own_node: NodeId, patch_after_seconds: float) -> None:
+    def __init__(
+        self,
+        database: Database,
+        own_node: NodeId,
+        patch_after_seconds: float,
+        is_leaving: Callable[[NodeId], bool],
+    ) -> None:
         """``own_node`` gets no pieces: a copy on the owner's machine would die with it.
 
-        What a host has is not counted on when it was silent for ``patch_after_seconds``.
+        What a host has is not counted on when it was silent for ``patch_after_seconds``. ``is_leaving``: whether it
+        has said that it will end.
         """
         self.trusts = Trusts(database)
         self._own_node = own_node
+        self._is_leaving = is_leaving
         self.patch_after_seconds = patch_after_seconds
 
     def excluded(self) -> set[NodeId]:
@@ -36,7 +46,8 @@ class Trusting:
     def state_of(self, host: NodeId) -> PieceState:
         """Of a piece there, nothing being known against the piece itself."""
         trust, now = self.trusts.get(host), now_seconds()
-        return "gone" if silent_seconds(trust, now) >= self.patch_after_seconds else piece_state(trust, now)
+        found = "gone" if silent_seconds(trust, now) >= self.patch_after_seconds else piece_state(trust, now)
+        return "leaving" if found != "gone" and self._is_leaving(host) else found
 
     def fetched(self, host: NodeId, outcome: Fetching) -> None:
         """A host was asked for a piece, by somebody who wants to read it."""

@@ -50,6 +50,8 @@ class NodeRecord(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fi
     free_bytes: Uint63
     price: Uint63
     """Stroops for one TiB and 30 days; 0 is free."""
+    leaving: bool
+    """Whether it takes nothing new and ends when it owes nobody anything: what it has should be somewhere else then."""
     version: Uint16
     """Of the protocol the node speaks."""
     expires: Uint63
@@ -67,6 +69,7 @@ class NodeRecord(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fi
         free_bytes: int,
         expires: int,
         price: int = 0,
+        leaving: bool = False,
         version: int = RECORD_VERSION,
     ) -> NodeRecord:
         """A record of this node. The caller takes `expires` from its clock, normally now + LIFETIME_SECONDS."""
@@ -77,6 +80,7 @@ class NodeRecord(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fi
             tcp_port=tcp_port,
             free_bytes=free_bytes,
             price=price,
+            leaving=leaving,
             version=version,
             expires=expires,
             signature=bytes(SIGNATURE_BYTES),
@@ -131,6 +135,7 @@ def _signed_part(record: NodeRecord) -> bytes:
         record.tcp_port,
         record.free_bytes,
         record.price,
+        record.leaving,
         record.version,
         record.expires,
     )

@@ -11,7 +11,7 @@ from layrfs.model.health import HealthReport
 
 
 class HostStatus(msgspec.Struct, frozen=True):
-    """One host as this drive knows it. `state` is one word: `online`, `silent`, `full`, …"""
+    """One host as this drive knows it. `state` is one word: `online`, `silent`, `full`, `leaving`, …"""
 
     node_id: str
     address: str

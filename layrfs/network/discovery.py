@@ -129,6 +129,11 @@ class Discovery:
         """Whether this node is a contact that answered when last asked."""
         return self._node.peers.is_alive(node)
 
+    def is_leaving(self, node: NodeId) -> bool:
+        """Whether a host has said, in the newest record that is known, that it is going to end. Signed by itself."""
+        record = self._node.peers.shelf.get(node)
+        return record is not None and record.leaving
+
     def suspect(self, node: NodeId) -> None:
         """A caller had trouble with this host: leave it out of answers until it has answered a ping, sent now."""
         self._node.suspect(node)

@@ -37,6 +37,10 @@ class HostFinder(Protocol):
         """All hosts known at this moment, without asking anybody."""
         ...
 
+    def is_leaving(self, node: NodeId) -> bool:
+        """Whether a host has said, in the newest record that is known, that it is going to end."""
+        ...
+
     def suspect(self, node: NodeId) -> None:
         """The caller had trouble with a host: leave it out until it has answered again."""
         ...

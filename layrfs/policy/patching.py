@@ -3,7 +3,7 @@
 A doubtful piece is probably there, so it counts against loss but not against danger: it is not replaced for being
 doubtful, only when too few others are good. Otherwise each night in which laptops sleep would move their pieces to
 those that are awake, and the next one back. Where `needed` more losses would end it, nobody waits. A leaving piece is
-there to be read and will not stay, so it may be replaced whatever else is left: all of a shard may leave together.
+as one that is gone, but it is there to be read until then: so it is replaced whatever else is left.
 
 Invariants (test): the fewer good pieces, the more urgent; no piece that may stay is given up unless `needed` others
 are left; a plan that is carried out leaves nothing that hurries as much.
@@ -19,8 +19,9 @@ from layrfs.model.redundancy import Redundancy
 from layrfs.policy.trust import GRACE_SECONDS, Trust, doubt_seconds, doubted, silent_seconds, standing
 
 PieceState = Literal["good", "doubtful", "leaving", "gone"]
-"""``doubtful``: its host is silent for longer than it usually is, or under suspicion. ``leaving``: its host is good,
-and is going to let it go. ``gone``: proven wrong or missing, its host excluded, or silent beyond the grace."""
+"""``doubtful``: its host is silent for longer than it usually is, or under suspicion. ``leaving``: its host is going to
+let it go, because it says so or because nobody pays. ``gone``: proven wrong or missing, its host excluded, or silent
+beyond the grace."""
 
 Urgency = Literal["none", "later", "soon", "now", "lost"]
 """``later``: one of many is missing; reading `needed` pieces to make one pays better for two. ``soon``: in its turn.
@@ -59,7 +60,7 @@ def piece_state(trust: Trust, now_seconds: float) -> PieceState:
 
 
 def patch_below(redundancy: Redundancy) -> int:
-    """With fewer pieces than this that are not gone a shard is patched."""
+    """With fewer pieces than this that are to stay a shard is patched."""
     return redundancy.total - (redundancy.total - redundancy.needed) // PATIENT_SHARE
 
 
@@ -72,17 +73,18 @@ def repair(redundancy: Redundancy, pieces: Mapping[int, PieceState]) -> Repair:
     """What to do for a shard; positions without a piece are absent from ``pieces``, those beyond its total ignored."""
     states: tuple[PieceState | None, ...] = ("good", "doubtful", "leaving", None)
     good, doubtful, leaving, gone = (_positions(redundancy, pieces, state) for state in states)
-    alive = len(good) + len(doubtful) + len(leaving)
-    if alive < redundancy.needed:
+    staying, anew = len(good) + len(doubtful), (*gone, *leaving)
+    if staying + len(leaving) < redundancy.needed:
         return Repair("lost", tuple(position for position in gone if position not in pieces))
     if len(good) == redundancy.total:
         return Repair("none", ())
     if len(good) <= critical(redundancy):
-        lacking = max(0, critical(redundancy) + 1 - len(good) - len(gone))
-        return Repair("now", (*gone, *_given_up(redundancy, len(good), doubtful, leaving)[:lacking]))
-    if not gone:
+        lacking = max(0, critical(redundancy) + 1 - len(good) - len(anew))
+        given_up = doubtful[:lacking] if len(good) >= redundancy.needed else ()
+        return Repair("now", (*anew, *given_up))
+    if not anew:
         return Repair("none", ())
-    return Repair("soon" if alive < patch_below(redundancy) else "later", tuple(gone))
+    return Repair("soon" if staying < patch_below(redundancy) else "later", anew)
 
 
 def endangered(redundancy: Redundancy, pieces: Mapping[int, PieceState]) -> int:
@@ -101,8 +103,3 @@ def _positions(redundancy: Redundancy, pieces: Mapping[int, PieceState], state: 
     """Positions in a state, in order; None for those that have no piece or one that is gone."""
     wanted = ("gone", None) if state is None else (state,)
     return [position for position in range(redundancy.total) if pieces.get(position) in wanted]
-
-
-def _given_up(redundancy: Redundancy, good: int, doubtful: list[int], leaving: list[int]) -> list[int]:
-    """Pieces that may be replaced though they are there: doubtful ones only where enough good ones make them anew."""
-    return leaving if good < redundancy.needed else [*leaving, *doubtful]

@@ -3,8 +3,8 @@
 Pure: candidates in, a plan out. Each piece has its own candidates, nearest to its key first; the first eligible one
 wins, cheaper ones before dearer ones: prices within the same eighth of the owner's limit are alike, so that nearness
 spreads pieces among them, and nobody is chosen for being a thousandth cheaper. Not eligible is who is excluded (owner's
-own node, bad record, just failed), full, dearer than the limit, and who would put two pieces of the shard on one host
-or into one network.
+own node, bad record, just failed), leaving, full, dearer than the limit, and who would put two pieces of the shard on
+one host or into one network.
 
 Invariant: as many pieces are placed as the rules allow at all. Where taking the first eligible host each time would
 leave a piece without one, an earlier piece of the same plan moves to its next candidate (Kuhn's augmenting paths).
@@ -107,6 +107,7 @@ def price_step(price: int, highest: int | None) -> int:
 def _is_eligible(record: NodeRecord, piece: Wanted, taken: Collection[str], limits: Limits) -> bool:
     return (
         record.tcp_port != 0
+        and not record.leaving
         and record.free_bytes >= piece.piece_bytes + limits.spare_bytes
         and (limits.highest_price is None or record.price <= limits.highest_price)
         and record.node_id not in limits.excluded

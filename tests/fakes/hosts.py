@@ -179,7 +179,7 @@ class TlsHost:
             self._server.close()
         self._server = None
 
-    def record(self, price: int = 0) -> NodeRecord:
+    def record(self, price: int = 0, *, leaving: bool = False) -> NodeRecord:
         return NodeRecord.sign(
             self.identity,
             host="127.0.0.1",
@@ -188,6 +188,7 @@ class TlsHost:
             free_bytes=1 << 40,
             expires=FAR_FUTURE,
             price=price,
+            leaving=leaving,
         )
 
     @contextlib.contextmanager
@@ -238,6 +239,9 @@ class FakeFinder:
 
     def known_hosts(self) -> list[NodeRecord]:
         return [record for record in self.records if record.node_id not in self.forgotten]
+
+    def is_leaving(self, node: NodeId) -> bool:
+        return any(record.leaving for record in self.records if record.node_id == node)
 
     def suspect(self, node: NodeId) -> None:
         self.suspected.append(node)

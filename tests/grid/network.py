@@ -43,6 +43,7 @@ class Member:
     address: Address
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     free_bytes: int = 1 << 30
+    leaving: bool = False
 
     @property
     def id(self) -> NodeId:
@@ -83,6 +84,7 @@ class Grid:
                 udp_port=udp_port,
                 tcp_port=udp_port if serving else 0,
                 free_bytes=member.free_bytes,
+                leaving=member.leaving,
                 expires=int(wall_clock()) + LIFETIME_SECONDS,
             )
 

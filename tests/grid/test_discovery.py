@@ -140,3 +140,16 @@ async def test_no_network_is_no_hosts_and_is_not_remembered(autojump_clock: trio
         lonely.node._check_soon(owner.node.peers.nearest(bytes(20), 1)[0])
         await trio.sleep(1)
         assert len(await discovery.closest_hosts(bytes(20), 3)) == 3
+
+
+async def test_who_says_that_it_leaves_is_known_within_two_minutes_as_is_who_stays_after_all(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with owner_of(5) as (network, owner, discovery):
+        one, other = network.members[1:3]
+        for is_leaving in (True, False):
+            one.leaving = is_leaving
+            await trio.sleep(120)
+            assert discovery.is_leaving(one.id) == is_leaving
+            assert not discovery.is_leaving(other.id)
+        assert not discovery.is_leaving(owner.id)

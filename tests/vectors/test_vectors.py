@@ -261,6 +261,7 @@ def test_node_records() -> None:
             tcp_port=case["tcpPort"],
             free_bytes=case["freeBytes"],
             price=case["price"],
+            leaving=case["leaving"],
             version=case["version"],
             expires=case["expires"],
         )

@@ -102,7 +102,8 @@ class Simulation:
         number, subnet = next(self._identity), index % self._world.subnets
         block = 20 if self._world.public else 10
         address = f"{block + (subnet >> 16)}.{subnet >> 8 & 255}.{subnet & 255}.{1 + index // self._world.subnets}"
-        record = NodeRecord(number.to_bytes(32, "big"), address, 4000, 4000, 1 << 60, 0, 1, 1 << 40, bytes(64))
+        public_key, offer = number.to_bytes(32, "big"), (4000, 4000, 1 << 60, 0)
+        record = NodeRecord(public_key, address, *offer, leaving=False, version=1, expires=1 << 40, signature=bytes(64))
         return Host(record, self._world.kinds[number % len(self._world.kinds)], subnet)
 
     def _watch(self, host: Host, index: int) -> None:

@@ -49,6 +49,7 @@ def test_a_signed_record_is_believed_as_struct_and_as_bytes(host: str, tcp_port:
         {"tcp_port": 4001},
         {"free_bytes": 1},
         {"price": 1},
+        {"leaving": True},
         {"version": 2},
         {"expires": NOW + 3601},
         {"signature": bytes(64)},
@@ -61,7 +62,7 @@ def test_no_field_can_be_changed(change: dict[str, object]) -> None:
 
 
 def test_every_field_is_covered_by_the_test_above() -> None:
-    assert len(NodeRecord.__struct_fields__) == 9
+    assert len(NodeRecord.__struct_fields__) == 10
 
 
 @pytest.mark.parametrize("expires", [NOW, NOW - 1, 0, NOW + records.MAX_LIFETIME_SECONDS + 1, 2**63 - 1])

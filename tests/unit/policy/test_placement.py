@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +25,7 @@ def record(
         tcp_port=tcp_port,
         free_bytes=free_bytes,
         price=price,
+        leaving=False,
         version=1,
         expires=1 << 40,
         signature=bytes(64),
@@ -52,16 +54,17 @@ def test_too_few_hosts_place_what_can_be_placed() -> None:
     assert choose_hosts(wanted([])).unplaced == (0, 1, 2)
 
 
-def test_full_dear_excluded_and_owner_only_nodes_are_passed_over() -> None:
-    full, dear, bad, owner, good = (
+def test_full_dear_excluded_leaving_and_owner_only_nodes_are_passed_over() -> None:
+    full, dear, bad, leaving, owner, good = (
         record(1, free_bytes=1099),
         record(2, price=11),
         record(3),
+        msgspec.structs.replace(record(6), leaving=True),
         record(4, tcp_port=0),
         record(5, free_bytes=1100, price=10),
     )
     limits = Limits(highest_price=10, excluded={bad.node_id}, spare_bytes=100)
-    placement = choose_hosts(wanted([full, dear, bad, owner, good], pieces=1), limits=limits)
+    placement = choose_hosts(wanted([full, dear, bad, leaving, owner, good], pieces=1), limits=limits)
     assert placement.chosen == {0: good}
 
 

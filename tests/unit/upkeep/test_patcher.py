@@ -146,8 +146,23 @@ async def test_when_all_hosts_of_a_shard_are_going_to_let_it_go_others_get_it_fi
     leaving = holders(cache, shard)
     cache.states |= dict.fromkeys(leaving, "leaving")
     await trio.sleep(100)
-    assert len(set(holders(cache, shard)) - set(leaving)) == 2, "enough for the last to be made anew when it is gone"
-    assert len(retired(cache)) == 2
+    assert not set(holders(cache, shard)) & set(leaving)
+    assert len(retired(cache)) == 3
+
+
+async def test_one_host_that_leaves_hands_over_and_keeps_its_piece_until_another_has_it(
+    cache: Cache, autojump_clock: trio.testing.MockClock
+) -> None:
+    shard = await put(cache)
+    cache.states[host(1)] = "leaving"
+    cache.transfers.full = cache.transfers.living_hosts()
+    await trio.sleep(100)
+    assert holders(cache, shard) == [host(0), host(1), host(2)]
+    assert not retired(cache)
+    cache.transfers.full.clear()
+    await trio.sleep(200)
+    assert set(holders(cache, shard)) > {host(0), host(2)}
+    assert list(retired(cache).values()) == [host(1)]
 
 
 async def test_what_no_host_takes_is_fetched_less_and_less_often_until_hosts_appear(
@@ -164,7 +179,7 @@ async def test_what_no_host_takes_is_fetched_less_and_less_often_until_hosts_app
     cache.transfers.full.clear()
     cache.patcher.hosts_appeared()
     await trio.sleep(10)
-    assert len(set(holders(cache, shard)) - set(leaving)) == 2
+    assert not set(holders(cache, shard)) & set(leaving)
 
 
 async def test_while_no_host_is_there_nothing_is_patched_and_nothing_called_lost(

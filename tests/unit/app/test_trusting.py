@@ -1,0 +1,36 @@
+"""What a drive makes of what a host says of itself, beside what is remembered of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from layrfs.app.trusting import Trusting
+from layrfs.ids import NodeId
+from layrfs.policy.patching import PieceState
+from layrfs.policy.trust import Outcome
+from layrfs.storage.database import Database
+
+HOST, OWN = NodeId(bytes([1]) * 20), NodeId(bytes([2]) * 20)
+DAY_SECONDS = 86_400.0
+
+
+@pytest.mark.parametrize(
+    ("outcome", "patch_after_seconds", "stays", "leaves"),
+    [
+        ("passed", 3 * DAY_SECONDS, "good", "leaving"),
+        ("failed", 3 * DAY_SECONDS, "doubtful", "leaving"),
+        ("passed", 0.0, "gone", "gone"),
+    ],
+)
+def test_who_says_that_it_leaves_is_counted_on_as_long_as_it_is_there(
+    tmp_path: Path, outcome: Outcome, patch_after_seconds: float, stays: PieceState, leaves: PieceState
+) -> None:
+    with Database(str(tmp_path / "metadata.db")) as database:
+        said: set[NodeId] = set()
+        trusting = Trusting(database, OWN, patch_after_seconds, said.__contains__)
+        trusting.trusts.heard(HOST, outcome)
+        assert trusting.state_of(HOST) == stays
+        said.add(HOST)
+        assert trusting.state_of(HOST) == leaves
