@@ -19,6 +19,7 @@ from layrfs.app.classic import Classic, NameChanged
 from layrfs.app.losses import Losses
 from layrfs.app.membership import Membership, choose_network
 from layrfs.app.patching import Patching
+from layrfs.app.paying import Money
 from layrfs.app.pinning import Pinning
 from layrfs.app.policy_setting import PolicySetting
 from layrfs.app.snapshot_commands import SnapshotCommands
@@ -165,14 +166,17 @@ class Answers:
         try:
             with contextlib.suppress(LocalError):  # of a disk that takes nothing any more: it is among the problems
                 self._database.commit()
-            return self._counted_status(mountpoint, await trio.to_thread.run_sync(count_totals, self._database.path))
+            totals = await trio.to_thread.run_sync(count_totals, self._database.path)
+            hosts, waiting_bytes = self._membership.known_hosts(), self._contents.stats().dirty_bytes
+            money = await self._upkeep.payments.money(hosts, totals.live_bytes, waiting_bytes)
+            return self._counted_status(mountpoint, totals, money)
         except CorruptFile as error:  # nothing can be counted; that this is so must be said all the same
             pid, uptime_seconds = os.getpid(), int(time.monotonic() - self._started)
             return VolumeStatus(
                 self._volume, mountpoint, pid=pid, uptime_seconds=uptime_seconds, problems=(str(error),)
             )
 
-    def _counted_status(self, mountpoint: str, totals: Totals) -> VolumeStatus:
+    def _counted_status(self, mountpoint: str, totals: Totals, money: Money) -> VolumeStatus:
         stats, pins = self._contents.stats(), self._contents.pins.stats()
         problems = [
             text
@@ -191,11 +195,7 @@ class Answers:
         if stats.unreachable_shards:
             problems.append(f"{stats.unreachable_shards} shards could not be read from any host")
         problems += self._upkeep.payments.problems(self._membership.known_hosts())
-        placed_bytes = totals.plain_bytes - totals.dead_bytes
-        money, warnings = self._upkeep.payments.money(
-            self._membership.known_hosts(), placed_bytes=placed_bytes, waiting_bytes=stats.dirty_bytes
-        )
-        problems += warnings
+        problems += money.warnings
         problems += [
             f"what only this machine had is in {name}; remove it when you have what you need"
             for name in asides(self._state_directory)
@@ -209,7 +209,7 @@ class Answers:
             uptime_seconds=int(time.monotonic() - self._started),
             read_only=self._filesystem.is_read_only,
             files=self._tree.inode_count - 1,
-            file_bytes=placed_bytes + stats.dirty_bytes,
+            file_bytes=totals.live_bytes + stats.dirty_bytes,
             cached_bytes=stats.cached_bytes,
             cache_limit_bytes=stats.limit_bytes,
             dirty_bytes=stats.dirty_bytes,
@@ -229,7 +229,7 @@ class Answers:
             problems=tuple(problems),
             hosts=self._upkeep.health.hosts(self._membership.known_hosts(), totals.pieces),
             network=self._membership.status(),
-            money=money,
+            money=money.status,
         )
 
     async def _silent_hosts(self) -> int:

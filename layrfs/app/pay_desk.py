@@ -22,7 +22,6 @@ from layrfs.ids import NodeId
 from layrfs.ledger_config import LedgerConfig
 from layrfs.network.contract_links import ContractLinks
 from layrfs.payments.horizon import Horizon
-from layrfs.policy.budgeting import Holding
 from layrfs.policy.collecting import RETENTION_SECONDS
 from layrfs.policy.earning import KEPT_WINDOWS
 from layrfs.storage.changes import ChangeLog
@@ -136,10 +135,6 @@ class PayDesk:
     def now(self) -> float:
         """By the ledger's clock, in Unix seconds."""
         return self._escrows.now()
-
-    def holdings(self) -> list[Holding]:
-        """What hosts are paid for, by open contract."""
-        return self._agreements.holdings()
 
     def unpaid(self) -> frozenset[NodeId]:
         """Hosts that are going to let their pieces go, because nobody pays for them."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
@@ -31,8 +31,8 @@ from layrfs.pipeline.paying import Market, OnlyFree
 from layrfs.policy.bookkeeping import Records
 from layrfs.policy.budgeting import monthly
 from layrfs.policy.paymaster import out_of_reach
-from layrfs.policy.purse import Facts, purse
-from layrfs.storage.bookkeeping import read_records
+from layrfs.policy.purse import Facts, Purse, purse
+from layrfs.storage.bookkeeping import read_holdings, read_records
 from layrfs.storage.contracts import Contracts
 from layrfs.storage.costs import read_costs
 from layrfs.storage.database import Database
@@ -45,6 +45,13 @@ LOOK_SECONDS = 5.0
 """How often it is looked whether a ledger has been chosen: the embedded network says which after a moment."""
 
 OFF = "off"
+
+
+class Money(NamedTuple):
+    """``status`` None: nobody is paid. ``warnings``: what an owner should be told early."""
+
+    status: MoneyStatus | None
+    warnings: tuple[str, ...]
 
 
 class Payments:
@@ -112,8 +119,13 @@ class Payments:
     async def cost(self, inode: InodeNumber, path: bytes, depth: int) -> CostReport:
         """What hosts are paid for what is below a path. Raises ``LocalError``."""
         self._database.commit()
-        costs = await trio.to_thread.run_sync(read_costs, self._database.path, inode, path, depth)
-        return CostReport(costs, 0 if self._desk is None else monthly(self._desk.holdings()))
+        contracts, now = ([], 0.0) if self._desk is None else (self._contracts.live(), self._desk.now())
+
+        def look() -> CostReport:
+            costs = read_costs(self._database.path, inode, path, depth)
+            return CostReport(costs, monthly(read_holdings(self._database.path, contracts, now)))
+
+        return await trio.to_thread.run_sync(look)
 
     def hosts_appeared(self) -> None:
         """Hosts have been found or come back."""
@@ -130,24 +142,28 @@ class Payments:
         of_desk = () if self._desk is None else self._desk.problems()
         return [problem for problem in (dear, self._problem, *of_desk) if problem]
 
-    def money(
-        self, hosts: Iterable[NodeRecord], *, placed_bytes: int, waiting_bytes: int
-    ) -> tuple[MoneyStatus | None, tuple[str, ...]]:
-        """What there is to know of money, and what an owner should be told of it early. Bytes are of files."""
+    async def money(self, hosts: Iterable[NodeRecord], placed_bytes: int, waiting_bytes: int) -> Money:
+        """All there is to know. Bytes are of files: on hosts, and not there yet. Raises ``LocalError``."""
         limits, contracts = self.limits.get(), self._contracts.live()
         if self._desk is None or (limits.max_price is None and not contracts):
-            return None, ()
-        facts = Facts(
-            contracts=contracts,
-            holdings=self._desk.holdings(),
-            spendable=self._desk.wallet.spendable_stroops,
-            max_price=limits.max_price,
-            budget=limits.budget,
-            placed_bytes=placed_bytes,
-            waiting_bytes=waiting_bytes,
-            now=int(self._desk.now()),
-        )
-        found = purse(facts)
+            return Money(None, ())
+        now, spendable = int(self._desk.now()), self._desk.wallet.spendable_stroops
+
+        def look() -> Purse:
+            return purse(
+                Facts(
+                    contracts=contracts,
+                    holdings=read_holdings(self._database.path, contracts, now),
+                    spendable=spendable,
+                    max_price=limits.max_price,
+                    budget=limits.budget,
+                    placed_bytes=placed_bytes,
+                    waiting_bytes=waiting_bytes,
+                    now=now,
+                )
+            )
+
+        found = await trio.to_thread.run_sync(look)
         status = MoneyStatus(
             max_price=limits.max_price,
             budget=limits.budget,
@@ -155,12 +171,12 @@ class Payments:
             forecast=found.forecast,
             paid=sum(one.paid_stroops for each in contracts for one in each.instalments),
             in_contracts=found.in_contracts,
-            wallet=facts.spendable,
+            wallet=spendable,
             runway_seconds=found.runway_seconds,
             contracts=found.open_contracts,
             too_dear=sum(host.tcp_port > 0 and host.price > (limits.max_price or 0) for host in hosts),
         )
-        return status, found.warnings
+        return Money(status, found.warnings)
 
     # -------------------------------------------------------------------- life
 

@@ -6,11 +6,12 @@ over all hosts above the budget; and while the sum is within it, every contract 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec import Struct
 
 from layrfs.ids import NodeId
+from layrfs.policy.paymaster import Contract
 from layrfs.policy.pricing import PRICED_SECONDS, due_stroops
 
 
@@ -22,6 +23,20 @@ class Holding(Struct, frozen=True):
     price: int
     stored_bytes: int
     contract: int = 0
+
+
+def running(contracts: Sequence[Contract], now: float) -> Iterator[tuple[Contract, list[int]]]:
+    """Contracts that hosts are paid by, each with the numbers of the others with the same host: what those cover does
+    not wait."""
+    found = [each for each in contracts if each.state == "open" and now < each.terms.end]
+    for each in found:
+        yield each, [one.number for one in found if one.terms.node == each.terms.node and one is not each]
+
+
+def holding(contract: Contract, waiting_bytes: int) -> Holding:
+    """``waiting_bytes``: of pieces that are not covered yet."""
+    covered_bytes = sum(batch.stored_bytes for batch in contract.batches)
+    return Holding(contract.terms.node, contract.terms.price, covered_bytes + waiting_bytes, contract.number)
 
 
 def monthly(holdings: Iterable[Holding]) -> int:

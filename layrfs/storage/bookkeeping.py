@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -20,10 +20,11 @@ from layrfs.model.contracts import Terms
 from layrfs.model.intents import Intent
 from layrfs.model.redundancy import Redundancy
 from layrfs.policy.bookkeeping import Receipts, Recorded, Records
+from layrfs.policy.budgeting import Holding, holding, running
 from layrfs.policy.contracts import InstalmentState, OwnerState
 from layrfs.policy.paymaster import Batch, Contract, Instalment
 from layrfs.storage import soundness
-from layrfs.storage.contracts import cut
+from layrfs.storage.contracts import UNCOVERED, cut, listed
 
 if TYPE_CHECKING:
     from apsw import SQLiteValue
@@ -39,11 +40,28 @@ def read_records(path: str) -> Records:
     """Blocks: for a thread. Nothing of a volume that was never mounted. Raises ``CorruptFile``, ``LocalError``."""
     if not os.path.exists(path):
         return Records()
+    with _reading(path) as connection:
+        connection.create_scalar_function("piece_bytes", _piece_bytes, 3, deterministic=True)
+        return Records(tuple(_contracts(connection)), tuple(_intents(connection)))
+
+
+def read_holdings(path: str, contracts: Sequence[Contract], now: float) -> list[Holding]:
+    """What hosts are paid for by contracts, read a moment ago, and what waits to be covered: of a million pieces, when
+    contracts are renewed. Blocks: for a thread. Raises ``CorruptFile``, ``LocalError``."""
+    with _reading(path) as connection:
+        found = running(contracts, now)
+        return [
+            holding(each, int(connection.execute(UNCOVERED, (each.number, listed(others))).get[1]))
+            for each, others in found
+        ]
+
+
+@contextlib.contextmanager
+def _reading(path: str) -> Iterator[apsw.Connection]:
     try:
         with contextlib.closing(reader(path)) as connection:
-            connection.create_scalar_function("piece_bytes", _piece_bytes, 3, deterministic=True)
             connection.execute("BEGIN")
-            return Records(tuple(_contracts(connection)), tuple(_intents(connection)))
+            yield connection
     except (apsw.CorruptError, apsw.NotADBError) as error:
         raise soundness.damaged(path, str(error)) from error
     except apsw.Error as error:

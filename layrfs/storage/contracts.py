@@ -30,6 +30,7 @@ _WAITING = (
     "FROM local_payable l WHERE contract = ?1 AND NOT EXISTS (SELECT 1 FROM contract_piece p WHERE p.piece = l.piece"
     " AND (p.contract = ?1 OR p.contract IN (SELECT value FROM json_each(?2))))"
 )
+UNCOVERED = f"SELECT count(*), coalesce(sum(bytes), 0) {_WAITING}"
 _LIVE = "SELECT number FROM contract WHERE state NOT IN ('merged', 'void') ORDER BY number"
 _LIVE_WITH = "SELECT number FROM contract WHERE node = ? AND state NOT IN ('merged', 'void') ORDER BY number"
 
@@ -160,7 +161,7 @@ class Contracts:
 
     def uncovered(self, number: int, later: Collection[int] = ()) -> tuple[int, int]:
         """How many pieces wait for a cover, and their bytes; not those that contracts of ``later`` pay for so far."""
-        row = self._database.row(f"SELECT count(*), coalesce(sum(bytes), 0) {_WAITING}", (number, _listed(later)))
+        row = self._database.row(UNCOVERED, (number, listed(later)))
         return (0, 0) if row is None else (row[0], row[1])
 
     def payables(self, number: int, limit: int, later: Collection[int] = ()) -> list[PieceDigests]:
@@ -168,7 +169,7 @@ class Contracts:
         query = f"SELECT piece, bytes, first, digests {_WAITING} ORDER BY piece LIMIT ?3"
         return [
             PieceDigests(PieceId(piece), piece_bytes, number, first, cut(digests))
-            for piece, piece_bytes, first, digests in self._database.rows(query, (number, _listed(later), limit))
+            for piece, piece_bytes, first, digests in self._database.rows(query, (number, listed(later), limit))
         ]
 
     def forget_payable(self, number: int, pieces: Iterable[PieceId]) -> None:
@@ -225,7 +226,8 @@ class Contracts:
         self._database.write(statement, values)
 
 
-def _listed(numbers: Collection[int]) -> str:
+def listed(numbers: Collection[int]) -> str:
+    """As ``UNCOVERED`` takes them."""
     return json.dumps(list(numbers))
 
 

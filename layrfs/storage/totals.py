@@ -31,6 +31,11 @@ class Totals(NamedTuple):
     pieces: Mapping[NodeId, int]
     """How many each host should have; hosts that were ever met may have none."""
 
+    @property
+    def live_bytes(self) -> int:
+        """Of those that files need."""
+        return self.plain_bytes - self.dead_bytes
+
 
 def count_totals(path: str) -> Totals:
     """Blocks: for a thread. Raises ``CorruptFile``, ``LocalError``."""

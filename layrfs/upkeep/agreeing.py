@@ -21,7 +21,7 @@ from layrfs.model.contracts import Terms
 from layrfs.model.lumens import shown_lumens
 from layrfs.policy.agreeing import SETUP_LEDGERS
 from layrfs.policy.backoff import NO_FAILURES, Failures
-from layrfs.policy.budgeting import Holding, kept_bytes, left_for
+from layrfs.policy.budgeting import Holding, holding, kept_bytes, left_for, running
 from layrfs.policy.contracts import OwnerEvent, owner_after
 from layrfs.policy.paymaster import Contract, deposit, next_number
 from layrfs.storage.contracts import Contracts
@@ -216,13 +216,5 @@ class Agreements:
 
     def holdings(self) -> list[Holding]:
         """What hosts are paid for now, and what waits to be covered; no piece twice."""
-        now = self._escrows.now()
-        running = [each for each in self._contracts.live() if each.state == "open" and now < each.terms.end]
-        return [self._holding(each, running) for each in running]
-
-    def _holding(self, contract: Contract, running: list[Contract]) -> Holding:
-        terms = contract.terms
-        others = [each.number for each in running if each.terms.node == terms.node and each is not contract]
-        _pieces, waiting_bytes = self._contracts.uncovered(contract.number, others)
-        covered_bytes = sum(batch.stored_bytes for batch in contract.batches)
-        return Holding(terms.node, terms.price, covered_bytes + waiting_bytes, contract.number)
+        found = running(self._contracts.live(), self._escrows.now())
+        return [holding(each, self._contracts.uncovered(each.number, others)[1]) for each, others in found]

@@ -11,7 +11,9 @@ from layrfs.ids import NodeId, PieceId, Salt, ShardId
 from layrfs.model.payables import PieceDigests
 from layrfs.model.redundancy import Redundancy
 from layrfs.model.shards import PieceRecord, ShardRecord
+from layrfs.policy.budgeting import Holding
 from layrfs.policy.paymaster import Instalment
+from layrfs.storage.bookkeeping import read_holdings
 from layrfs.storage.changes import ChangeLog
 from layrfs.storage.content import Catalog
 from layrfs.storage.contracts import Contracts
@@ -105,6 +107,20 @@ def test_what_one_contract_pays_for_waits_for_its_end_in_the_next(contracts: Con
     assert contracts.uncovered(second, [first]) == (1, 200)
     assert contracts.payables(second, 10, [first]) == [digests(2, second)]
     assert contracts.payables(second, 10) == [digests(1, second), digests(2, second)]
+
+
+def test_what_hosts_are_paid_for_is_counted_apart_from_the_connection_that_writes(
+    database: Database, contracts: Contracts
+) -> None:
+    first, second = contracts.add(TERMS, "open"), contracts.add(msgspec.structs.replace(TERMS, number=8), "open")
+    contracts.add(msgspec.structs.replace(TERMS, number=9), "ended")
+    contracts.keep([digests(1, first)])
+    contracts.offer(first, contracts.payables(first, 10), 0, 1, SALTS)
+    contracts.keep([digests(1, second), digests(2, second)])
+    database.commit()
+    found = read_holdings(database.path, contracts.live(), TERMS.start)
+    assert found == [Holding(HOST, TERMS.price, 100, first), Holding(HOST, TERMS.price, 200, second)], "no piece twice"
+    assert read_holdings(database.path, contracts.live(), TERMS.end) == []
 
 
 def test_a_piece_that_goes_from_the_records_needs_no_cover(database: Database, contracts: Contracts) -> None:
