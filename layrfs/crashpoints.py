@@ -78,7 +78,7 @@ POINTS: Mapping[str, str] = MappingProxyType(
         "piece named": "Host: it has its name, which may not be on the disk.",
         "piece durable": "Host: it is stored for good; the owner does not know.",
         "ledger written": "Development ledger: a ledger's rows are in the open transaction.",
-        "ledger closed": "Development ledger: they are on the disk; nobody knows.",
+        "ledger closed": "Development ledger: they are on the disk; whoever handed a transaction in does not know.",
         "contract agreed": "Paid host: terms are on record; the owner does not know.",
         "contract open": "Paid host: the escrow was found good, and that is on record; the owner does not know.",
         "cover recorded": "Paid host: pieces and locks are on record; the owner does not know.",

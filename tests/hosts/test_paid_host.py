@@ -20,7 +20,7 @@ from layrfs.cli.outcome import run_command
 from layrfs.crashpoints import VARIABLE
 from layrfs.crypto import instalments, keys, merkle, wallet_keys
 from layrfs.crypto.identity import NodeIdentity
-from layrfs.errors import Unreachable
+from layrfs.errors import RemoteError, Unreachable
 from layrfs.model.contracts import Lock, Terms
 from layrfs.model.hosted import Batch
 from layrfs.model.records import HostAddress
@@ -180,6 +180,13 @@ class Owner:
         signatures = {self.terms.escrow: envelope.sign(self._escrow), self.terms.host: host_signature}
         self._ledger.request("POST", "transactions", data={"tx": envelope.xdr(signatures)}).raise_for_status()
 
+    def is_claimed(self, instalment: int) -> bool:
+        """Said again and again; a host whose ledger is away cannot answer."""
+        try:
+            return self.disclose(instalment) == "claimed"
+        except RemoteError:
+            return False
+
     def disclose(self, instalment: int) -> str:
         request = contracts.Disclose(self.tenant, self.terms.contract_id, instalment, self.salt(instalment), UNSIGNED)
         return str(self.ask(request, contracts.Disclosed).state)
@@ -267,6 +274,51 @@ def test_killed_at_any_step_it_is_paid_once(
         assert ledger.stroops(wallet) == before + owner.due
         assert status_of(directory)["earned_stroops"] == owner.due
     owner.close()
+
+
+DEATHS = [
+    ("ledger closed", ""),
+    ("ledger written", ""),
+    ("ledger closed", "transaction sent"),
+    ("ledger written", "transaction sent"),
+    ("", "intent kept"),
+]
+"""Where the ledger dies with a host's claim, and where the host does; empty: it is killed without it, or not at all."""
+
+
+@pytest.mark.parametrize(("ledger_point", "host_point"), DEATHS)
+def test_a_ledger_that_is_killed_in_the_middle_of_a_claim_pays_it_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ledger_point: str, host_point: str, big: bool
+) -> None:
+    if (ledger_point, host_point) != DEATHS[0] and not big:
+        pytest.skip("each with --big; the first one always")
+    directory, of_ledger, of_host = tmp_path / "host", tmp_path / "ledger armed", tmp_path / "host armed"
+    monkeypatch.setenv(VARIABLE, f"{ledger_point or 'ledger closed'}@1@{of_ledger}")
+    with ledger_run(tmp_path / "ledger", "--close-seconds", "0.2") as ledger:
+        monkeypatch.setenv(VARIABLE, f"{host_point or 'intent kept'}@1@{of_host}")
+        with paid_host(directory, ledger) as host, contextlib.ExitStack() as again:
+            owner, wallet = earns(ledger, directory, host)
+            before = ledger.stroops(wallet)
+            owner.open()
+            owner.store()
+            owner.cover()
+            for flag in [flag for flag, point in ((of_ledger, ledger_point), (of_host, host_point)) if point]:
+                flag.touch()
+            with contextlib.suppress(Unreachable):
+                owner.disclose(0)
+            if host_point:
+                assert host.ended() == -signal.SIGKILL
+                again.enter_context(host_run(directory)).says("ready")
+            if not ledger_point:
+                ledger.process.end(signal.SIGKILL)
+            assert ledger.process.ended() == -signal.SIGKILL
+            there = again.enter_context(ledger_run(tmp_path / "ledger", "--close-seconds", "0.2", listen=None))
+            wait_for(lambda: owner.is_claimed(0), "the upload is paid for")
+            there.close_ledger(at=owner.terms.window(1)[0])
+            wait_for(lambda: owner.is_claimed(1), "the audit is paid for too")
+            assert there.stroops(wallet) == before + owner.due
+            assert status_of(directory)["earned_stroops"] == owner.due
+            owner.close()
 
 
 @pytest.mark.parametrize("step", ["end recorded", "end decided"])

@@ -142,7 +142,8 @@ class Books:
                 if entries:
                     self._record(closing, changes, entries)
                     reached("ledger written")
-            reached("ledger closed")
+            if entries:
+                reached("ledger closed")
         except apsw.Error as error:
             raise self._failed(error) from error
 
