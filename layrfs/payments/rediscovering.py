@@ -6,6 +6,7 @@ the refund that follows from it is the one that the escrow waits for.
 
 from __future__ import annotations
 
+import struct
 from decimal import Decimal
 
 from stellar_sdk import CreateAccount, FeeBumpTransactionEnvelope, HashMemo, Payment, SetOptions, TransactionEnvelope
@@ -22,14 +23,18 @@ from layrfs.policy.pricing import FEE_STROOPS, locked_stroops
 
 
 def found_terms(transaction: LedgerTransaction, passphrase: str, wallet_private: bytes) -> Terms | None:
-    """None of a transaction that set up no contract of this owner. ``tenant`` is zeros: it is not on the ledger."""
+    """None of a transaction that set up no contract of this owner. ``tenant`` is zeros: it is not on the ledger.
+
+    Strangers' transactions are in the account's history too, and of some the memo says anything: no terms come of it.
+    """
     if not transaction.successful:
         return None
     try:
         terms = _terms(_inner(transaction.envelope, passphrase), passphrase, wallet_private)
-    except (*BROKEN, BadMessage):
+        is_ours = terms is not None and setup(terms).hash == transaction.hash
+    except (*BROKEN, BadMessage, struct.error):
         return None
-    return terms if terms is not None and setup(terms).hash == transaction.hash else None
+    return terms if is_ours else None
 
 
 def _inner(envelope: str, passphrase: str) -> TransactionEnvelope:
