@@ -89,7 +89,7 @@ class Agreements:
         offer = self._trade.offer
         if self._record.leaving:
             return Refused("leaving")
-        if any(earning.was_settled(one) and not one.released for one in self._record.of_tenant(tenant)):
+        if any(self._is_kept_for_nothing(one) for one in self._record.of_tenant(tenant)):
             return Refused("ending")
         if terms.network != offer.network:
             return Refused("wrong ledger")
@@ -105,6 +105,11 @@ class Agreements:
             return None
         _log.warning("Terms were refused: %s", "; ".join(faults))
         return Refused("bad terms")
+
+    def _is_kept_for_nothing(self, hosted: Hosted) -> bool:
+        """Whether it has ended by consent, and has pieces here still for which nobody pays: there is no end to that
+        when another contract may follow each time."""
+        return earning.was_settled(hosted) and not hosted.released and not self._record.is_followed(hosted.number)
 
     async def _has_account(self) -> bool:
         """Once seen it is taken for granted: strangers could have us ask the ledger for it all day."""
@@ -169,7 +174,8 @@ class Agreements:
         account = await self._trade.ledger.account(hosted.terms.escrow)
         passed = await self._passed(hosted.terms, account, self._last_claimed(hosted.number, request.first))
         now = await self._trade.clock.now()
-        reason = self._cover_refusal(request, new, account, passed, now)
+        paid_until = self._paid_until(hosted, pieces, now) if new.at > now else 0
+        reason = self._cover_refusal(request, new, account, passed, now, paid_until)
         if reason is not None:
             return Refused(reason)
         if not signed or found_bytes != request.bytes:
@@ -182,7 +188,13 @@ class Agreements:
         return contracts.Covered()
 
     def _cover_refusal(
-        self, request: contracts.Cover, new: Batch, account: LedgerAccount | None, passed: int, now: int
+        self,
+        request: contracts.Cover,
+        new: Batch,
+        account: LedgerAccount | None,
+        passed: int,
+        now: int,
+        paid_until: int,
     ) -> Reason | None:
         """Looked up anew, because others may have changed something while we were waiting."""
         hosted = self._running(request.contract, request.tenant)
@@ -195,7 +207,7 @@ class Agreements:
         if request.batch != len(batches):
             return "bad terms"
         amounts = [lock.amount_stroops for lock in request.locks]
-        fault = earning.cover_fault(hosted, batches, owed, new, amounts, now)
+        fault = earning.cover_fault(hosted, batches, owed, new, amounts, now, paid_until)
         if fault is not None:
             return fault
         known = [one.amount_stroops for one in owed[: new.first]]
@@ -206,6 +218,20 @@ class Agreements:
             if amount and instalment in still and not _is_past(terms, account, instalment)
         ]
         return _escrow_reason(terms, account, escrow_needs(needed), passed)
+
+    def _others(self, hosted: Hosted) -> list[Hosted]:
+        """Contracts with the same owner that are open, and are not about to end."""
+        found = self._record.of_tenant(hosted.terms.tenant)
+        return [one for one in found if one.number != hosted.number and one.state == "open" and one.ending is None]
+
+    def _paid_until(self, hosted: Hosted, pieces: Sequence[PieceId], now: int) -> int:
+        """How long another contract has paid for all of these; 0: none has."""
+        found = [0]
+        for other in self._others(hosted):
+            paid = earning.paid_now(other.terms, self._record.instalments(other.number), now)
+            if paid is not None and self._record.names_all(other.number, pieces, paid):
+                found.append(other.terms.window(paid)[1] + 1)
+        return max(found)
 
     def _last_claimed(self, number: int, first: int) -> int:
         """Instalments before the cover's first may be being claimed now."""
@@ -280,11 +306,17 @@ class Agreements:
         reason = _escrow_reason(hosted.terms, account, 0, earning.last_claimed(owed))
         if reason is not None or account is None:
             return reason
-        tenant, batches = hosted.terms.tenant, self._record.batches(hosted.number)
-        on_credit_bytes = self._record.uncovered(tenant, 0).bytes + self._coming_bytes(tenant)
-        return end_fault(
-            hosted, covers_of(batches), owed, asked, account=account, on_credit_bytes=on_credit_bytes, now=now
-        )
+        covers, on_credit_bytes = covers_of(self._record.batches(hosted.number)), self._on_credit_bytes(hosted)
+        return end_fault(hosted, covers, owed, asked, account=account, on_credit_bytes=on_credit_bytes, now=now)
+
+    def _on_credit_bytes(self, hosted: Hosted) -> int:
+        """Of what nobody would pay for when this contract ends: all, but for what came during a later one. That may
+        end in its turn, and so on: what was here before counts each time."""
+        tenant = hosted.terms.tenant
+        others = [one.terms.start for one in self._others(hosted) if one.terms.start > hosted.terms.start]
+        if others:
+            return self._record.stored_before(tenant, max(others))
+        return self._record.uncovered(tenant, 0).bytes + self._coming_bytes(tenant)
 
     def _standing(self, request: contracts.Standing) -> ContractResponse | Refused:
         found = [one for one in self._record.of_tenant(request.tenant) if one.terms.number == request.number]

@@ -137,7 +137,11 @@ class Earning:
 
     def dropped(self, pieces: Collection[PieceId]) -> None:
         """They are gone. Called from threads."""
-        self._on_trio(partial(self._record.forget_uncovered, pieces))
+        self._on_trio(partial(self._forget, pieces))
+
+    def _forget(self, pieces: Collection[PieceId]) -> None:
+        self._record.forget_uncovered(pieces)
+        self._record.forget_ended(pieces)
 
     def leave(self) -> Leaving:
         """Called from threads."""

@@ -24,8 +24,10 @@ from layrfs.network.contract_links import ContractLinks
 from layrfs.payments.horizon import Horizon
 from layrfs.policy.collecting import RETENTION_SECONDS
 from layrfs.policy.earning import KEPT_WINDOWS
+from layrfs.policy.paymaster import Contract
 from layrfs.storage.changes import ChangeLog
 from layrfs.storage.contracts import Contracts
+from layrfs.storage.covered_needs import CoveredNeeds
 from layrfs.storage.database import Database
 from layrfs.storage.intents import IntentTable
 from layrfs.storage.journal import Journal
@@ -72,6 +74,7 @@ class PayDesk:
         self._limits = limits
         self._reach = reach
         self._changes = ChangeLog(database)
+        self._needs = CoveredNeeds(database)
         self._nudged = trio.Event()
         self._window_seconds = options.contract_window_seconds
         ledger = Horizon(config.horizon, config.passphrase, look)
@@ -105,6 +108,7 @@ class PayDesk:
             asker=reach.asker,
             is_wanted=self._is_wanted,
             is_empty=self._is_empty,
+            is_only_in=self._is_only_in,
             heard=self._heard,
             nudged=self._next_nudge,
         )
@@ -192,6 +196,12 @@ class PayDesk:
 
     def _is_empty(self, host: NodeId) -> bool:
         return has_nothing(host, self._reach.holders(), self._changes, int(time.time()))
+
+    def _is_only_in(self, contract: Contract, others: Sequence[int]) -> bool:
+        host, until = contract.terms.node, int(time.time()) - RETENTION_SECONDS
+        shards = self._reach.holdings.metadata_shards()
+        metadata = (piece.id for shard in shards for piece in shard.pieces if piece.host == host)
+        return self._needs.is_only_in(contract.number, others, host, metadata, until)
 
     def _heard(self, host: NodeId, verdict: Verdict) -> None:
         self._reach.trusts.heard(host, verdict)

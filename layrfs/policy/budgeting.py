@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+import msgspec
 from msgspec import Struct
 
 from layrfs.ids import NodeId
@@ -27,10 +28,12 @@ class Holding(Struct, frozen=True):
 
 def running(contracts: Sequence[Contract], now: float) -> Iterator[tuple[Contract, list[int]]]:
     """Contracts that hosts are paid by, each with the numbers of the others with the same host: what those cover does
-    not wait."""
+    not wait. What one covers ahead of time another pays for so far, so it is left out."""
     found = [each for each in contracts if each.state == "open" and now < each.terms.end]
     for each in found:
-        yield each, [one.number for one in found if one.terms.node == each.terms.node and one is not each]
+        others = [one.number for one in found if one.terms.node == each.terms.node and one is not each]
+        paying = tuple(batch for batch in each.batches if not others or batch.at <= now)
+        yield msgspec.structs.replace(each, batches=paying), others
 
 
 def holding(contract: Contract, waiting_bytes: int) -> Holding:

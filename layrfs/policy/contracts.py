@@ -13,14 +13,15 @@ from typing import Final, Literal, get_args
 from layrfs.model.contracts import Terms
 
 OwnerState = Literal["agreed", "submitted", "open", "settling", "broken", "ended", "merged", "void"]
-"""``submitted``: the set-up is on its way, and whether it arrives is not known. ``settling``: nothing of the owner's is
-there any more and nothing is stored under it again; the host is asked for an end by consent. ``broken``: the host did
+"""``submitted``: the set-up is on its way, and whether it arrives is not known. ``settling``: no piece needs
+it any more and nothing is stored under it again; the host is asked for an end by consent. ``broken``: the host did
 wrong: nothing more is stored there or disclosed to it. ``ended``: the period is over, the refund is due. ``merged``:
 the escrow is gone, what was left is back. ``void``: the set-up can never come."""
 
 OwnerEvent = Literal["sent", "set up", "too late", "host broke", "period over", "merged", "unwanted"]
 """``sent``: the set-up is recorded as about to be sent. ``set up``, ``merged``: seen on the ledger. ``too late``: the
-ledger is past what the set-up may be in, and it is not there. ``unwanted``: no piece is there, nor going there."""
+ledger is past what the set-up may be in, and it is not there. ``unwanted``: no piece is there, nor going
+there, or none that no later contract covers."""
 
 OWNER: Final[dict[OwnerState, tuple[OwnerState, ...]]] = {
     #            sent         set up      too late     host broke   period over  merged    unwanted

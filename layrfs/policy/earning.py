@@ -61,15 +61,22 @@ def amounts_due(terms: Terms, batches: Sequence[Batch]) -> tuple[int, ...]:
 
 
 def cover_fault(
-    hosted: Hosted, batches: Sequence[Batch], owed: Sequence[Owed], new: Batch, amounts: Sequence[int], now: int
+    hosted: Hosted,
+    batches: Sequence[Batch],
+    owed: Sequence[Owed],
+    new: Batch,
+    amounts: Sequence[int],
+    now: int,
+    paid_until: int = 0,
 ) -> CoverFault | None:
     """Why one more batch is not covered by these amounts of the instalments from its first on; None: it is.
 
     The first is the one whose window is open, or the next: nobody can put off paying, nor pay in windows that are over.
+    ``paid_until``: so long another contract has paid for all of its pieces, and this one need not.
     Covers of a contract that is taken up again are said again as they were: they count by the time that they name.
     """
-    terms, seen = hosted.terms, new.at if hosted.late else now
-    if new.at > now + CLOCKS_APART_SECONDS or now >= terms.end:
+    terms, seen = hosted.terms, min(new.at, now) if hosted.late else now
+    if new.at > max(now + CLOCKS_APART_SECONDS, paid_until) or now >= terms.end:
         return "wrong window"
     open_then = terms.instalment_at(min(max(terms.start, seen), terms.end - 1)) or 0
     if new.first not in {open_then, min(open_then + 1, terms.instalments - 1)}:
@@ -86,6 +93,12 @@ def cover_fault(
 def batches_of(batches: Sequence[Batch], instalment: int) -> tuple[int, ...]:
     """The numbers of the batches that an instalment is about, in order."""
     return tuple(number for number, batch in enumerate(batches) if batch.first <= instalment)
+
+
+def paid_now(terms: Terms, owed: Sequence[Owed], now: int) -> int | None:
+    """The instalment whose window is open, when it was claimed: what it is about is paid for until the window ends."""
+    at = terms.instalment_at(now)
+    return at if at is not None and owed[at].state == "claimed" else None
 
 
 def unclaimed(terms: Terms, owed: Sequence[Owed], now: int) -> set[int]:

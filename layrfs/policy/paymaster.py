@@ -3,7 +3,8 @@
 Pure: what is on record and the time in, steps out, in the order in which they are to be done; where one fails,
 some of those behind it wait. Times are Unix seconds by the ledger's clock. Must not know how anybody is reached.
 Invariants: a salt is disclosed only while its window is open, and never of a contract that is broken or over; what an
-instalment pays never changes once its salt is disclosed; whatever happened before, a contract that is over is refunded.
+instalment pays never changes once its salt is disclosed; whatever happened before, a contract that is over is refunded;
+while a piece is needed, a contract with its host covers it: one ends early when another does.
 """
 
 from __future__ import annotations
@@ -102,10 +103,19 @@ class Step(Struct, frozen=True):
 
 
 def steps(
-    contract: Contract, uncovered: Uncovered, now: float, *, is_renewed: bool, is_wanted: bool, is_empty: bool = False
+    contract: Contract,
+    uncovered: Uncovered,
+    now: float,
+    *,
+    is_renewed: bool,
+    is_wanted: bool,
+    is_empty: bool = False,
+    is_handed_on: bool = False,
 ) -> tuple[Step, ...]:
     """What is due. ``is_renewed``: there is another contract with the host for later; ``is_wanted``: and pieces for it;
-    ``is_empty``: nothing of the owner's is there, on its way there, or needed by readers of older lists of files.
+    ``is_empty``: nothing of the owner's is there, on its way there, or needed by readers of older lists of files;
+    ``is_handed_on``: of what this contract covers, or that is on its way under it, all that anybody needs is covered by
+    a later one.
 
     An instalment that is watched may turn out to be claimed or missed; then it is not disclosed.
     """
@@ -120,21 +130,26 @@ def steps(
         return (*watched, Step("end"))
     if contract.state == "broken":
         return watched
-    is_to_end = is_empty and not uncovered.pieces and is_to_be_settled(contract, now)
+    is_needed = bool(uncovered.pieces) or not (is_empty or is_handed_on)
+    is_to_end = not is_needed and is_to_be_settled(contract, now, is_handed_on=is_handed_on)
+    salts = _to_disclose(contract, uncovered, now)
+    if is_handed_on:  # by now nobody is paid twice for the same: what of the rest is due, the end pays
+        salts = [step for step in salts if contract.instalments[step.instalment].state == "disclosed"]
     if is_to_end or contract.state == "settling":
         looked = (Step("settled"),) if contract.state == "settling" else ()
         ends = (Step("settle"),) if is_to_end else ()
-        return (*looked, *watched, *ends, *_to_disclose(contract, uncovered, now))
+        return (*looked, *watched, *ends, *salts)
     covers = _covers(contract, uncovered, now)
     renewals = (Step("renew"),) if is_wanted and not is_renewed and _is_to_be_renewed(contract, now) else ()
-    return (*watched, *covers, *_to_disclose(contract, uncovered, now), *renewals)
+    return (*watched, *covers, *salts, *renewals)
 
 
-def is_to_be_settled(contract: Contract, now: float) -> bool:
-    """Whether a contract that nothing needs is to end now, by consent.
+def is_to_be_settled(contract: Contract, now: float, *, is_handed_on: bool = False) -> bool:
+    """Whether a contract that nothing needs, or nothing any more because a later one covers it, is to end by consent.
 
     Not while an instalment may be claimed, nor in the second half of a window that is not paid for: an end that is
-    signed keeps salts waiting, and the host must have time to claim. One that was never used yet has a window's time.
+    signed keeps salts waiting, and the host must have time to claim; but what was handed on has no salts to tell. One
+    that was never used yet has a window's time.
     """
     terms, at = contract.terms, contract.terms.instalment_at(now)
     if not contract.whole or at is None or last_second(terms, int(now)) is None:
@@ -145,6 +160,8 @@ def is_to_be_settled(contract: Contract, now: float) -> bool:
         return False
     if any(one.state == "waiting" for one in contract.instalments[:at]):
         return False
+    if is_handed_on:
+        return True
     is_paid = contract.instalments[at].state != "waiting" or not lockable(contract, at)
     is_early = now < terms.window(at)[0] + terms.window_seconds / 2
     return (is_paid or is_early) and (bool(contract.batches) or at > 0)
@@ -155,6 +172,17 @@ def host_due(contract: Contract, until: int) -> int:
     covers = [Cover(batch.first, batch.at, batch.stored_bytes) for batch in contract.batches]
     unpaid = [at for at, one in enumerate(contract.instalments) if one.state in {"waiting", "disclosed"}]
     return host_due_stroops(contract.terms, covers, unpaid, until)
+
+
+def paid_until(contract: Contract, now: float) -> int | None:
+    """Until when all that a contract covers is paid for, so that a later one need not pay for it before; None: it is
+    not, or who is to be paid for what is not settled yet."""
+    at = contract.terms.instalment_at(now)
+    if contract.state not in {"open", "settling"} or not contract.whole or at is None:
+        return None
+    is_paid = contract.instalments[at].state == "claimed"
+    is_all = all(batch.covered and batch.first <= at for batch in contract.batches)
+    return contract.terms.window(at)[1] + 1 if is_paid and is_all else None
 
 
 def waits(step: Step, terms: Terms, now: float) -> bool:

@@ -20,6 +20,13 @@ _NAMED = (
     "SELECT 1 FROM local_hosted_piece p JOIN local_hosted c ON c.number = p.contract"
     " WHERE p.piece = ? AND c.released = 0"
 )
+_LEFT_ALONE = (
+    "SELECT 1 FROM local_hosted_piece p WHERE p.contract = ?1 AND NOT EXISTS"
+    " (SELECT 1 FROM local_hosted_piece q JOIN local_hosted c ON c.number = q.contract"
+    " JOIN local_hosted_batch b ON b.contract = q.contract AND b.batch = q.batch"
+    " JOIN local_hosted_instalment i ON i.contract = q.contract AND i.instalment >= b.first AND i.state = 'claimed'"
+    " WHERE q.piece = p.piece AND c.state = 'open' AND c.end_latest IS NULL) LIMIT 1"
+)
 _INSTALMENTS = (
     "SELECT instalment, amount, hash, signature, salt, salts, problem, state FROM local_hosted_instalment"
     " WHERE contract = ? ORDER BY instalment"
@@ -167,6 +174,12 @@ class HostContracts:
         )
         return Uncovered() if row is None else Uncovered(*row)
 
+    def stored_before(self, tenant: bytes, before: int) -> int:
+        """How many bytes a tenant has on credit since before then."""
+        query = "SELECT coalesce(sum(bytes), 0) FROM local_uncovered WHERE tenant = ? AND stored < ?"
+        found: int = self._database.value(query, (tenant, before))
+        return found
+
     def uncovered_pieces(self, tenant: bytes | None = None) -> list[PieceId]:
         """Which those are; of all tenants when none is named."""
         query = "SELECT piece FROM local_uncovered WHERE ?1 IS NULL OR tenant = ?1"
@@ -180,6 +193,26 @@ class HostContracts:
         """Whether a contract that is not released names it, or it was stored on credit."""
         on_credit = self._database.value("SELECT 1 FROM local_uncovered WHERE piece = ?", (piece,))
         return on_credit is not None or self._database.value(f"{_NAMED} LIMIT 1", (piece,)) is not None
+
+    def names_all(self, number: int, pieces: Iterable[PieceId], instalment: int) -> bool:
+        """Whether an instalment of the contract is about all of these pieces."""
+        query = (
+            "SELECT 1 FROM local_hosted_piece p JOIN local_hosted_batch b ON b.contract = p.contract"
+            " AND b.batch = p.batch WHERE p.piece = ? AND p.contract = ? AND b.first <= ? LIMIT 1"
+        )
+        return all(self._database.value(query, (piece, number, instalment)) is not None for piece in pieces)
+
+    def is_followed(self, number: int) -> bool:
+        """Whether an open contract goes on with each piece that this one names, and was paid for it already."""
+        return self._database.value(_LEFT_ALONE, (number,)) is None
+
+    def forget_ended(self, pieces: Collection[PieceId]) -> None:
+        """They are gone: contracts that have ended name them no more."""
+        self._database.write_many(
+            "DELETE FROM local_hosted_piece WHERE piece = ?"
+            " AND contract IN (SELECT number FROM local_hosted WHERE state = 'ended')",
+            ((piece,) for piece in pieces),
+        )
 
     def release(self, number: int) -> list[PieceId]:
         """The contract keeps nothing any more; the pieces that no other contract keeps."""

@@ -27,6 +27,7 @@ from layrfs.policy.paymaster import (
     first_open,
     has_credit,
     is_paid_on,
+    paid_until,
     top_up,
 )
 from layrfs.policy.pricing import credit_bytes
@@ -148,12 +149,6 @@ class PaidMarket:
         """Of the instalments from one on."""
         return self._salts_from(contract, first).salts
 
-    def earlier(self, contract: Contract) -> list[int]:
-        """Other contracts with the host that pay for pieces now."""
-        now = self._escrows.now()
-        others = self._contracts.of_host(contract.terms.node)
-        return [each.number for each in others if each.number != contract.number and now < each.terms.end]
-
     def seconds_left(self, host: NodeId) -> float:
         """Until a contract ends whose pieces the newest one has to go on paying for; no end: there is none."""
         now, newest = self._escrows.now(), self.usable(host)
@@ -164,9 +159,21 @@ class PaidMarket:
         ]
         return max(0.0, min(ends, default=math.inf))
 
+    def to_cover(self, contract: Contract, limit: int) -> tuple[list[PieceDigests], int]:
+        """Some of what could be covered now, and from when on it is to be paid for.
+
+        What no other contract pays for comes first; then what one has paid for already, up to when it has.
+        """
+        fresh = self._contracts.payables(contract.number, limit, self._earlier(contract))
+        handed_on = self._handed_on(contract)
+        if fresh or not handed_on:
+            return fresh, int(self._escrows.now())
+        handed = self._contracts.payables(contract.number, limit, self._still_paid(contract))
+        return handed, min(handed_on.values())
+
     def uncovered(self, contract: Contract) -> Uncovered:
         """What could be covered now."""
-        pieces, stored_bytes = self._contracts.uncovered(contract.number, self.earlier(contract))
+        pieces, stored_bytes = self._contracts.uncovered(contract.number, self._still_paid(contract))
         quiet_seconds = trio.current_time() - self._came_at.get(contract.number, -math.inf)
         return Uncovered(pieces, stored_bytes, quiet_seconds)
 
@@ -200,6 +207,24 @@ class PaidMarket:
                 self._free[contract.number] = await self._escrows.free_stroops(contract)
 
     # ------------------------------------------------------------------- steps
+
+    def _earlier(self, contract: Contract) -> list[int]:
+        """Other contracts with the host that pay for pieces now."""
+        now = self._escrows.now()
+        others = self._contracts.of_host(contract.terms.node)
+        return [each.number for each in others if each.number != contract.number and now < each.terms.end]
+
+    def _handed_on(self, contract: Contract) -> dict[int, int]:
+        """Contracts whose pieces this one is to go on with, and until when they have paid for them."""
+        now = self._escrows.now()
+        others = self._contracts.of_host(contract.terms.node)
+        earlier = [each for each in others if each.terms.start < contract.terms.start]
+        return {each.number: until for each in earlier if (until := paid_until(each, now)) is not None}
+
+    def _still_paid(self, contract: Contract) -> list[int]:
+        """Other contracts whose pieces are not to be covered yet, because they would be paid for twice."""
+        handed_on = self._handed_on(contract)
+        return [number for number in self._earlier(contract) if number not in handed_on]
 
     def _salts_of(self, contract: Contract) -> Salts:
         """Of more than are needed, before the ledger has said the time: what lacks one is not paid for that long."""

@@ -67,11 +67,13 @@ class Paymaster:
         asker: Asker,
         is_wanted: Callable[[NodeId], bool],
         is_empty: Callable[[NodeId], bool],
+        is_only_in: Callable[[Contract, Sequence[int]], bool],
         heard: Callable[[NodeId, Verdict], None],
         nudged: Callable[[], trio.Event],
     ) -> None:
         """``is_wanted``: whether a host has pieces that are to be paid for. ``is_empty``: whether it has none that
-        anybody needs. ``nudged``: set when there is something to do."""
+        anybody needs. ``is_only_in``: whether a contract covers something that is needed and that none of these others
+        covers. ``nudged``: set when there is something to do."""
         self._contracts = contracts
         self._database = database
         self._market = market
@@ -81,6 +83,7 @@ class Paymaster:
         self._asker = asker
         self._is_wanted = is_wanted
         self._is_empty = is_empty
+        self._is_only_in = is_only_in
         self._settling = Settling(database, agreements, escrows, hosts)
         self._heard = heard
         self._nudged = nudged
@@ -137,10 +140,22 @@ class Paymaster:
             uncovered = self._market.uncovered(contract)
             is_renewed = any(each.terms.start > contract.terms.start for each in contracts)
             is_wanted = self._is_wanted(contract.terms.node)
-            is_empty = self._is_empty(contract.terms.node) and not self._market.expects(contract)
-            now = self._escrows.now()
-            due = steps(contract, uncovered, now, is_renewed=is_renewed, is_wanted=is_wanted, is_empty=is_empty)
+            is_expected = self._market.expects(contract)
+            due = steps(
+                contract,
+                uncovered,
+                self._escrows.now(),
+                is_renewed=is_renewed,
+                is_wanted=is_wanted,
+                is_empty=self._is_empty(contract.terms.node) and not is_expected,
+                is_handed_on=is_renewed and not is_expected and self._is_handed_on(contract, contracts),
+            )
             await self._do_all(contract, due)
+
+    def _is_handed_on(self, contract: Contract, contracts: Sequence[Contract]) -> bool:
+        """``contracts``: all with the host."""
+        later = [each.number for each in contracts if each.state == "open" and each.terms.start > contract.terms.start]
+        return bool(later) and not self._is_only_in(contract, later)
 
     async def _do_all(self, contract: Contract, due: Sequence[Step]) -> None:
         """What fails has others wait, but a salt not for long: a host is paid for what it has, takes it more or not."""
@@ -228,15 +243,14 @@ class Paymaster:
     async def _cover(self, contract: Contract) -> None:
         now = self._escrows.now()
         first = first_open(contract, now)
-        earlier = self._market.earlier(contract)
-        pieces = self._contracts.payables(contract.number, PIECES_PER_COVER, earlier)
+        pieces, since = self._market.to_cover(contract, PIECES_PER_COVER)
         if first is None or not pieces:
             return
         first = max(first, *(piece.first for piece in pieces))
         await self._agreements.make_ready(contract)
         await self._market.have_funds_for(contract, sum(piece.piece_bytes for piece in pieces))
         salts = self._market.salts(contract, first)
-        batch = self._contracts.offer(contract.number, pieces, first, int(now), salts)
+        batch = self._contracts.offer(contract.number, pieces, first, since, salts)
         await self._database.sync()
         reached("cover offered")
         await self._offer(self._contracts.get(contract.number), batch)

@@ -1,4 +1,4 @@
-"""Ending a contract that nothing needs any more, with its host's consent, instead of waiting for the refund.
+"""Ending a contract by its host's consent, when nothing needs it any more, or a later one covers what is needed.
 
 Owns the order: the wish is on the disk, so that nothing is stored there any more; then the host signs; then the ledger
 decides. Must not know when it is time for that (``policy.paymaster``). Invariant: the escrow's own signature goes to
@@ -60,8 +60,8 @@ class Settling:
             return False
         asked = Standing(terms.tenant, terms.number, UNSIGNED)
         stands = await self._hosts.ask(terms.node, asked, Stands)
-        if stands.uncovered_bytes or len(stands.batches) != len(contract.batches):
-            return False  # another machine of the owner's has stored there since
+        if len(stands.batches) != len(contract.batches):
+            return False  # another machine of the owner's has covered more since
         stroops = host_due(contract, latest)
         request = Settle(terms.tenant, terms.contract_id, stroops, sequence, latest, UNSIGNED)
         settled = await self._hosts.ask(terms.node, request, Settled)

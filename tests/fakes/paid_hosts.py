@@ -129,7 +129,8 @@ class PaidHost:
         assert request.bytes == sum(len(self.data[piece]) for piece in pieces)
         amounts = [one.amount_stroops for one in request.locks]
         now = (await self.ledger.head()).closed_at
-        assert earning.cover_fault(deal.hosted, deal.batches, deal.owed, batch, amounts, now) is None
+        until = self._paid_until(pieces, now)
+        assert earning.cover_fault(deal.hosted, deal.batches, deal.owed, batch, amounts, now, until) is None
         owed = list(deal.owed)
         for at, one in enumerate(request.locks, request.first):
             claim = envelopes.claim(deal.terms, at, Lock(one.amount_stroops, one.hash))
@@ -143,6 +144,15 @@ class PaidHost:
         deal.batches, deal.owed = [*deal.batches, batch], owed
         deal.pieces.append(pieces)
         return Covered()
+
+    def _paid_until(self, pieces: Sequence[PieceId], now: int) -> int:
+        found = [0]
+        for deal in self.deals.values():
+            if (paid := earning.paid_now(deal.terms, deal.owed, now)) is not None:
+                numbers = earning.batches_of(deal.batches, paid)
+                known = {piece for number in numbers for piece in deal.pieces[number]}
+                found.append(deal.terms.window(paid)[1] + 1 if known.issuperset(pieces) else 0)
+        return max(found)
 
     async def _disclose(self, deal: Deal, request: Disclose) -> Disclosed:
         at, now = request.instalment, (await self.ledger.head()).closed_at

@@ -56,7 +56,9 @@ async def covered(host: Hosting, owner: OwnerHere) -> None:
 async def claimed(host: Hosting, owner: OwnerHere, instalment: int) -> None:
     """Disclosed, and seen on the ledger."""
     assert await host.ask(owner.disclose(instalment)) == contracts.Disclosed("disclosed")
-    await host.until(lambda: state_of(host, instalment) == "claimed")
+    hosted = host.record.find(owner.id)
+    assert hosted is not None
+    await host.until(lambda: host.record.instalments(hosted.number)[instalment].state == "claimed")
 
 
 async def seen_to_end(host: Hosting, owner: OwnerHere, ledger: LedgerHere) -> None:

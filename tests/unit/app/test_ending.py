@@ -10,12 +10,14 @@ from trio.testing import MockClock
 
 from layrfs.crypto import merkle
 from layrfs.errors import Rejected
-from layrfs.model.hosted import Ending
+from layrfs.model.hosted import Ending, Hosted
 from layrfs.payments import envelopes
 from layrfs.policy.ending import LONGEST_SECONDS, covers_of, host_due_stroops
+from layrfs.policy.pricing import due_stroops
 from layrfs.wire import contracts
 from layrfs.wire.messages import Refused
 from tests.hosted import (
+    PRICE,
     START,
     TENANT,
     WINDOW_SECONDS,
@@ -24,6 +26,7 @@ from tests.hosted import (
     OwnerHere,
     data_of,
     hosting,
+    opened,
     stored,
 )
 from tests.unit.app.test_earning import claimed, covered
@@ -31,8 +34,14 @@ from tests.unit.app.test_earning import claimed, covered
 DATA, MORE = data_of(1), data_of(2, (100_000,))
 
 
-def due(host: Hosting, latest: int) -> int:
-    (hosted,) = host.record.all()
+def record_of(host: Hosting, owner: OwnerHere) -> Hosted:
+    found = host.record.find(owner.id)
+    assert found is not None
+    return found
+
+
+def due(host: Hosting, owner: OwnerHere, latest: int) -> int:
+    hosted = record_of(host, owner)
     unpaid = [one.instalment for one in host.record.instalments(hosted.number) if one.state == "waiting"]
     return host_due_stroops(hosted.terms, covers_of(host.record.batches(hosted.number)), unpaid, latest)
 
@@ -42,7 +51,9 @@ async def asked(host: Hosting, owner: OwnerHere, seconds: int = 300) -> contract
     account = await owner.ledger.account(owner.terms.escrow)
     assert account is not None
     latest = owner.ledger.now + seconds
-    return contracts.Settle(TENANT.public_key, owner.id, due(host, latest), account.sequence + 1, latest, bytes(64))
+    return contracts.Settle(
+        TENANT.public_key, owner.id, due(host, owner, latest), account.sequence + 1, latest, bytes(64)
+    )
 
 
 async def submitted(owner: OwnerHere, settle: contracts.Settle, signature: bytes) -> None:
@@ -123,8 +134,6 @@ async def test_an_end_that_is_signed_in_advance_takes_no_contract_for_free(
     autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere
 ) -> None:
     """The attack: a signature right after the contract is open, for an end that never expires, and used at leisure."""
-    from tests.hosted import opened
-
     await opened(host, owner)
     account = await ledger.account(owner.terms.escrow)
     assert account is not None
@@ -192,3 +201,106 @@ async def test_a_salt_that_was_told_is_claimed_with_first(
     host.record.disclose(hosted.number, 1, owner.salt(1))
     assert await host.ask(settle) == Refused("wrong window")
     assert Ending(settle.host_stroops, settle.sequence, settle.max_time) != host.record.all()[0].ending
+
+
+async def renewed(host: Hosting, owner: OwnerHere, ledger: LedgerHere) -> OwnerHere:
+    """In the last window, which is paid for, there is another contract."""
+    await covered(host, owner)
+    owner.pass_set_up()
+    ledger.go_to(START + 3 * WINDOW_SECONDS + WINDOW_SECONDS // 2)
+    await claimed(host, owner, 3)
+    again = OwnerHere(ledger, number=1)
+    await opened(host, again)
+    return again
+
+
+async def ended(host: Hosting, owner: OwnerHere) -> int:
+    """By consent; what the host got for that."""
+    settle = await asked(host, owner)
+    await submitted(owner, settle, await signed(host, settle))
+    await host.until(lambda: record_of(host, owner).state == "ended")
+    return settle.host_stroops
+
+
+async def test_what_another_contract_goes_on_with_is_paid_once_and_stays_when_the_first_ends(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere
+) -> None:
+    begun = ledger.balance(host.account)
+    again = await renewed(host, owner, ledger)
+    amount = host.record.instalments(1)[3].amount_stroops
+    for late, pieces in ((1, DATA), (0, [*DATA, *MORE])):
+        await stored(host, MORE)
+        cover = again.add(pieces, at=owner.terms.end + late)
+        assert await host.ask(cover, again.body()) == Refused("wrong window"), "not paid for until then"
+        again.batches.pop()
+    await trio.to_thread.run_sync(host.earning.dropped, [merkle.piece_id(one) for one in MORE])
+    assert await host.ask(again.add(DATA, at=owner.terms.end), again.body()) == contracts.Covered()
+    assert await ended(host, owner) == 0
+    assert ledger.now < owner.terms.end
+    assert await stored(host, MORE) == []
+    assert await host.ask(OwnerHere(ledger, number=2).propose()) == Refused("ending"), "nobody paid for it yet"
+    await claimed(host, again, 0)
+    assert await host.ask(OwnerHere(ledger, number=2).propose()) == contracts.Agreed(b"")
+    kept = again.terms.window(0)[1] + 1 - owner.terms.end
+    assert ledger.balance(host.account) - begun - amount == due_stroops(PRICE, sum(map(len, DATA)), kept)
+    ledger.go_to(again.terms.window(1)[0] + 5)
+    await claimed(host, again, 1)
+    ledger.go_to(again.terms.window(2)[0])
+    await host.until(lambda: record_of(host, owner).released)
+    pieces = [merkle.piece_id(one) for one in DATA]
+    assert all(host.store.head(piece) and host.earning.serves(piece) for piece in pieces)
+    await claimed(host, again, 2)
+
+
+async def test_what_no_other_contract_goes_on_with_is_let_go_of_before_there_is_another(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere
+) -> None:
+    again = await renewed(host, owner, ledger)
+    assert await host.ask(again.add(DATA[:1], at=owner.terms.end), again.body()) == contracts.Covered()
+    await claimed(host, again, 0)
+    await ended(host, owner)
+    assert await host.ask(OwnerHere(ledger, number=2).propose()) == Refused("ending")
+    pieces = [merkle.piece_id(one) for one in DATA]
+    assert await trio.to_thread.run_sync(host.earning.droppable, pieces) == pieces[1:]
+    host.store.delete(pieces[1], TENANT.public_key)
+    await trio.to_thread.run_sync(host.earning.dropped, pieces[1:])
+    assert await host.ask(OwnerHere(ledger, number=2).propose()) == contracts.Agreed(b"")
+
+
+async def test_pieces_are_not_kept_for_nothing_by_one_end_after_another(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere
+) -> None:
+    """The attack: each contract is dated a little ahead, and ends before that, when the next one names the pieces."""
+    first = owner
+    await opened(host, first)
+    assert await stored(host, DATA) == []
+    assert await host.ask(first.add(DATA, at=ledger.now + 200), first.body()) == contracts.Covered()
+    first.pass_set_up()
+    second = OwnerHere(ledger, number=1)
+    await opened(host, second)
+    assert await host.ask(second.add(DATA, at=ledger.now + 200), second.body()) == contracts.Covered()
+    settle = await asked(host, first, 30)
+    assert settle.host_stroops == 0
+    await submitted(first, settle, await signed(host, settle))
+    await host.until(lambda: record_of(host, first).state == "ended")
+    for _ in range(3):
+        assert await host.ask(OwnerHere(ledger, number=2).propose()) == Refused("ending")
+        ledger.go_to(ledger.now + WINDOW_SECONDS // 5)
+    await claimed(host, second, 0)
+    assert await host.ask(OwnerHere(ledger, number=2).propose()) == contracts.Agreed(b"")
+
+
+async def test_what_is_on_credit_since_before_a_contract_began_is_covered_before_the_earlier_one_ends(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere
+) -> None:
+    await agreed(host, owner, ledger)
+    assert await stored(host, MORE) == []
+    ledger.go_to(ledger.now + 60)
+    again = OwnerHere(ledger, number=1)
+    await opened(host, again)
+    later = data_of(3, (50_000,))
+    assert await stored(host, later) == []
+    assert await host.ask(await asked(host, owner)) == Refused("no credit")
+    assert await host.ask(again.add(MORE), again.body()) == contracts.Covered()
+    await ended(host, owner)
+    assert await host.ask(again.add(later), again.body()) == contracts.Covered()

@@ -63,6 +63,23 @@ def test_payment_cannot_be_put_off_nor_dated_ahead(first: int, at: int, now: int
     assert covered(Batch(first, at, GIB, 9), now=now) == "wrong window"
 
 
+def test_what_another_contract_has_paid_for_may_be_dated_until_then() -> None:
+    until = START + WINDOW // 2
+    for at, fault in ((until, None), (until + 1, "wrong window")):
+        new = Batch(0, at, GIB, 9)
+        amounts = earning.amounts_due(TERMS, [new])
+        for terms_are_late in (False, True):
+            hosted = msgspec.structs.replace(OPEN, late=terms_are_late)
+            assert earning.cover_fault(hosted, [], owed(), new, amounts, START + 5, until) == fault
+
+
+def test_a_window_is_paid_for_when_its_instalment_was_claimed() -> None:
+    known = owed("claimed", "disclosed", "claimed")
+    found = [earning.paid_now(TERMS, known, START + at * WINDOW) for at in range(4)]
+    assert found == [0, None, 2, None]
+    assert earning.paid_now(TERMS, known, END) is None
+
+
 def test_covers_of_a_contract_that_is_taken_up_again_count_by_their_own_time() -> None:
     late = msgspec.structs.replace(OPEN, late=True)
     batch = Batch(0, START, GIB, 9)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from layrfs.crypto.instalments import answer, lock_hash
-from layrfs.policy.contracts import OwnerState, instalment_after, owner_after
+from layrfs.policy.contracts import InstalmentState, OwnerState, instalment_after, owner_after
 from layrfs.policy.paymaster import (
     FEWEST_BYTES,
     FIRST_BYTES,
@@ -27,6 +27,7 @@ from layrfs.policy.paymaster import (
     lock,
     next_number,
     out_of_reach,
+    paid_until,
     quiet_for,
     steps,
     top_up,
@@ -142,6 +143,94 @@ def test_a_host_that_broke_the_contract_gets_nothing_more() -> None:
     broken = msgspec.structs.replace(NEW, state="broken", batches=(batch(0, 0),))
     assert due(broken, Uncovered(5, GIB, WINDOW), TERMS.start + WINDOW // 2) == []
     assert due(broken, Uncovered(), TERMS.end) == ["watch", "watch 1", "watch 2", "watch 3", "end"]
+
+
+LAST = TERMS.instalments - 1
+PAID = msgspec.structs.replace(
+    NEW,
+    batches=(batch(0, 0),),
+    instalments=(Instalment("missed"), *(Instalment("claimed", 1) for _ in NEW.instalments[1:])),
+)
+"""All of it is paid for, in the last window."""
+
+
+def test_what_a_later_contract_covers_ends_early_when_nothing_of_it_is_open() -> None:
+    now = TERMS.window(LAST)[0] + WINDOW * 0.6
+
+    def found(contract: Contract, *, on: bool = True, waiting: int = 0, at: float = now) -> list[str]:
+        uncovered = Uncovered(waiting, waiting, 0.0)
+        handed = steps(contract, uncovered, at, is_renewed=True, is_wanted=True, is_handed_on=on)
+        return [step.kind for step in handed]
+
+    assert found(PAID) == ["settle"]
+    assert found(PAID, on=False) == []
+    assert found(PAID, waiting=1) == []
+    assert found(PAID, at=TERMS.end - 1) == [], "so late the refund comes as soon"
+    told = msgspec.structs.replace(PAID, instalments=(*PAID.instalments[:-1], Instalment("disclosed")))
+    assert found(told) == ["watch", "disclose"]
+    unpaid = msgspec.structs.replace(PAID, instalments=(*PAID.instalments[:-1], Instalment()))
+    assert found(unpaid, on=False) == ["disclose"]
+    assert found(unpaid) == ["settle"], "the end pays what is due, and nothing is paid twice"
+    assert found(msgspec.structs.replace(PAID, state="settling")) == ["settled", "settle"]
+    assert found(msgspec.structs.replace(PAID, whole=False)) == []
+    unsure = msgspec.structs.replace(PAID, batches=(msgspec.structs.replace(batch(0, 0), covered=False),))
+    assert found(unsure) == ["cover again"]
+
+
+def test_what_is_paid_for_until_a_window_ends_may_be_covered_from_then_on_by_another() -> None:
+    ends = [TERMS.window(at)[1] + 1 for at in range(TERMS.instalments)]
+    opens = [TERMS.window(at)[0] for at in range(TERMS.instalments)]
+    assert [paid_until(PAID, now) for now in opens] == [None, *ends[1:]]
+    assert paid_until(PAID, TERMS.end) is None
+    later = msgspec.structs.replace(PAID, batches=(batch(0, 0), batch(1, 2)))
+    assert [paid_until(later, now) for now in opens] == [None, None, *ends[2:]]
+    assert paid_until(NEW, opens[1]) is None
+    assert paid_until(msgspec.structs.replace(PAID, whole=False), opens[1]) is None
+    assert paid_until(msgspec.structs.replace(PAID, state="broken"), opens[1]) is None
+
+
+states = st.sampled_from(["waiting", "disclosed", "claimed", "missed"])
+
+
+@given(
+    st.lists(states, min_size=TERMS.instalments, max_size=TERMS.instalments),
+    st.lists(st.tuples(st.integers(0, LAST), st.booleans()), max_size=3),
+    st.sampled_from(["open", "settling", "broken"]),
+    st.integers(0, TERMS.instalments * WINDOW),
+    st.booleans(),
+    st.booleans(),
+    st.integers(0, 1),
+)
+def test_a_contract_ends_early_only_when_nothing_that_is_needed_is_in_it_alone_and_no_claim_is_open(
+    known: list[InstalmentState],
+    batches: list[tuple[int, bool]],
+    state: OwnerState,
+    seconds: int,
+    is_empty: bool,
+    is_handed_on: bool,
+    waiting: int,
+) -> None:
+    made = tuple(msgspec.structs.replace(batch(at, first), covered=is_) for at, (first, is_) in enumerate(batches))
+    contract = msgspec.structs.replace(
+        NEW, state=state, batches=made, instalments=tuple(Instalment(one) for one in known)
+    )
+    now, uncovered = TERMS.start + seconds, Uncovered(waiting, waiting, WINDOW)
+    found = steps(
+        contract, uncovered, now, is_renewed=True, is_wanted=True, is_empty=is_empty, is_handed_on=is_handed_on
+    )
+    kinds = [step.kind for step in found]
+    if "settle" in kinds:
+        assert is_empty or is_handed_on
+        assert not waiting
+        assert state != "broken"
+        assert "disclosed" not in known
+        assert all(one.covered for one in made)
+        assert now < TERMS.end
+    if is_handed_on:
+        assert all(known[step.instalment] == "disclosed" for step in found if step.kind == "disclose")
+    if "settle" not in kinds and not is_handed_on and state == "open":
+        plain = steps(contract, uncovered, now, is_renewed=True, is_wanted=True)
+        assert found == plain, "as if there were no ends by consent"
 
 
 def test_locks_are_what_the_host_makes_of_the_same_batches() -> None:

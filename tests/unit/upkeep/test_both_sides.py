@@ -19,15 +19,18 @@ from layrfs.crypto.digests import Buffer
 from layrfs.crypto.wallet_keys import account_of
 from layrfs.errors import MissingPiece, TimedOut
 from layrfs.ids import NodeId, PieceId
-from layrfs.model.contracts import Offer
+from layrfs.model.contracts import Offer, Terms
 from layrfs.model.payables import digests_of
 from layrfs.model.records import NodeRecord
+from layrfs.model.shards import PieceRecord
 from layrfs.network.connections import HostRefused
 from layrfs.payments import envelopes
+from layrfs.policy.paymaster import batch_increments
+from layrfs.policy.pricing import due_stroops
 from layrfs.storage.database import Database
 from layrfs.storage.intents import IntentTable
 from layrfs.storage.spending import Spending
-from layrfs.wire.contracts import ContractRequest, Cover, Quoted
+from layrfs.wire.contracts import ContractRequest, Cover, Quoted, Settle
 from layrfs.wire.messages import Refused
 from tests.fakes.ledger import InProcessLedger
 from tests.hosted import NODE, TENANT, WALLET, Hosting, data_of, hosting, stored
@@ -46,6 +49,7 @@ class RealCounterpart:
     def __init__(self) -> None:
         self.host: Hosting
         self.loses_covers = False
+        self.signs_ends = True
 
     def tenant(self, _host: NodeId) -> bytes:
         return TENANT.public_key
@@ -54,6 +58,8 @@ class RealCounterpart:
         return self.host.earning.quote()
 
     async def ask(self, _host: NodeId, request: ContractRequest, kind: type[T], body: Buffer = b"") -> T:
+        if not self.signs_ends and isinstance(request, Settle):
+            raise HostRefused("ending")
         answer = await self.host.ask(request, bytes(body))
         if self.loses_covers and isinstance(request, Cover):
             raise TimedOut("the answer was lost")
@@ -108,12 +114,12 @@ async def store(owner: Owner, host: Hosting, data: Sequence[bytes]) -> None:
         owner.market.keep([digests_of(salts, piece, one)])
 
 
-async def rounds(owner: Owner, host: Hosting, until: int) -> None:
+async def rounds(owner: Owner, host: Hosting, until: int, step: int = 100) -> None:
     """Time goes by, and nobody is too slow for it."""
     start = owner.contracts.get(1).terms.start
     while owner.ledger.bank.now < start + until:
-        owner.ledger.bank.close(100)
-        owner.clock.jump(100)
+        owner.ledger.bank.close(step)
+        owner.clock.jump(step)
         await owner.paymaster.go_round()
         for _ in range(1000):
             states = [one for hosted in host.record.kept() for one in host.record.instalments(hosted.number)]
@@ -166,6 +172,98 @@ async def test_what_nobody_needs_any_more_ends_by_consent_and_both_agree_to_the_
             counterpart.host.earning._wake()
     assert balance(ledger, account_of(WALLET)) - before[1] == paid
     assert before[0] - balance(ledger, owner.escrows.account) == paid + fees
+
+
+async def digest_anew(owner: Owner, data: Sequence[bytes]) -> None:
+    """As pieces are that the newest contract lacks."""
+    for at, one in enumerate(data):
+        piece = merkle.piece_id(one)
+        salts = owner.market.lacking(PieceRecord(at, 0, piece, NODE.node_id))
+        assert salts is not None
+        owner.market.keep([digests_of(salts, piece, one)])
+
+
+async def renewed(owner: Owner, host: Hosting) -> Terms:
+    """In the last window, which is paid for; the terms of the contract that follows."""
+    await store(owner, host, data_of(1))
+    await rounds(owner, host, WINDOW + 500)
+    await store(owner, host, data_of(2))
+    owner.is_wanted, owner.needed = True, [merkle.piece_id(one) for one in [*data_of(1), *data_of(2)]]
+    await rounds(owner, host, 3 * WINDOW + 500)
+    assert owner.states == ["claimed"] * 4
+    assert [each.state for each in owner.contracts.live()] == ["open", "open"]
+    return owner.contracts.get(2).terms
+
+
+@pytest.mark.parametrize("consents", [True, False])
+async def test_a_contract_that_is_renewed_ends_by_consent_when_the_next_one_covers_all_and_nothing_is_paid_twice(
+    mock_clock: MockClock, owner: Owner, counterpart: RealCounterpart, offer: Offer, tmp_path: Path, consents: bool
+) -> None:
+    ledger = owner.ledger
+    before = balance(ledger, owner.escrows.account), balance(ledger, account_of(WALLET))
+    (tmp_path / "host").mkdir()
+    async with hosting(tmp_path / "host", ledger, offer) as counterpart.host:
+        host, counterpart.signs_ends = counterpart.host, consents
+        again = await renewed(owner, host)
+        end = owner.contracts.get(1).terms.end
+        await digest_anew(owner, data_of(2))
+        await store(owner, host, data_of(3))
+        holdings = sum(each.stored_bytes for each in owner.agreements.holdings())
+        await rounds(owner, host, 3 * WINDOW + 600, step=50)
+        assert [batch.at > ledger.bank.now for batch in owner.contracts.get(2).batches] == [False, True]
+        assert sum(each.stored_bytes for each in owner.agreements.holdings()) == holdings, "no piece counts twice"
+        assert host.record.all()[0].ending is None, "no other contract covers the first pieces yet"
+        await digest_anew(owner, data_of(1))
+        await rounds(owner, host, 3 * WINDOW + 800)
+        assert (owner.contracts.get(1).state == "merged") == consents
+        assert ledger.bank.now < end
+        assert sum(each.stored_bytes for each in owner.agreements.holdings()) == holdings
+        owner.is_wanted = False
+        await rounds(owner, host, again.end + 500 - owner.contracts.get(1).terms.start)
+    assert [owner.contracts.get(number).state for number in (1, 2)] == ["merged", "merged"]
+    assert owner.states == ["claimed"] * 4
+    assert [one.state for one in owner.contracts.get(2).instalments] == ["claimed"] * 4
+    paid = [sum(one.paid_stroops for one in owner.contracts.get(number).instalments) for number in (1, 2)]
+    assert balance(ledger, account_of(WALLET)) - before[1] == sum(paid)
+    assert before[0] - balance(ledger, owner.escrows.account) == sum(paid) + 2 * (300 + 400 + 100)
+    first, second = (sum(map(len, data_of(number))) for number in (1, 2))
+    later = [batch for batch in owner.contracts.get(2).batches if batch.at == end]
+    assert sum(batch.stored_bytes for batch in later) == first + second
+    fresh = sum(sum(batch_increments(again, batch)) for batch in owner.contracts.get(2).batches if batch.at < end)
+    assert 0 <= paid[1] - fresh - due_stroops(PRICE, first + second, again.end - end) <= 8, "rounded up"
+
+
+async def test_an_owner_who_dies_while_a_renewed_contract_ends_goes_on_with_the_next_one(
+    mock_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+    ledger: InProcessLedger,
+    counterpart: RealCounterpart,
+    offer: Offer,
+    tmp_path: Path,
+) -> None:
+    for name in ("host", "first"):
+        (tmp_path / name).mkdir()
+    async with hosting(tmp_path / "host", ledger, offer) as counterpart.host:
+        with Database(str(tmp_path / "first" / "metadata.db")) as database:
+            owner = Owner(database, ledger, counterpart, mock_clock)
+            owner.limits.set(Spending(PRICE, None))
+            await renewed(owner, counterpart.host)
+            await digest_anew(owner, [*data_of(1), *data_of(2)])
+            await database.sync()
+            copied = partial(shutil.copytree, tmp_path / "first", tmp_path / "second")
+            died = die_at(monkeypatch, "end signed", 1, copied)
+            try:
+                await rounds(owner, counterpart.host, 3 * WINDOW + 800)
+            except* Crash:
+                pass
+        assert died == ["end signed"]
+        with Database(str(tmp_path / "second" / "metadata.db")) as database:
+            owner = Owner(database, ledger, counterpart, mock_clock)
+            again = owner.contracts.get(2).terms
+            await rounds(owner, counterpart.host, again.end + 500 - owner.contracts.get(1).terms.start)
+            assert [owner.contracts.get(number).state for number in (1, 2)] == ["merged", "merged"]
+            assert [one.state for one in owner.contracts.get(2).instalments] == ["claimed"] * 4
+            assert IntentTable(database).all() == []
 
 
 async def test_what_another_machine_has_stored_meanwhile_keeps_a_contract_from_ending(

@@ -19,8 +19,10 @@ from layrfs.model.lumens import parse_lumens
 from layrfs.model.payables import Salts
 from layrfs.payments import envelopes
 from layrfs.policy.budgeting import monthly
+from layrfs.policy.paymaster import Contract
 from layrfs.policy.pricing import credit_bytes
 from layrfs.storage.contracts import Contracts
+from layrfs.storage.covered_needs import CoveredNeeds
 from layrfs.storage.database import Database
 from layrfs.storage.intents import IntentTable
 from layrfs.storage.journal import Journal
@@ -82,6 +84,14 @@ class Owner:
         )
         self.heard: list[tuple[NodeId, Verdict]] = []
         self.is_wanted = self.is_empty = False
+        self.needed: list[PieceId] | None = None
+        """What the hosts' pieces are needed for; None: each of them for something."""
+        needs = CoveredNeeds(database)
+
+        def is_only_in(contract: Contract, others: Sequence[int]) -> bool:
+            metadata = self.needed
+            return metadata is None or needs.is_only_in(contract.number, others, contract.terms.node, metadata, 0)
+
         self.paymaster = Paymaster(
             contracts=self.contracts,
             database=database,
@@ -92,6 +102,7 @@ class Owner:
             asker=counterparts,
             is_wanted=lambda _host: self.is_wanted,
             is_empty=lambda _host: self.is_empty,
+            is_only_in=is_only_in,
             heard=lambda *verdict: self.heard.append(verdict),
             nudged=trio.Event,
         )

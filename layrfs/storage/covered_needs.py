@@ -1,0 +1,44 @@
+"""Whether a contract is needed: it covers pieces of files, or of lists of files, that no other contract covers.
+
+Reads across the tables of contracts, of files and of what is to be dropped; writes nothing. Must not know what becomes
+of the contract. Invariant: a piece counts as covered by another when the host has agreed to that batch, not before.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable
+
+from layrfs.ids import NodeId, PieceId
+from layrfs.storage.database import Database
+
+_ONLY_HERE = """
+SELECT 1 FROM (
+    SELECT p.id AS piece FROM host h JOIN piece p ON p.host = h.number WHERE h.node_id = ?3
+    UNION ALL SELECT piece FROM local_retired WHERE host = ?3 AND (since IS NULL OR since > ?4)
+    UNION ALL SELECT unhex(value) FROM json_each(?5)
+) needed
+WHERE EXISTS (SELECT 1 FROM contract_piece c WHERE c.piece = needed.piece AND c.contract = ?1)
+AND NOT EXISTS (
+    SELECT 1 FROM contract_piece c JOIN contract_batch b ON b.contract = c.contract AND b.number = c.batch
+    WHERE c.piece = needed.piece AND c.contract IN (SELECT value FROM json_each(?2)) AND b.covered = 1
+)
+LIMIT 1
+"""
+
+
+class CoveredNeeds:
+    """One volume's; plain code on the trio thread."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def is_only_in(
+        self, contract: int, others: Collection[int], host: NodeId, metadata: Iterable[PieceId], until: int
+    ) -> bool:
+        """Whether something that is needed at the host is covered by this contract and by none of the others.
+
+        ``metadata``: the host's pieces of lists of files. What nothing has needed since ``until`` is not needed.
+        """
+        listed, pieces = json.dumps(list(others)), json.dumps([piece.hex() for piece in metadata])
+        return self._database.value(_ONLY_HERE, (contract, listed, host, until, pieces)) is not None
