@@ -129,21 +129,33 @@ class RefillRounds:
     def hosts_appeared(self) -> None:
         """Hosts have been found or come back."""
         self._appeared.set()
+        self._appeared = trio.Event()
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until cancelled. Contracts wait for no digests: one host's take days, others would let go."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._again_and_again, self._contract_with)
+            nursery.start_soon(self._again_and_again, self._refill)
+
+    async def _again_and_again(self, do: Callable[[NodeId], Awaitable[object]]) -> None:
         while True:
-            self._appeared = appeared = trio.Event()
-            await self._go_round()
+            appeared = self._appeared
+            await self._for_each(do)
             with trio.move_on_after(min(self._again_seconds, LONGEST_PAUSE_SECONDS)):
                 await appeared.wait()
 
-    async def _go_round(self) -> None:
+    async def _for_each(self, do: Callable[[NodeId], Awaitable[object]]) -> None:
+        """What fails for one host keeps nothing from others."""
         try:
-            for host in self._hosts():
-                await self._refill(host)
+            hosts = list(self._hosts())
         except LayrError as error:
-            _log.info("digests that are lacking cannot be made now: %s", error)
+            _log.warning("it is not known who is to be paid further: %s", error)
+            return
+        for host in hosts:
+            try:
+                await do(host)
+            except LayrError as error:
+                _log.warning("host %s cannot be paid for what is lacking now: %s", host.hex()[:12], error)
 
     async def _refill(self, host: NodeId) -> None:
         contract, began = await self._contract_with(host), trio.current_time()

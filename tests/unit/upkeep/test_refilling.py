@@ -87,17 +87,18 @@ async def test_a_shard_is_fetched_once_for_all_of_its_pieces(autojump_clock: Moc
 
 
 class Rounds:
-    """Rounds over one host and the looks it took, each with the contract there was."""
+    """Rounds over hosts and the looks they took, each with the contract there was."""
 
-    def __init__(self, database: Database, bad: Sequence[ShardId] = ()) -> None:
+    def __init__(self, database: Database, bad: Sequence[ShardId] = (), digester: type[Digester] = Digester) -> None:
         catalog = Catalog(database)
         catalog.add_shard(shard(0))
         database.commit()
         self.lacking = Lacking(shard(0).pieces)
-        self.digester = Digester(self.lacking, bad)
+        self.digester = digester(self.lacking, bad)
         self.hosts: list[NodeId] = []
         self.contract: int | None = 1
-        self.failure: LocalError | None = None
+        self.asked: list[NodeId] = []
+        self.failures: list[LocalError] = []
         self.refills = 0
         self.looks = 0
         self.rounds = RefillRounds(
@@ -114,11 +115,12 @@ class Rounds:
 
     async def look(self, look: Callable[[], T]) -> T:
         self.looks += 1
-        if self.failure is not None:
-            raise self.failure
+        if self.failures:
+            raise self.failures.pop()
         return look()
 
-    async def contract_with(self, _host: NodeId) -> int | None:
+    async def contract_with(self, host: NodeId) -> int | None:
+        self.asked.append(host)
         return self.contract
 
     def refilled(self) -> None:
@@ -152,15 +154,43 @@ async def test_what_could_not_be_fetched_or_read_is_tried_again_soon(
 ) -> None:
     with Database(str(tmp_path / "metadata.db")) as database:
         one = Rounds(database, [shard(0).id])
-        one.hosts, one.failure = HOSTS[:1], LocalError("the database failed")
+        one.hosts, one.failures = HOSTS[:1], [LocalError("the database failed")]
         nursery.start_soon(one.rounds.run)
         await trio.sleep(1)
-        one.failure = None
         await trio.sleep(LONGEST_PAUSE_SECONDS)
         assert (one.looks, one.refills) == (2, 0)
         one.digester.bad = ()
         await trio.sleep(LONGEST_PAUSE_SECONDS + 10)
         assert (one.looks, one.refills) == (3, 1)
+
+
+async def test_all_hosts_have_contracts_while_the_first_is_refilled_for_days(
+    autojump_clock: MockClock, nursery: trio.Nursery, tmp_path: Path
+) -> None:
+    class Slow(Digester):
+        async def digest(self, shard: ShardRecord, wanted: Sequence[tuple[PieceRecord, Salts]]) -> None:
+            await super().digest(shard, wanted)
+            await trio.sleep(10 * LONGEST_PAUSE_SECONDS)
+
+    with Database(str(tmp_path / "metadata.db")) as database:
+        one = Rounds(database, digester=Slow)
+        one.hosts = HOSTS
+        nursery.start_soon(one.rounds.run)
+        await trio.sleep(1)
+        assert set(one.asked) == set(HOSTS)
+        assert len(one.digester.asked) == 1
+
+
+async def test_what_fails_for_one_host_keeps_nothing_from_others(
+    autojump_clock: MockClock, nursery: trio.Nursery, tmp_path: Path
+) -> None:
+    with Database(str(tmp_path / "metadata.db")) as database:
+        one = Rounds(database)
+        one.hosts, one.failures = HOSTS, [LocalError("the database failed")]
+        nursery.start_soon(one.rounds.run)
+        await trio.sleep(100)
+        assert one.looks == len(HOSTS)
+        assert len(one.digester.asked) == 1
 
 
 def test_what_is_due_soon_is_not_put_off() -> None:
