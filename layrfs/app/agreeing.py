@@ -75,14 +75,33 @@ class Agreements:
                 return refusal
             head = await self._trade.clock.head()
             late = bool(terms_faults(terms, self._trade.offer, self._trade.node, request.tenant, head))
-            waiting = [one for one in self._record.kept() if one.state == "agreed"]
-            for oldest in waiting[: max(0, len(waiting) + 1 - MOST_AGREED)]:
-                self._record.forget(oldest.number)
+            if not self._is_escrow_free(terms):
+                _log.warning("Terms were refused: another contract has their escrow")
+                return Refused("bad terms")
+            self._make_room()
             self._record.add(terms, head.closed_at, late=late)
             await self._trade.database.sync()
             reached("contract agreed")
         setup = envelopes.setup(terms)
         return contracts.Agreed(setup.sign(self._trade.private) if terms.collateral_stroops else b"")
+
+    def _is_escrow_free(self, terms: Terms) -> bool:
+        """One escrow pays for one contract: an account shows neither tenant nor price, so others' terms may fit it too.
+
+        What was only agreed to gives way to its own tenant's: who did not hear that we agreed has made other terms.
+        """
+        other = self._record.of_escrow(terms.escrow)
+        if other is None or other.terms == terms:
+            return True
+        if other.state != "agreed" or other.terms.tenant != terms.tenant:
+            return False
+        self._record.forget(other.number)
+        return True
+
+    def _make_room(self) -> None:
+        waiting = [one for one in self._record.kept() if one.state == "agreed"]
+        for oldest in waiting[: max(0, len(waiting) + 1 - MOST_AGREED)]:
+            self._record.forget(oldest.number)
 
     async def _refusal(self, terms: Terms, tenant: bytes) -> Refused | None:
         """Why these terms are not agreed to. Those of an escrow that is there were once, and our record was lost."""
@@ -133,14 +152,24 @@ class Agreements:
         if hosted is None or hosted.state == "ended":
             return Refused("no contract")
         if hosted.state == "agreed":
-            account = await self._trade.ledger.account(hosted.terms.escrow)
-            reason = await self._opening_refusal(hosted.terms, account)
+            reason = await self._open(hosted.terms)
             if reason is not None:
                 return Refused(reason)
-            self._record.set_state(hosted.number, host_after(hosted.state, "set up"), await self._trade.clock.now())
             await self._trade.database.sync()
             reached("contract open")
         return contracts.Ready(credit_bytes(hosted.terms))
+
+    async def _open(self, terms: Terms) -> Reason | None:
+        """Looked up anew: what is only agreed to may have given way while the ledger was asked, its number with it."""
+        account = await self._trade.ledger.account(terms.escrow)
+        reason = await self._opening_refusal(terms, account)
+        now = await self._trade.clock.now()
+        hosted = self._record.find(terms.contract_id)
+        if reason is not None or hosted is None:
+            return reason or "no contract"
+        if hosted.state == "agreed":
+            self._record.set_state(hosted.number, host_after(hosted.state, "set up"), now)
+        return None
 
     async def _opening_refusal(self, terms: Terms, account: LedgerAccount | None) -> Reason | None:
         """An escrow that was never claimed from holds all that was agreed; one that was, what it takes to go on."""

@@ -237,8 +237,8 @@ class Earning:
 
     def _bring(self, hosted: Hosted, event: HostEvent, now: int) -> None:
         state = host_after(hosted.state, event)
-        if event == "too late":
-            self._record.forget(hosted.number)
+        if hosted.state == "agreed":
+            self._record.forget(hosted.number)  # nothing is here because of it, and its escrow is free for other terms
         elif state != hosted.state:
             _log.info("Contract %s: %s, so %s", hosted.terms.contract_id.hex()[:12], event, state)
             is_news = hosted.state == "open" and event == "period over"  # its owner could not renew without a ledger

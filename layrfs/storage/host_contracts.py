@@ -40,10 +40,10 @@ class HostContracts:
         self._database = database
 
     def add(self, terms: Terms, now: int, *, late: bool = False) -> Hosted:
-        """Agreed. Terms that are here already stay as they are."""
-        row = (terms.contract_id, terms.tenant, terms.to_bytes(), now, int(late))
+        """Agreed. Terms that are here already stay as they are; others' escrow is an error."""
+        row = (terms.contract_id, terms.tenant, terms.escrow, terms.to_bytes(), now, int(late))
         self._database.write(
-            "INSERT INTO local_hosted(id, tenant, terms, state, since, late) VALUES(?, ?, ?, 'agreed', ?, ?)"
+            "INSERT INTO local_hosted(id, tenant, escrow, terms, state, since, late) VALUES(?, ?, ?, ?, 'agreed', ?, ?)"
             " ON CONFLICT(id) DO NOTHING",
             row,
         )
@@ -61,6 +61,11 @@ class HostContracts:
     def find(self, contract_id: bytes) -> Hosted | None:
         """By the id of its terms."""
         row = self._database.row(f"{_HOSTED} WHERE id = ?", (contract_id,))
+        return None if row is None else _hosted(row)
+
+    def of_escrow(self, escrow: bytes) -> Hosted | None:
+        """The one that has this escrow account, or had."""
+        row = self._database.row(f"{_HOSTED} WHERE escrow = ?", (escrow,))
         return None if row is None else _hosted(row)
 
     def fresh(self, hosted: Hosted) -> Hosted | None:

@@ -264,6 +264,7 @@ CREATE TABLE local_hosted(           -- only at a host with a price: its contrac
     number INTEGER PRIMARY KEY,
     id BLOB NOT NULL,
     tenant BLOB NOT NULL,
+    escrow BLOB NOT NULL,            -- the account that pays for this one alone
     terms BLOB NOT NULL,             -- as they were agreed to, see model/contracts.py
     state TEXT NOT NULL,             -- see policy/contracts.py
     since INTEGER NOT NULL,          -- when it became so, by the ledger's clock
@@ -341,6 +342,7 @@ CREATE INDEX piece_host ON piece(host);
 CREATE UNIQUE INDEX host_node ON host(node_id);
 CREATE UNIQUE INDEX version_name ON version(name);
 CREATE UNIQUE INDEX local_hosted_id ON local_hosted(id);
+CREATE UNIQUE INDEX local_hosted_escrow ON local_hosted(escrow);
 CREATE INDEX local_hosted_tenant ON local_hosted(tenant);
 CREATE INDEX local_hosted_of_piece ON local_hosted_piece(piece);
 CREATE INDEX local_uncovered_tenant ON local_uncovered(tenant);

@@ -207,12 +207,77 @@ async def test_an_escrow_with_another_signer_is_refused(
     assert await stored(host, DATA) == ["no contract"] * 2
 
 
+def with_the_escrow_of(owner: OwnerHere, **changes: object) -> OwnerHere:
+    """Terms of which the ledger shows nothing that would tell them from this owner's."""
+    twin = OwnerHere(owner.ledger)
+    twin.terms, twin.escrow_private = msgspec.structs.replace(owner.terms, **changes), owner.escrow_private
+    return twin
+
+
+async def test_an_escrow_serves_one_contract(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere
+) -> None:
+    await covered(host, owner)
+    stranger = NodeIdentity(bytes([99]) * 32).public_key
+    for changes in ({"number": 1}, {"price": PRICE + 1}, {"tenant": stranger}):
+        twin = with_the_escrow_of(owner, **changes)
+        asked = msgspec.structs.replace(twin.propose(), tenant=twin.terms.tenant)
+        assert await host.ask(asked) == Refused("bad terms")
+    await claimed(host, owner, 0)
+    await seen_to_end(host, owner, ledger)
+    assert await host.ask(with_the_escrow_of(owner, start=ledger.now).propose()) == Refused("bad terms")
+
+
+async def test_who_did_not_hear_that_we_agreed_may_propose_again_and_a_stranger_may_not(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere
+) -> None:
+    stranger = NodeIdentity(bytes([99]) * 32).public_key
+    await host.ask(owner.propose())
+    ledger.go_to(START + 20)
+    later = with_the_escrow_of(owner, start=ledger.now)
+    stolen = with_the_escrow_of(owner, tenant=stranger)
+    assert await host.ask(msgspec.structs.replace(stolen.propose(), tenant=stranger)) == Refused("bad terms")
+    assert await host.ask(later.propose()) == contracts.Agreed(b"")
+    assert [one.terms for one in host.record.all()] == [later.terms]
+    await later.set_up()
+    assert isinstance(await host.ask(later.opened()), contracts.Ready)
+
+
+async def test_what_gave_way_while_its_escrow_was_looked_at_opens_nothing_else(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await host.ask(owner.propose())
+    await owner.set_up()
+    longer = with_the_escrow_of(owner, window_seconds=2 * WINDOW_SECONDS)
+    asked = ledger.account
+
+    async def account(key: bytes) -> LedgerAccount | None:
+        found = await asked(key)
+        if key == owner.terms.escrow:
+            host.record.forget(1)
+            host.record.add(longer.terms, START)
+        return found
+
+    monkeypatch.setattr(ledger, "account", account)
+    assert await host.ask(owner.opened()) == Refused("no contract")
+    assert [(one.terms, one.state) for one in host.record.all()] == [(longer.terms, "agreed")]
+
+
 async def test_a_contract_that_never_came_is_forgotten(
     autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere
 ) -> None:
     await host.ask(owner.propose())
     for _ in range(14):
         ledger.go_to(ledger.now + 5)
+    await host.until(lambda: host.record.all() == [])
+
+
+async def test_what_is_only_agreed_to_is_forgotten_at_its_end_though_its_escrow_is_there(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere
+) -> None:
+    await host.ask(owner.propose())
+    await owner.set_up()
+    ledger.go_to(owner.terms.end)
     await host.until(lambda: host.record.all() == [])
 
 

@@ -8,13 +8,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from layrfs.errors import LocalError
 from layrfs.ids import PieceId
 from layrfs.model.hosted import Batch, Uncovered
 from layrfs.storage.database import Database
 from layrfs.storage.host_contracts import HostContracts
 from tests.contract_terms import TERMS
 
-OTHER = msgspec.structs.replace(TERMS, number=8)
+OTHER = msgspec.structs.replace(TERMS, number=8, escrow=bytes([8]) * 32)
 NOW = 1_800_000_000
 ONE, TWO, THREE = (PieceId(bytes([number]) * 32) for number in (9, 2, 5))
 
@@ -43,6 +44,14 @@ def test_agreeing_twice_is_agreeing_once(record: HostContracts) -> None:
     assert record.find(OTHER.contract_id) is None
     record.add(OTHER, NOW)
     assert [one.terms for one in record.of_tenant(TERMS.tenant)] == [TERMS, OTHER]
+
+
+def test_an_escrow_pays_for_one_contract(record: HostContracts) -> None:
+    record.add(TERMS, NOW)
+    with pytest.raises(LocalError):
+        record.add(msgspec.structs.replace(TERMS, number=8), NOW)
+    assert [one.terms for one in record.all()] == [TERMS]
+    assert record.of_escrow(OTHER.escrow) is None
 
 
 def test_covers_are_kept_in_order_and_locks_replace_those_from_the_first_on(record: HostContracts) -> None:
