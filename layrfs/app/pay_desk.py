@@ -184,10 +184,9 @@ class PayDesk:
         return None if usable is None else usable.number
 
     def _paid_holders(self) -> list[NodeId]:
-        """Hosts that have pieces and a price within the limit."""
-        holders, highest = set(self._reach.holders()), self.market.highest_price()
-        known = self._reach.finder.known_hosts()
-        return [record.node_id for record in known if 0 < record.price <= highest and record.node_id in holders]
+        """Hosts that have pieces and are to be paid for them."""
+        holders, known = set(self._reach.holders()), self._reach.finder.known_hosts()
+        return [record.node_id for record in known if record.node_id in holders and self.market.pays_on(record)]
 
     def _is_wanted(self, host: NodeId) -> bool:
         """For another period: who is leaving agrees to none."""

@@ -131,6 +131,10 @@ class PaidMarket:
         found = [each for each in self._contracts.of_host(host) if first_open(each, now) is not None]
         return found[-1] if found else None
 
+    def pays_on(self, host: NodeRecord) -> bool:
+        """Whether what a host has is to be paid for: at the price of now, or as was agreed before that rose."""
+        return 0 < host.price <= self.highest_price() or self.usable(host.node_id) is not None
+
     def unpaid(self, priced: Callable[[NodeId], bool]) -> frozenset[NodeId]:
         """Hosts that were paid, want to be (``priced``), and soon are not any more; as of some seconds ago.
 

@@ -702,6 +702,19 @@ async def test_what_a_contract_has_to_go_on_paying_for_has_until_the_other_ends(
     assert owner.market.seconds_left(host.node) == pytest.approx(left, abs=10)
 
 
+@pytest.mark.parametrize("limit", [PRICE, None])
+async def test_a_price_that_rises_or_a_limit_that_falls_ends_no_contract_that_was_agreed(
+    mock_clock: MockClock, owner: Owner, host: PaidHost, limit: int | None
+) -> None:
+    assert owner.market.pays_on(host)
+    await owner.store(host, 1)
+    host.price += 1
+    owner.limits.set(Spending(limit, None))
+    assert owner.market.pays_on(host)
+    await owner.rounds(4 * WINDOW + 1)
+    assert not owner.market.pays_on(host)
+
+
 async def test_a_host_that_does_not_like_the_escrow_is_left_alone_for_a_while(
     mock_clock: MockClock, owner: Owner, host: PaidHost, database: Database, ledger: InProcessLedger
 ) -> None:
