@@ -244,6 +244,14 @@ async def stored(host: Hosting, data: Sequence[bytes]) -> list[str]:
     return [reason for reason in reasons if reason is not None]
 
 
+def deleted(host: Hosting, data: Sequence[bytes], then: Callable[[], object] = lambda: None) -> list[bytes]:
+    """Delete pieces as a connection does, for a thread; those that were. ``then``: what happens when they are."""
+    with host.earning.deleting(TENANT.public_key, [merkle.piece_id(one) for one in data]) as free:
+        found = [piece for piece in free if host.store.delete(piece, TENANT.public_key)]
+        then()
+    return [one for one in data if merkle.piece_id(one) in found]
+
+
 async def opened(host: Hosting, owner: OwnerHere) -> None:
     """Agreed, set up, opened."""
     assert isinstance(await host.ask(owner.propose()), contracts.Agreed)

@@ -13,6 +13,7 @@ from functools import partial
 
 import trio
 
+from layrfs.app.in_hand import InHand
 from layrfs.app.trade import Trade
 from layrfs.crashpoints import reached
 from layrfs.errors import MissingPiece
@@ -42,13 +43,16 @@ _log = logging.getLogger(__name__)
 class Agreements:
     """One host's; on the trio thread."""
 
-    def __init__(self, trade: Trade, told: Callable[[], None], coming_bytes: Callable[[bytes], int]) -> None:
+    def __init__(
+        self, trade: Trade, told: Callable[[], None], coming_bytes: Callable[[bytes], int], in_hand: InHand
+    ) -> None:
         """``told`` is called whenever there is a salt to claim with, or what a notice may end by; ``coming_bytes``:
         of pieces of a tenant that are on their way."""
         self._trade = trade
         self._record = trade.record
         self._told = told
         self._coming_bytes = coming_bytes
+        self._in_hand = in_hand
         self._is_on_ledger = False
 
     async def respond(self, request: ContractRequest, body: bytes) -> ContractResponse | Refused:
@@ -188,6 +192,10 @@ class Agreements:
         return terms.instalments if await self._is_set_up(terms) else known
 
     async def _cover(self, request: contracts.Cover, pieces: tuple[PieceId, ...]) -> ContractResponse | Refused:
+        with self._in_hand.covering(request.tenant, pieces) as are_here:
+            return await self._cover_those(request, pieces) if are_here else Refused("missing")
+
+    async def _cover_those(self, request: contracts.Cover, pieces: tuple[PieceId, ...]) -> ContractResponse | Refused:
         hosted = self._running(request.contract, request.tenant)
         if hosted is None:
             return Refused("no contract")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -19,6 +19,7 @@ import trio
 from layrfs.app.agreeing import Agreements, ending_of
 from layrfs.app.claiming import Claimer
 from layrfs.app.earning_report import earning_report, running
+from layrfs.app.in_hand import InHand
 from layrfs.app.trade import Trade
 from layrfs.crashpoints import reached
 from layrfs.errors import LayrError, LedgerUnavailable, LocalError, WrongLedger
@@ -53,7 +54,8 @@ class Earning:
         self._claimer = Claimer(trade)
         self._told = trio.Event()
         self._reserved: Counter[bytes] = Counter()
-        self._agreements = Agreements(trade, self._wake, self._reserved.__getitem__)
+        self._in_hand = InHand()
+        self._agreements = Agreements(trade, self._wake, self._reserved.__getitem__, self._in_hand)
         self._unserved: frozenset[bytes] = frozenset()
         self._pause_seconds = earning.LONGEST_ROUND_SECONDS
         self._token: trio.lowlevel.TrioToken | None = None
@@ -131,17 +133,17 @@ class Earning:
         head = self._trade.store.head(piece)
         return head is None or head.tenant not in self._unserved
 
-    def droppable(self, pieces: Sequence[PieceId]) -> list[PieceId]:
-        """Those that no running contract needs: an owner who had us forget the others could never be claimed from."""
-        return self._on_trio(lambda: [piece for piece in pieces if not self._record.is_owed(piece)])
+    @contextlib.contextmanager
+    def deleting(self, tenant: bytes, pieces: Sequence[PieceId]) -> Iterator[list[PieceId]]:
+        """Those that may be: an owner who had us forget what a running contract needs could never be claimed from.
 
-    def dropped(self, pieces: Collection[PieceId]) -> None:
-        """They are gone. Called from threads."""
-        self._on_trio(partial(self._forget, pieces))
-
-    def _forget(self, pieces: Collection[PieceId]) -> None:
-        self._record.forget_uncovered(pieces)
-        self._record.forget_ended(pieces)
+        None of them is covered until the block ends. Called from threads.
+        """
+        free = self._on_trio(partial(self._begin_deleting, tenant, pieces))
+        try:
+            yield free
+        finally:
+            self._on_trio(partial(self._end_deleting, tenant, free))
 
     def leave(self) -> Leaving:
         """Called from threads."""
@@ -188,6 +190,13 @@ class Earning:
             return "no credit"
         self._reserved[tenant] += piece_bytes
         return None
+
+    def _begin_deleting(self, tenant: bytes, pieces: Sequence[PieceId]) -> list[PieceId]:
+        return self._in_hand.begin_deleting(tenant, [piece for piece in pieces if not self._record.is_owed(piece)])
+
+    def _end_deleting(self, tenant: bytes, free: Sequence[PieceId]) -> None:
+        self._in_hand.end_deleting(tenant, free)
+        self._forget_those_gone(free)
 
     def _wake(self) -> None:
         self._told.set()
@@ -321,10 +330,17 @@ class Earning:
             try:
                 pieces = self._record.uncovered_pieces()
                 gone = await trio.to_thread.run_sync(_not_held, self._trade, pieces)
-                self._record.forget_uncovered(gone)
+                self._forget_those_gone(gone)
             except LayrError as error:
                 _log.warning("What is gone is owed for until the next look: %s", error)
             await trio.sleep(GONE_SECONDS)
+
+    def _forget_those_gone(self, pieces: Sequence[PieceId]) -> None:
+        """Looked at again here, where ``stored`` is heard: one that has come back meanwhile would be free of charge."""
+        gone = [piece for piece in pieces if not self._trade.store.has(piece)]
+        if gone:  # a disk that is full must not be needed to find that there is nothing to do
+            self._record.forget_uncovered(gone)
+            self._record.forget_ended(gone)
 
     def _see_who_is_served(self) -> None:
         kept = self._record.kept()

@@ -34,6 +34,7 @@ class Submitting(Protocol):
 class StoredPieces(Holdings, Protocol):
     """What this needs of `layrfs.storage.piece_store.PieceStore`."""
 
+    def has(self, piece: PieceId) -> bool: ...
     def delete(self, piece: PieceId, tenant: bytes) -> bool: ...
 
 

@@ -6,8 +6,8 @@ the right shape already.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Generic, Protocol, TypeVar, cast
 
@@ -91,8 +91,7 @@ class Contracts(Protocol):
     def stored(self, piece: PieceId, tenant: bytes, piece_bytes: int) -> None: ...
     def has_contract(self, tenant: bytes) -> bool: ...
     def serves(self, piece: PieceId) -> bool: ...
-    def droppable(self, pieces: Sequence[PieceId]) -> list[PieceId]: ...
-    def dropped(self, pieces: Collection[PieceId]) -> None: ...
+    def deleting(self, tenant: bytes, pieces: Sequence[PieceId]) -> AbstractContextManager[Sequence[PieceId]]: ...
     def leave(self) -> Leaving: ...
     def report(self) -> EarningReport: ...
 
@@ -189,11 +188,14 @@ def handle_delete(call: Call[messages.Delete]) -> Answer:
     statement = messages.delete_statement(host.network_id, host.node_id, visit.challenge, number, request.pieces)
     if not verify_signature(request.tenant, statement, request.signature):
         return _refuse("not the owner")
-    wanted = request.pieces if host.contracts is None else host.contracts.droppable(request.pieces)
-    deleted = [piece for piece in wanted if host.pieces.delete(piece, request.tenant)]
-    if host.contracts is not None:
-        host.contracts.dropped(deleted)
-    return Answer(messages.Deleted(len(deleted)))
+    with _deleting(host, request) as free:
+        return Answer(messages.Deleted(sum(host.pieces.delete(piece, request.tenant) for piece in free)))
+
+
+def _deleting(host: Host, request: messages.Delete) -> AbstractContextManager[Sequence[PieceId]]:
+    if host.contracts is None:
+        return nullcontext(request.pieces)
+    return host.contracts.deleting(request.tenant, request.pieces)
 
 
 def handle_renew(call: Call[messages.Renew]) -> Answer:

@@ -167,8 +167,7 @@ class HostContracts:
 
     def forget_uncovered(self, pieces: Collection[PieceId]) -> None:
         """They are gone."""
-        if pieces:  # a disk that is full must not be needed to find that there is nothing to do
-            self._database.write_many("DELETE FROM local_uncovered WHERE piece = ?", ((piece,) for piece in pieces))
+        self._database.write_many("DELETE FROM local_uncovered WHERE piece = ?", ((piece,) for piece in pieces))
 
     def uncovered(self, tenant: bytes, now: int, since: int = 0) -> Uncovered:
         """What a tenant has stored on credit, up to now. ``since``: what was before then is not counted any more."""

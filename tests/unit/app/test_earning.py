@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -33,6 +34,7 @@ from tests.hosted import (
     LedgerHere,
     OwnerHere,
     data_of,
+    deleted,
     hosting,
     opened,
     stored,
@@ -554,8 +556,44 @@ async def test_what_a_contract_needs_is_not_forgotten_at_its_owners_word(
     autojump_clock: MockClock, host: Hosting, owner: OwnerHere
 ) -> None:
     await covered(host, owner)
-    pieces = [merkle.piece_id(one) for one in (*DATA, *MORE)]
-    assert await trio.to_thread.run_sync(host.earning.droppable, pieces) == pieces[2:]
+    assert await stored(host, MORE) == []
+    assert await trio.to_thread.run_sync(deleted, host, [*DATA, *MORE]) == MORE
+
+
+async def test_what_comes_back_while_it_is_deleted_costs_credit(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere
+) -> None:
+    await opened(host, owner)
+    await stored(host, DATA)
+    again = partial(trio.from_thread.run, stored, host, DATA[:1])
+    assert await trio.to_thread.run_sync(deleted, host, DATA, again) == DATA
+    assert here(host, DATA) == [True, False]
+    assert host.record.uncovered_pieces() == [merkle.piece_id(DATA[0])]
+
+
+async def test_what_is_being_deleted_is_not_covered_nor_deleted_what_is_being_covered(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await opened(host, owner)
+    await stored(host, [*DATA, *MORE])
+    cover = partial(trio.from_thread.run, host.ask, owner.add(DATA), owner.body())
+    asked, heard, gone = ledger.account, list[object](), list[bytes]()
+
+    def begun() -> None:
+        with host.earning.deleting(TENANT.public_key, [merkle.piece_id(DATA[0])]):
+            heard.append(cover())
+
+    async def account(key: bytes) -> LedgerAccount | None:
+        if key == owner.terms.escrow:
+            gone.extend(await trio.to_thread.run_sync(deleted, host, [*DATA, *MORE]))
+        return await asked(key)
+
+    await trio.to_thread.run_sync(begun)
+    assert heard == [Refused("missing")]
+    monkeypatch.setattr(ledger, "account", account)
+    assert await host.ask(owner.cover(0), owner.body()) == contracts.Covered()
+    assert gone == MORE, "only what is not being covered"
+    assert here(host, [*DATA, *MORE]) == [True, True, False]
 
 
 def here(host: Hosting, data: list[bytes]) -> list[bool]:

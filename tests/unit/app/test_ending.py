@@ -25,6 +25,7 @@ from tests.hosted import (
     LedgerHere,
     OwnerHere,
     data_of,
+    deleted,
     hosting,
     opened,
     stored,
@@ -233,7 +234,7 @@ async def test_what_another_contract_goes_on_with_is_paid_once_and_stays_when_th
         cover = again.add(pieces, at=owner.terms.end + late)
         assert await host.ask(cover, again.body()) == Refused("wrong window"), "not paid for until then"
         again.batches.pop()
-    await trio.to_thread.run_sync(host.earning.dropped, [merkle.piece_id(one) for one in MORE])
+    await trio.to_thread.run_sync(deleted, host, MORE)
     assert await host.ask(again.add(DATA, at=owner.terms.end), again.body()) == contracts.Covered()
     assert await ended(host, owner) == 0
     assert ledger.now < owner.terms.end
@@ -260,10 +261,7 @@ async def test_what_no_other_contract_goes_on_with_is_let_go_of_before_there_is_
     await claimed(host, again, 0)
     await ended(host, owner)
     assert await host.ask(OwnerHere(ledger, number=2).propose()) == Refused("ending")
-    pieces = [merkle.piece_id(one) for one in DATA]
-    assert await trio.to_thread.run_sync(host.earning.droppable, pieces) == pieces[1:]
-    host.store.delete(pieces[1], TENANT.public_key)
-    await trio.to_thread.run_sync(host.earning.dropped, pieces[1:])
+    assert await trio.to_thread.run_sync(deleted, host, DATA) == DATA[1:]
     assert await host.ask(OwnerHere(ledger, number=2).propose()) == contracts.Agreed(b"")
 
 

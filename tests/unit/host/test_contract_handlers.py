@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -56,11 +56,11 @@ class OneAnswer:
     def serves(self, _piece: PieceId) -> bool:
         return self._served
 
-    def droppable(self, pieces: Sequence[PieceId]) -> list[PieceId]:
-        return [piece for piece in pieces if piece != self._covered]
-
-    def dropped(self, pieces: Collection[PieceId]) -> None:
-        self.told.append(list(pieces))
+    @contextlib.contextmanager
+    def deleting(self, tenant: bytes, pieces: Sequence[PieceId]) -> Iterator[list[PieceId]]:
+        free = [piece for piece in pieces if piece != self._covered]
+        yield free
+        self.told.append((tenant, free))
 
     def leave(self) -> contracts.Leaving:
         return contracts.Leaving(3, 4)
@@ -131,7 +131,7 @@ def test_what_was_stored_is_told_and_what_a_contract_needs_is_not_deleted(tmp_pa
     free = priced(tmp_path, OneAnswer(None))
     free.store()
     assert free.delete() == Answer(messages.Deleted(1))
-    assert found.told == [(PIECE, TENANT.public_key, len(DATA)), []]
+    assert found.told == [(PIECE, TENANT.public_key, len(DATA)), (TENANT.public_key, [])]
 
 
 def test_who_has_no_contract_is_neither_renewed_nor_served(tmp_path: Path) -> None:
