@@ -24,7 +24,6 @@ from layrfs.errors import LayrError
 from layrfs.host.directory import HostDirectory, HostSettings
 from layrfs.ledger_config import LedgerConfig, addresses_now
 from layrfs.model.lumens import parse_lumens
-from layrfs.storage.keyring import load_or_create_identity
 
 _log = logging.getLogger(__name__)
 
@@ -90,8 +89,7 @@ def paid_by(
 
 def accounts_of(homes: Sequence[HostDirectory]) -> list[bytes]:
     """Of the hosts that are paid."""
-    keys = [os.path.join(home.path, "wallet.key") for home in homes]
-    return [load_or_create_identity(key).public_key for key in keys if os.path.exists(key)]
+    return [home.wallet().public_key for home in homes if home.has_wallet()]
 
 
 async def give(config: LedgerConfig, ledger_files: tuple[str, ...], accounts: Sequence[bytes]) -> None:

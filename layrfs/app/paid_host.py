@@ -30,7 +30,6 @@ from layrfs.payments.wallet import Wallet
 from layrfs.storage.database import Database
 from layrfs.storage.host_contracts import HostContracts
 from layrfs.storage.intents import IntentTable
-from layrfs.storage.keyring import load_or_create_identity
 from layrfs.storage.piece_store import PieceStore
 
 PAYOUT_SECONDS = 3600.0
@@ -49,7 +48,7 @@ class PaidHost:
 
     def __init__(self, directory: HostDirectory, node: NodeId, store: PieceStore, plan: EarningPlan) -> None:
         """Raises CorruptFile, NewerFormat, LocalError. Blocking."""
-        key = load_or_create_identity(os.path.join(directory.path, "wallet.key"))
+        key = directory.wallet()
         self.account = key.public_key
         self._plan = plan
         self._database = Database(os.path.join(directory.path, "contracts.db"))

@@ -13,6 +13,7 @@ import trio
 from layrfs.config import Paths
 from layrfs.errors import LedgerUnavailable
 from layrfs.ledger_config import LedgerConfig, chosen_ledger
+from layrfs.model.ledger import LedgerAccount
 from layrfs.payments.horizon import Horizon, Server
 from layrfs.payments.wallet import Wallet
 from layrfs.storage.intents import IntentFile
@@ -21,6 +22,9 @@ T = TypeVar("T")
 
 PATIENCE_SECONDS = 100.0
 """A person waits so long; what was begun is finished by a later command."""
+
+LOOK_SECONDS = 20.0
+"""The same for a question alone."""
 
 
 def ledger_of(paths: Paths) -> LedgerConfig:
@@ -40,6 +44,17 @@ def run_with_wallet(paths: Paths, volume: str, private: bytes, what: Callable[[W
             "the ledger does not answer; a payment that was begun is written down and seen to by the next"
             " `layrfs wallet` command"
         )
+
+    return trio.run(run)
+
+
+def account_on(config: LedgerConfig, account: bytes) -> LedgerAccount | None:
+    """As the ledger has it now; None: it has not begun. Raises LedgerUnavailable, WrongLedger."""
+
+    async def run() -> LedgerAccount | None:
+        with trio.move_on_after(LOOK_SECONDS):
+            return await horizon_of(config).account(account)
+        raise LedgerUnavailable("the ledger does not answer")
 
     return trio.run(run)
 

@@ -1,4 +1,4 @@
-"""`layrfs host run|status|leave`: be a host for others, see how it does and what it earns, and end without loss."""
+"""`layrfs host run|status|leave|wallet`: be a host for others, see how it does and earns, and end without loss."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from layrfs.cli import host_wallet
 from layrfs.cli.arguments import add_json
 from layrfs.cli.rendering import say, say_json, shown_bytes, shown_count, shown_seconds, table
 from layrfs.config import Paths, parse_address, parse_size
@@ -26,14 +27,23 @@ from layrfs.wire.messages import NETWORK_ID_BYTES, StatusReport
 AnswerT = TypeVar("AnswerT")
 
 _SHOWN_ID = 12
+_WALLET_ACTIONS = {"export": host_wallet.export, "import": host_wallet.take}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments."""
     parser.add_argument(
         "action",
-        choices=["run", "status", "leave"],
-        help="be a host, in the foreground; ask how it does; have one that is paid end when nothing is due any more",
+        choices=["run", "status", "leave", "wallet"],
+        help="be a host, in the foreground; ask how it does; have one that is paid end when nothing is due any more;"
+        " the account that it is paid on",
+    )
+    parser.add_argument(
+        "what",
+        choices=list(_WALLET_ACTIONS),
+        nargs="?",
+        help="wallet: print its secret key; or, before the first run with --price, be paid on the account whose secret"
+        " key is asked for or comes from standard input",
     )
     parser.add_argument("--space", metavar="SIZE", help="how much others may use, like 100G; later: as last time")
     parser.add_argument("--dir", metavar="DIR", help="where the pieces are; default: host/ in LayrFS's data directory")
@@ -76,7 +86,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """The exit code. Raises LayrError, perhaps in groups."""
-    return {"run": _run, "status": _status, "leave": _leave}[arguments.action](arguments)
+    if arguments.what is not None and arguments.action != "wallet":
+        raise UsageError(f"`layrfs host {arguments.action}` takes no {arguments.what!r} (--help explains)")
+    return {"run": _run, "status": _status, "leave": _leave, "wallet": _wallet}[arguments.action](arguments)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -124,6 +136,12 @@ def _leave(arguments: argparse.Namespace) -> int:
         )
     else:
         say("nothing is due; the host ends now")
+    return 0
+
+
+def _wallet(arguments: argparse.Namespace) -> int:
+    action = host_wallet.show if arguments.what is None else _WALLET_ACTIONS[arguments.what]
+    action(HostDirectory(_directory(arguments.dir)), as_json=arguments.json)
     return 0
 
 

@@ -1,7 +1,7 @@
 """A host's directory on disk: who the host is, which network it serves, and the lock that keeps it to one process.
 
-Owns `host.json`, `peers.json`, `node.key` and `lock`; the pieces beside them are `layrfs.storage.piece_store`'s. Must
-not know sockets.
+Owns `host.json`, `peers.json`, `node.key`, `wallet.key` and `lock`; the pieces beside them are
+`layrfs.storage.piece_store`'s. Must not know sockets.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import msgspec
 
 from layrfs.crypto.identity import NodeIdentity
 from layrfs.durable import make_directory, write_atomically
-from layrfs.errors import CorruptFile, LocalError, NewerFormat, NotRunning, StateInUse
+from layrfs.errors import CorruptFile, LocalError, NewerFormat, NotRunning, StateInUse, UsageError
 from layrfs.policy.leases import DAY_SECONDS, DEFAULT_GRACE_SECONDS
-from layrfs.storage.keyring import load_or_create_identity
+from layrfs.storage.keyring import keep_identity, load_or_create_identity
 
 SETTINGS_VERSION = 1
 _READ_LIMIT_BYTES = 1 << 20
@@ -96,6 +96,28 @@ class HostDirectory:
         if not os.path.exists(os.path.join(self.path, "node.key")):
             raise NotRunning(f"there is no host in {self.path}")
         return self.identity()
+
+    def wallet(self) -> NodeIdentity:
+        """The account that is paid, made on first use. Raises CorruptFile, NewerFormat, LocalError."""
+        return load_or_create_identity(self._wallet_file)
+
+    def existing_wallet(self) -> NodeIdentity:
+        """Raises UsageError where no host was ever paid."""
+        if not self.has_wallet():
+            raise UsageError(f"no host was ever paid in {self.path}: `layrfs host run --price XLM` makes a wallet")
+        return self.wallet()
+
+    def has_wallet(self) -> bool:
+        """Whether it is paid, or was once."""
+        return os.path.exists(self._wallet_file)
+
+    def take_wallet(self, private: bytes) -> None:
+        """Be paid on this account from the first time on. Raises AlreadyExists, LocalError."""
+        keep_identity(self._wallet_file, private)
+
+    @property
+    def _wallet_file(self) -> str:
+        return os.path.join(self.path, "wallet.key")
 
     def settings(self) -> HostSettings | None:
         """None before the first run. Raises CorruptFile, NewerFormat, LocalError."""

@@ -182,3 +182,11 @@ def stroops_to_send(text: str) -> int:
 def secret_of(private: bytes) -> str:
     """The S key that other wallets import."""
     return Keypair.from_raw_ed25519_seed(private).secret
+
+
+def private_of(secret: str) -> bytes:
+    """The 32 bytes of an S key. Raises UsageError, which does not repeat it."""
+    try:
+        return Keypair.from_secret(secret).raw_secret_key()
+    except (SdkError, ValueError):
+        raise UsageError("that is no secret key of a Stellar account (S and 55 more characters)") from None

@@ -1,4 +1,5 @@
-"""The two key files: `volume.key` (the phrase's 32 bytes, perhaps behind a passphrase) and `node.key` (this machine's).
+"""Key files: `volume.key` (the phrase's 32 bytes, perhaps behind a passphrase), `node.key` (this machine's) and
+`wallet.key` (of a host that is paid).
 
 Written whole or not at all: a private temporary file, fsync, link or rename, fsync of the directory. Readable by their
 owner only. A volume's key file is never overwritten by another volume's.
@@ -49,11 +50,16 @@ def load_or_create_identity(path: str) -> NodeIdentity:
     """This machine's node identity, made on first use. Raises CorruptFile, NewerFormat, LocalError."""
     if not os.path.lexists(path):
         with contextlib.suppress(AlreadyExists):  # another process may be first: both use what it wrote
-            _write_new(path, keybox.lock(NodeIdentity.generate().private, None))
+            keep_identity(path, NodeIdentity.generate().private)
     private = keybox.unlock(_read(path), None)
     if len(private) != _NODE_KEY_BYTES:
         raise CorruptFile(f"the key file {path} does not hold a node's key")
     return NodeIdentity.from_private(private)
+
+
+def keep_identity(path: str, private: bytes) -> None:
+    """In a new key file. Raises AlreadyExists, LocalError."""
+    _write_new(path, keybox.lock(private, None))
 
 
 def _load_entropy(path: str, ask: Callable[[], str]) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import secrets
 import signal
@@ -367,6 +368,47 @@ def test_a_free_host_leaves_when_it_is_stopped(tmp_path: Path) -> None:
         refused = command("leave", "--dir", str(tmp_path))
     assert refused.returncode == 2
     assert "stop it whenever you like" in refused.stderr
+
+
+def wallet_command(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    """Exit code, and what was said where."""
+    code = run_command("layrfs", lambda: dispatch(["host", "wallet", *words]))
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def test_a_hosts_wallet_is_shown_exported_and_taken_to_another_machine(
+    ledger: LocalLedger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here, there = ["--dir", str(tmp_path / "host")], ["--dir", str(tmp_path / "other")]
+    assert wallet_command(capsys, *here)[0] == 2
+    wallet = ledger.person()
+    for place in (here, there):
+        monkeypatch.setattr("sys.stdin", io.StringIO(f"{wallet.secret}\n"))
+        code, said, _warning = wallet_command(capsys, "import", *place)
+        assert (code, said.split()[-1]) == (0, wallet.public_key)
+    assert (tmp_path / "other" / "wallet.key").stat().st_mode & 0o777 == 0o600
+    with paid_host(tmp_path / "other", ledger) as host:
+        assert host.says("wallet").split()[1] == wallet.public_key
+        host.says("ready")
+        code, said, _warning = wallet_command(capsys, *there, "--json")
+        shown = {"address": wallet.public_key, "ledger": ledger.passphrase, "balance": "10000", "problem": ""}
+        assert (code, json.loads(said)) == (0, shown)
+    assert wallet_command(capsys, "export", *there)[:2] == (0, f"{wallet.secret}\n")
+    code, said, _warning = wallet_command(capsys, *here)
+    assert (code, wallet.public_key in said, "was not run" in said) == (0, True, True)
+
+
+def test_a_wallet_is_not_replaced_nor_is_a_secret_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place, first = ["--dir", str(tmp_path / "host")], Keypair.random().secret
+    for secret, code in ((first[:-1], 2), (first, 0), (Keypair.random().secret, 12)):
+        monkeypatch.setattr("sys.stdin", io.StringIO(secret))
+        found, said, warning = wallet_command(capsys, "import", *place)
+        assert (found, secret in said + warning) == (code, False)
+    assert wallet_command(capsys, "export", *place)[1].strip() == first
+    assert run_command("layrfs", lambda: dispatch(["host", "status", "export", *place])) == 2
 
 
 BAD_COMMANDS = [
