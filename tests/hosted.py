@@ -72,7 +72,7 @@ class Hosting:
     def __init__(self, directory: Path, ledger: Ledger, offer: Offer | None = None) -> None:
         self.ledger = ledger
         self.store = PieceStore(str(directory), space_bytes=1 << 30)
-        self.database = Database(str(directory / "contracts.db"))
+        self.database = Database(str(directory / "contracts.db"), remedy="start the host again")
         self.record = HostContracts(self.database)
         self.account = wallet_keys.account_of(WALLET)
         self.offer = offer or Offer(PRICE, self.account, envelopes.network_id(PASSPHRASE))

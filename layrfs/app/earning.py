@@ -66,13 +66,17 @@ class Earning:
         """Set when the host is leaving and nothing is due any more."""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Until cancelled. What was claimed when the host last ended is claimed again."""
+        """Until cancelled. What was claimed when the host last ended is claimed again.
+
+        Raises LocalError once nothing can be put on record any more: only a host that is started again can claim.
+        """
         self._token = trio.lowlevel.current_trio_token()
         self._see_who_is_served()
         async with trio.open_nursery() as nursery:
             task_status.started()
             nursery.start_soon(self._forget_gone)
             while True:
+                self._check_record()
                 await self._round(nursery)
                 with trio.move_on_after(self._pause_seconds):
                     await self._told.wait()
@@ -179,7 +183,12 @@ class Earning:
         still = running(self._record)
         return Leaving(len(still), max((one.terms.end for one in still), default=0))
 
+    def _check_record(self) -> None:
+        if self._trade.database.problem is not None:
+            raise LocalError(self._trade.database.problem)
+
     def _reserve(self, tenant: bytes, piece_bytes: int) -> Reason | None:
+        self._check_record()  # what is stored could not be owed for
         if self._record.leaving:
             return "leaving"
         ours = [one for one in self._record.of_tenant(tenant) if one.state == "open" and one.ending is None]

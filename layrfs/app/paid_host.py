@@ -51,7 +51,7 @@ class PaidHost:
         key = directory.wallet()
         self.account = key.public_key
         self._plan = plan
-        self._database = Database(os.path.join(directory.path, "contracts.db"))
+        self._database = Database(os.path.join(directory.path, "contracts.db"), remedy="start the host again")
         record = HostContracts(self._database)
         ledger = Horizon(plan.horizon, plan.passphrase, partial(addresses_now, plan.ledger_files, plan.passphrase))
         if plan.stays:
@@ -75,7 +75,7 @@ class PaidHost:
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Until cancelled."""
+        """Until cancelled. Raises LocalError when nothing can be put on record any more."""
         with self._database:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._database.run)

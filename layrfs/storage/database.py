@@ -59,13 +59,14 @@ BLOCKING_CHECKPOINT_PAGES = 65536
 class Database:
     """The volume's tables. Everything but ``sync`` and ``run`` is plain code for the trio thread alone."""
 
-    def __init__(self, path: str, *, commit_seconds: float = 1.0) -> None:
-        """Open or create the database at ``path``.
+    def __init__(self, path: str, *, commit_seconds: float = 1.0, remedy: str = "unmount and mount again") -> None:
+        """Open or create the database at ``path``. ``remedy``: what a person does when nothing can be written any more.
 
         Raises ``CorruptFile``, ``NewerFormat`` or ``LocalError``.
         """
         self._path = path
         self._commit_seconds = commit_seconds
+        self._remedy = remedy
         write_ahead.write_again(path + "-wal")
         self._is_checked = soundness.check_before_use(path)
         soundness.break_seal(path)
@@ -321,7 +322,7 @@ class Database:
             return self._note_damage(str(error))
         if self._writing and (not self._connection.in_transaction or isinstance(error, apsw.FullError)):
             self._writing = False
-            self._failure = f"The metadata of the last second could not be written ({error}); unmount and mount again."
+            self._failure = f"The metadata of the last second could not be written ({error}); {self._remedy}."
             logger.critical(self._failure)
         if isinstance(error, apsw.FullError):
             return NoSpace(f"The disk that holds {self._path} is full.")
@@ -329,7 +330,7 @@ class Database:
 
     def _unsure(self, error: OSError) -> LayrError:
         """After a flush that failed the kernel calls pages clean that never reached the disk, and says so only once."""
-        self._failure = f"The metadata could not be put on the disk ({error.strerror}); unmount and mount again."
+        self._failure = f"The metadata could not be put on the disk ({error.strerror}); {self._remedy}."
         logger.critical(self._failure)
         return failed(error, self._path)
 

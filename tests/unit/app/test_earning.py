@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +13,7 @@ from typing import NoReturn
 import msgspec
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from layrfs.app import agreeing, claiming
 from layrfs.crypto import merkle, wallet_keys
@@ -20,6 +22,7 @@ from layrfs.errors import BadMessage, CorruptFile, LayrError, LedgerUnavailable,
 from layrfs.model.contracts import Lock, Offer
 from layrfs.model.ledger import Fate, LedgerAccount
 from layrfs.payments import envelopes
+from layrfs.policy.earning import LONGEST_ROUND_SECONDS
 from layrfs.policy.pricing import credit_bytes, starting_stroops
 from layrfs.wire import contracts
 from layrfs.wire.messages import Refused
@@ -394,6 +397,28 @@ async def test_a_disk_that_fails_does_not_end_the_host(
         await trio.sleep(2 * 3700)
     await host.until(lambda: host.record.uncovered_pieces() == [])
     await claimed(host, owner, 0)
+
+
+async def test_a_host_that_can_put_nothing_on_record_any_more_takes_nothing_and_ends(
+    mock_clock: MockClock, tmp_path: Path, ledger: LedgerHere, owner: OwnerHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_descriptor: int) -> NoReturn:
+        raise OSError(errno.EIO, "the disk fails for a moment")
+
+    with pytest.RaisesGroup(pytest.RaisesExc(LocalError, match="start the host again"), flatten_subgroups=True):
+        async with hosting(tmp_path, ledger) as host:
+            await opened(host, owner)
+            with monkeypatch.context() as patched:
+                patched.setattr(os, "fdatasync", fail)
+                with pytest.raises(LocalError):
+                    await host.ask(OwnerHere(ledger, number=1).propose())
+            with pytest.raises(LocalError):
+                await stored(host, DATA)
+            assert here(host, list(DATA)) == [False, False]
+            mock_clock.jump(LONGEST_ROUND_SECONDS)
+            await wait_all_tasks_blocked()
+    async with hosting(tmp_path, ledger) as host:
+        assert await stored(host, DATA) == []
 
 
 async def test_a_claim_that_the_disk_does_not_let_begin_waits(
