@@ -152,6 +152,7 @@ class _Work:
             segments=tuple,
             asker=asker,
             on_missing=self._piece_lost,
+            on_held=self._patcher.piece_held,
         )
         self._dropper = Dropper(changes, asker)
 
@@ -179,7 +180,7 @@ class _Work:
     def _bad_piece(self, shard: ShardId, piece: PieceId, host: NodeId, kind: str) -> None:
         _log.info("host %s did not deliver piece %s: %s", host.hex()[:12], piece.hex()[:12], kind)
         if kind in {"wrong", "misfit", "missing"}:
-            self._patcher.piece_lost(shard, piece, host)
+            self._patcher.piece_lost(shard, piece)
 
     def _piece_lost(self, shard: ShardId, piece: PieceId, host: NodeId) -> None:
         self._bad_piece(shard, piece, host, "missing")

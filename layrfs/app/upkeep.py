@@ -157,6 +157,7 @@ class Upkeep:
             segments=segments,
             asker=asker,
             on_missing=self._piece_lost,
+            on_held=self.patcher.piece_held,
         )
         self._collector = Collector(
             database=database,
@@ -215,7 +216,8 @@ class Upkeep:
 
     def hosts_appeared(self, hosts: Collection[NodeId]) -> None:
         """Hosts have been found or come back."""
-        self.patcher.hosts_appeared(hosts)
+        self.patcher.hosts_appeared()
+        self._renewer.hosts_appeared(hosts)
         self._recoder.hosts_appeared()
         self.payments.hosts_appeared()
 
@@ -239,7 +241,7 @@ class Upkeep:
     def _piece_lost(self, shard: ShardId, piece: PieceId, host: NodeId) -> None:
         """A host has proven not to have a piece any more, of a file or of metadata."""
         self.losses.add(piece, host)
-        if self._publisher.may_write and not self.patcher.piece_lost(shard, piece, host):
+        if self._publisher.may_write and not self.patcher.piece_lost(shard, piece):
             self._publisher.piece_lost(piece)
 
     async def collect(self, request: Collect, progress: Progress) -> Collected:

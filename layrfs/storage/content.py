@@ -18,7 +18,7 @@ from layrfs.model.manifest import ManifestBlock, ManifestShard
 from layrfs.model.redundancy import Redundancy
 from layrfs.model.shards import ShardRecord
 from layrfs.storage.database import Database
-from layrfs.storage.pieces import Pieces
+from layrfs.storage.pieces import COUNT, Pieces
 from layrfs.storage.reach import Alive, Reach
 
 
@@ -314,7 +314,7 @@ class Catalog:
     def copies(self, inode: InodeNumber) -> list[tuple[BlockNumber, int, int]]:
         """Of each stored block of a file: its number, how many pieces of its shard are on hosts, how many should be."""
         rows = self._database.rows(
-            "SELECT b.number, (SELECT count(*) FROM piece p WHERE p.shard = s.number), s.total"
+            f"SELECT b.number, {COUNT}, s.total"  # noqa: S608 - a constant
             " FROM block b CROSS JOIN content c ON c.number = b.content CROSS JOIN shard s ON s.number = c.shard"
             " WHERE b.inode = ? ORDER BY b.number",
             (inode,),

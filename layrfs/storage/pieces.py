@@ -1,9 +1,10 @@
 """Which host has which piece of which shard: the tables ``piece`` and ``host``, and the generation of every shard.
 
-Owns those rows, and the set of shards that lack pieces. Must not know what is in a shard, how pieces are made, or why a
-host is trusted. Invariants: no host has two pieces of one shard on record; the last pieces of a shard stay on record,
-whatever a host says of them; a piece that is made anew has a generation that no recorded piece of its shard ever had,
-so that an order to drop the old one can never mean the new one; what is put on record is not to be dropped by anybody.
+Owns those rows, what is known against single pieces (``local_refuted``), and the set of shards that lack pieces. Must
+not know what is in a shard, how pieces are made, or why a host is trusted. Invariants: no host has two pieces of one
+shard on record; the last pieces of a shard stay on record, whatever a host says of them; a piece that is made anew has
+a generation that no recorded piece of its shard ever had, so that an order to drop the old one can never mean the new
+one; what is put on record is not to be dropped by anybody.
 """
 
 from __future__ import annotations
@@ -21,8 +22,14 @@ from layrfs.storage.database import Database
 Retired = tuple[PieceId, NodeId]
 """A piece that nothing needs any more, and the host that may still have it."""
 
+IS_REFUTED = "EXISTS (SELECT 1 FROM local_refuted r WHERE r.piece = p.id)"
+"""Of a piece ``p``."""
+
+COUNT = f"(SELECT count(*) FROM piece p WHERE p.shard = s.number AND NOT {IS_REFUTED})"  # noqa: S608 - a constant
+"""Of a shard ``s``: pieces that count."""
+
 _HELD = (
-    "SELECT s.number, s.needed, s.total, p.position, p.id, h.node_id FROM shard s"
+    f"SELECT s.number, s.needed, s.total, p.position, p.id, h.node_id, {IS_REFUTED} FROM shard s"  # noqa: S608 - a constant
     " LEFT JOIN piece p ON p.shard = s.number LEFT JOIN host h ON h.number = p.host"
     " WHERE s.number IN (SELECT value FROM json_each(?))"
     " ORDER BY s.number, p.position"
@@ -40,6 +47,8 @@ class Held(NamedTuple):
     redundancy: Redundancy
     pieces: dict[int, tuple[PieceId, NodeId]]
     """By position; positions without a piece are not in it."""
+    refuted: set[int]
+    """Positions whose pieces are known not to be there."""
 
 
 class Pieces:
@@ -49,7 +58,8 @@ class Pieces:
         self._database = database
         self._hosts: dict[NodeId, int] = {}
         self.degraded: set[int] = set()
-        """Shards with fewer pieces on record than they should have; those of before this start by ``find_degraded``."""
+        """Shards with fewer pieces on record than they should have, without refuted ones; those of before this start by
+        ``find_degraded``."""
 
     def forget(self) -> None:
         """Rows are those of another version now."""
@@ -123,9 +133,34 @@ class Pieces:
 
     # ------------------------------------------------------------------ health
 
+    def refute(self, shard: int, piece: PieceId) -> None:
+        """Its host has proven not to have it. It stays on record, to be found should it come back: also after a
+        restart, or what is lost would count as stored."""
+        self._database.write(
+            "INSERT OR IGNORE INTO local_refuted SELECT id, shard FROM piece WHERE shard = ? AND id = ?", (shard, piece)
+        )
+        self.recount(shard)
+
+    def believe(self, shard: int, piece: PieceId) -> bool:
+        """Its host has it after all. False: nothing else was known."""
+        if self._database.value("SELECT 1 FROM local_refuted WHERE piece = ?", (piece,)) is None:
+            return False
+        self._database.write("DELETE FROM local_refuted WHERE piece = ?", (piece,))
+        self.recount(shard)
+        return True
+
+    def refuted_at(self, host: NodeId) -> list[tuple[PieceId, ShardId]]:
+        """What a host was found not to have, and has on record all the same."""
+        rows = self._database.rows(
+            "SELECT p.id, s.id FROM local_refuted r CROSS JOIN piece p ON p.shard = r.shard AND p.id = r.piece"
+            " CROSS JOIN host h ON h.number = p.host CROSS JOIN shard s ON s.number = p.shard WHERE h.node_id = ?",
+            (host,),
+        )
+        return [(PieceId(piece), ShardId(shard)) for piece, shard in rows]
+
     def recount(self, shard: int) -> None:
         """Rows of the shard may have changed: does it lack pieces?"""
-        query = "SELECT total > (SELECT count(*) FROM piece WHERE shard = ?1) FROM shard WHERE number = ?1"
+        query = f"SELECT total > {COUNT} FROM shard s WHERE number = ?"  # noqa: S608 - a constant
         if self._database.value(query, (shard,)):
             self.degraded.add(shard)
         else:
@@ -135,7 +170,7 @@ class Pieces:
         """Look at the next ``limit`` shards after a number; where to go on (None: that was the end)."""
         rows = list(
             self._database.rows(
-                "SELECT s.number, s.total - (SELECT count(*) FROM piece p WHERE p.shard = s.number) FROM shard s"
+                f"SELECT s.number, s.total - {COUNT} FROM shard s"  # noqa: S608 - a constant
                 " WHERE s.number > ? ORDER BY s.number LIMIT ?",
                 (after, limit),
             )
@@ -151,14 +186,18 @@ class Pieces:
     def held(self, shards: Iterable[int]) -> list[Held]:
         """Of those of the shards that there are, who should have what; ask for a few at a time."""
         found: dict[int, Held] = {}
-        for shard, needed, total, position, piece, node in self._database.rows(_HELD, (json.dumps(list(shards)),)):
+        for shard, needed, total, position, piece, node, refuted in self._database.rows(
+            _HELD, (json.dumps(list(shards)),)
+        ):
             if not is_possible(needed, total):
                 continue  # the database is damaged: fsck says what to do
             held = found.get(shard)
             if held is None:
-                held = found[shard] = Held(shard, Redundancy(needed, total), {})
+                held = found[shard] = Held(shard, Redundancy(needed, total), {}, set())
             if position is not None:
                 held.pieces[position] = (PieceId(piece), NodeId(node))
+            if refuted:
+                held.refuted.add(position)
         return list(found.values())
 
     # ------------------------------------------------------------------- hosts

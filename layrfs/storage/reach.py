@@ -11,6 +11,7 @@ from collections.abc import Callable, Container, Iterable
 
 from layrfs.ids import NodeId
 from layrfs.storage.database import Database
+from layrfs.storage.pieces import IS_REFUTED
 
 Alive = Callable[[], Container[NodeId]]
 """The hosts that are believed to live at this moment; asked once for all shards of one question."""
@@ -65,8 +66,8 @@ class Reach:
 
     def _is_held(self, shard: int, alive: Container[NodeId]) -> bool:
         rows = self._database.rows(
-            "SELECT s.needed, h.node_id FROM shard s JOIN piece p ON p.shard = s.number"
-            " JOIN host h ON h.number = p.host WHERE s.number = ?",
+            "SELECT s.needed, h.node_id FROM shard s JOIN piece p ON p.shard = s.number"  # noqa: S608 - a constant
+            f" JOIN host h ON h.number = p.host WHERE s.number = ? AND NOT {IS_REFUTED}",
             (shard,),
         )
         needed = [(count, node in alive) for count, node in rows]

@@ -239,6 +239,11 @@ CREATE TABLE local_answer(           -- what hosts will have to answer about the
     PRIMARY KEY(piece, number)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE local_refuted(          -- pieces on record that their hosts have proven not to have
+    piece BLOB NOT NULL PRIMARY KEY,
+    shard INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE local_delegate(         -- nodes that look after the volume while this machine is not there
     node BLOB NOT NULL PRIMARY KEY,
     seconds INTEGER NOT NULL,        -- for so long after it was last heard of
@@ -359,6 +364,13 @@ CREATE TRIGGER answer_gone AFTER DELETE ON piece BEGIN
 END;
 CREATE TRIGGER payable_gone AFTER DELETE ON piece BEGIN
     DELETE FROM local_payable WHERE piece = OLD.id;
+END;
+CREATE TRIGGER refuted_gone AFTER DELETE ON piece BEGIN
+    DELETE FROM local_refuted WHERE piece = OLD.id;
+END;
+CREATE TRIGGER refuted_replaced BEFORE INSERT ON piece BEGIN
+    DELETE FROM local_refuted WHERE piece =
+        (SELECT id FROM piece WHERE shard = NEW.shard AND position = NEW.position AND id <> NEW.id);
 END;
 CREATE TRIGGER answer_replaced BEFORE INSERT ON piece BEGIN
     DELETE FROM local_answer WHERE piece =

@@ -1,7 +1,6 @@
 """Which shards need pieces, and how much that hurries: what hosts are worth, applied to who holds what.
 
-Owns the looking, in slices, and what is known against pieces that stay on record because they are the last. Decides
-nothing: ``policy.patching`` does. Must not know how pieces are made.
+Owns the looking, in slices. Decides nothing: ``policy.patching`` does. Must not know how pieces are made.
 
 A look reads the shards that lack pieces and those on hosts that are not good; the rest of the volume costs nothing.
 Invariant: while no host at all can be reached nothing is known, and so nothing is said.
@@ -9,13 +8,13 @@ Invariant: while no host at all can be reached nothing is known, and so nothing 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
 from itertools import chain, islice
 from typing import NamedTuple
 
 import trio
 
-from layrfs.ids import NodeId, PieceId
+from layrfs.ids import NodeId
 from layrfs.policy.patching import PieceState, Urgency, endangered, repair
 from layrfs.storage.pieces import Held, Pieces
 
@@ -48,17 +47,8 @@ class Needs:
         self._pieces = pieces
         self._state_of = state_of
         self.living = living
-        self._refuted: dict[int, dict[PieceId, NodeId]] = {}
         self.look_seconds = 0.0
         """How long the last look took."""
-
-    def refute(self, shard: int, piece: PieceId, host: NodeId) -> None:
-        """Its host does not have it; it is on record all the same, so that it is found should it come back."""
-        self._refuted.setdefault(shard, {})[piece] = host
-
-    def refuted(self, shard: int) -> Mapping[PieceId, NodeId]:
-        """What is on record of a shard though its hosts do not have it."""
-        return self._refuted.get(shard, {})
 
     def is_readable(self, shard: int) -> bool:
         """Whether enough of its pieces are good, and on hosts that can be reached now."""
@@ -71,25 +61,6 @@ class Needs:
             >= held.redundancy.needed
             for held in self._pieces.held([shard])
         )
-
-    def believe_piece(self, shard: int, piece: PieceId) -> None:
-        """Its host has it after all."""
-        left = {other: host for other, host in self.refuted(shard).items() if other != piece}
-        self._keep_refuted(shard, left)
-
-    def believe(self, shards: Iterable[int] = (), hosts: Collection[NodeId] = ()) -> None:
-        """Forget what is known against pieces of shards that could be read, or on hosts that have just come back."""
-        for shard in shards:
-            self._refuted.pop(shard, None)
-        for shard in list(self._refuted) if hosts else ():
-            left = {piece: host for piece, host in self._refuted[shard].items() if host not in hosts}
-            self._keep_refuted(shard, left)
-
-    def _keep_refuted(self, shard: int, left: dict[PieceId, NodeId]) -> None:
-        if left:
-            self._refuted[shard] = left
-        else:
-            self._refuted.pop(shard, None)
 
     async def look(self) -> list[Need] | None:
         """Of all shards, the most endangered first; None while no host can be reached."""
@@ -118,7 +89,7 @@ class Needs:
                 yield Need(endangered(held.redundancy, pieces), held.shard, urgency, positions)
 
     async def _slices(self, unsure: Iterable[NodeId]) -> AsyncIterator[Collection[int]]:
-        known = list(self._pieces.degraded | self._refuted.keys())
+        known = list(self._pieces.degraded)
         for at in range(0, len(known), SLICE):
             yield known[at : at + SLICE]
             await trio.lowlevel.checkpoint()
@@ -130,9 +101,9 @@ class Needs:
                 await trio.lowlevel.checkpoint()
 
     def _state(self, held: Held, position: int, states: dict[NodeId, PieceState]) -> PieceState:
-        piece, host = held.pieces[position]
-        if piece in self._refuted.get(held.shard, ()):
+        if position in held.refuted:
             return "gone"
+        _piece, host = held.pieces[position]
         if host not in states:
             states[host] = self._state_of(host)
         return states[host]

@@ -149,20 +149,19 @@ class Patcher:
 
     # ------------------------------------------------------------------- telling
 
-    def hosts_appeared(self, hosts: Collection[NodeId] = ()) -> None:
+    def hosts_appeared(self) -> None:
         """Hosts have been found or come back: try now what waits for hosts."""
-        self._needs.believe(hosts=hosts)
         self._forgive()
         self._hosts_at = tempo.current_time()
         self._hurry.set()
         self._wake.set()
 
-    def piece_lost(self, shard: ShardId, piece: PieceId, host: NodeId) -> bool:
+    def piece_lost(self, shard: ShardId, piece: PieceId) -> bool:
         """A host says, or shows, that it has not a piece: another will get it. False when no such shard is known."""
         number = self._catalog.number_of(shard)
         if number is None:
             return False
-        self._needs.refute(number, piece, host)
+        self._catalog.pieces.refute(number, piece)
         self._give_up(number, shard)
         self._wake.set()
         return True
@@ -170,8 +169,8 @@ class Patcher:
     def piece_held(self, shard: ShardId, piece: PieceId) -> None:
         """A host has proven to have a piece, whatever was said of it."""
         number = self._catalog.number_of(shard)
-        if number is not None:
-            self._needs.believe_piece(number, piece)
+        if number is not None and self._catalog.pieces.believe(number, piece):
+            self._wake.set()
 
     def _give_up(self, number: int, shard: ShardId) -> None:
         """What hosts say they have not, once the shard can be read without it: a disk may only not be there yet.
@@ -180,10 +179,10 @@ class Patcher:
         """
         if not self._needs.is_readable(number):
             return
-        for piece, host in self._needs.refuted(number).items():
-            if self._catalog.pieces.drop(shard, piece) is not None:
-                self._changes.retire([(piece, host)], self._log.next_version)
-        self._needs.believe(shards=[number])
+        for held in self._catalog.pieces.held([number]):
+            for piece, host in (held.pieces[position] for position in held.refuted):
+                if self._catalog.pieces.drop(shard, piece) is not None:
+                    self._changes.retire([(piece, host)], self._log.next_version)
 
     @property
     def found(self) -> Mapping[int, Need]:
@@ -335,8 +334,6 @@ class Patcher:
     def _made(self, need: Need, made: Sequence[PieceRecord], seconds: float) -> None:
         self.shard_seconds += SMOOTHING * (seconds - self.shard_seconds) if self.shard_seconds else seconds
         self.made_anew += len(made)
-        if made:
-            self._needs.believe(shards=[need.shard])
         if len(made) == len(need.positions):
             self._queue.pop(need.shard, None)
 

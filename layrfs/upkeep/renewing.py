@@ -55,16 +55,20 @@ class Renewer:
         segments: Callable[[], Iterable[Segment]],
         asker: Asker,
         on_missing: OnMissing,
+        on_held: Callable[[ShardId, PieceId], None],
         now: Callable[[], float] = time.time,
     ) -> None:
-        """``segments``: of the newest version and of all retained ones. ``on_missing``: a host has lost a piece."""
+        """``segments``: of the newest version and of all retained ones. ``on_missing``: a host has lost a piece;
+        ``on_held``: it says that it has one that it was found not to have."""
         self._renewals = Renewals(database)
         self._catalog = catalog
         self._segments = segments
         self._asker = asker
         self._on_missing = on_missing
+        self._on_held = on_held
         self._now = now
         self._suspects: set[NodeId] = set()
+        self._returned: set[NodeId] = set()
         self._damaged: set[ShardId] = set()
         self._asked_at: dict[NodeId, float] = {}
         self._asked_all_at = -math.inf
@@ -75,6 +79,11 @@ class Renewer:
         self._suspects.add(host)
         if shard is not None:
             self._damaged.add(shard)
+        self._suspected.set()
+
+    def hosts_appeared(self, hosts: Iterable[NodeId]) -> None:
+        """Do they have now what they were found not to have? A disk may be there again."""
+        self._returned.update(hosts)
         self._suspected.set()
 
     async def run(self) -> None:
@@ -108,10 +117,13 @@ class Renewer:
 
     async def _ask_about_damage(self) -> None:
         damaged, self._damaged = self._damaged, set()
+        returned, self._returned = self._returned, set()
         questions = self._pieces_of(damaged)
         async with trio.open_nursery() as nursery:
             for host, pieces in questions.items():
                 nursery.start_soon(self._ask_for, host, pieces)
+            for host in returned:
+                nursery.start_soon(self._ask_again, host, self._catalog.pieces.refuted_at(host))
         self._suspects |= self._everybody()
         now = trio.current_time()
         due = [host for host in self._suspects if now >= self._asked_at.get(host, -math.inf) + SUSPECT_SECONDS]
@@ -147,6 +159,15 @@ class Renewer:
                     if not is_held:
                         self._on_missing(shard, piece, host)
                         self._suspects.add(host)
+
+    async def _ask_again(self, host: NodeId, pieces: Sequence[tuple[PieceId, ShardId]]) -> None:
+        """Of what it was found not to have."""
+        with contextlib.suppress(LayrError):
+            for batch in _batches(pieces):
+                held = await self._asker.renew(host, [piece for piece, _shard in batch])
+                for (piece, shard), is_held in zip(batch, held, strict=True):
+                    if is_held:
+                        self._on_held(shard, piece)
 
     async def _ask(self, host: NodeId) -> None:
         started = int(self._now())

@@ -237,7 +237,8 @@ class Contents:
             return "uploading"  # by another machine, or lost with it: here nobody can know
         if shelf.catalog.has_lost(inode):
             return "lost"
-        unreachable, degraded = shelf.catalog.reach.distrusted, shelf.catalog.pieces.degraded
+        reach, degraded = shelf.catalog.reach, shelf.catalog.pieces.degraded
+        unreachable = reach.distrusted | reach.lost
         if not unreachable and not degraded:
             return "safe"
         shards = set(shelf.catalog.shards_of(inode))

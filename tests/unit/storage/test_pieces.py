@@ -65,6 +65,31 @@ def test_degraded_shards_are_known_at_once_and_found_in_steps_after_a_start(
     assert catalog.shard(numbers[1]) == record(1)
 
 
+def test_what_a_host_was_found_not_to_have_does_not_count_also_after_a_restart(
+    catalog: Catalog, database: Database
+) -> None:
+    number = catalog.add_shard(record(1))
+    first, second, third = record(1).pieces
+    catalog.pieces.refute(number, first.id)
+    assert catalog.shard(number) == record(1)
+    assert catalog.pieces.degraded == {number}
+    again = Catalog(database, alive=lambda: {host(0), host(1), host(2)})
+    assert again.pieces.find_degraded(0, 10) == number
+    assert again.pieces.degraded == {number}
+    assert again.pieces.refuted_at(host(0)) == [(first.id, record(1).id)]
+    assert [held.refuted for held in again.pieces.held([number])] == [{0}]
+    assert again.reach.held([number]) == {number}
+    for piece_ in (second, third):
+        again.pieces.refute(number, piece_.id)
+    assert again.reach.held([number]) == set(), "or the same bytes would count as stored"
+    assert again.pieces.believe(number, first.id)
+    assert not again.pieces.believe(number, first.id)
+    assert again.reach.held([number]) == {number}
+    again.pieces.put(number, [piece(1, 1, generation=1), piece(1, 2, generation=1, on=7)])
+    assert again.pieces.degraded == set()
+    assert database.value("SELECT count(*) FROM local_refuted") == 0
+
+
 def test_a_shard_that_is_gone_is_not_degraded(catalog: Catalog, database: Database, pieces: Pieces) -> None:
     number = catalog.add_shard(record(1, pieces=1))
     database.write("DELETE FROM shard")

@@ -85,7 +85,7 @@ def lose(cache: Cache, shard: int, position: int, *, said: bool = True) -> Piece
     piece = next(piece for piece in record.pieces if piece.position == position)
     cache.transfers.drop([piece.id])
     if said:
-        cache.patcher.piece_lost(record.id, piece.id, piece.host)
+        cache.patcher.piece_lost(record.id, piece.id)
     return piece.id
 
 
@@ -255,7 +255,7 @@ async def test_what_no_host_takes_is_tried_again_when_one_appears(
     tries = len(cache.transfers.top_ups)
     assert host(1) in holders(cache, shard)
     cache.transfers.hosts = 4
-    cache.patcher.hosts_appeared({host(3)})
+    cache.patcher.hosts_appeared()
     await trio.sleep(2)
     assert host(1) not in holders(cache, shard)
     assert len(cache.transfers.top_ups) == tries + 1
@@ -280,12 +280,13 @@ async def test_a_piece_said_to_be_missing_is_not_given_up_while_the_others_are_n
     cache.transfers.gone |= others
     if state != "unreachable":
         cache.states |= dict.fromkeys(others, "doubtful" if state == "doubtful" else "gone")
-    cache.patcher.piece_lost(record.id, record.pieces[0].id, host(0))
+    cache.patcher.piece_lost(record.id, record.pieces[0].id)
     await trio.sleep(DAY_SECONDS)
     assert record.pieces[0].host in holders(cache, shard)
     assert retired(cache) == {}, "or its host would drop the last copy, on our own order"
     cache.transfers.hosts = 6
-    cache.patcher.hosts_appeared({host(0)})
+    cache.patcher.piece_held(record.id, record.pieces[0].id)
+    cache.patcher.hosts_appeared()
     await trio.sleep(100)
     assert record.pieces[0].id not in retired(cache)
     assert len(holders(cache, shard)) == 3
@@ -301,7 +302,7 @@ async def test_what_was_kept_as_the_last_is_given_up_when_the_others_are_back(
     assert lose(cache, shard, 0) == old.id
     assert old in cache.catalog.shard(shard).pieces
     cache.states.clear()
-    cache.patcher.hosts_appeared({host(1), host(2)})
+    cache.patcher.hosts_appeared()
     await trio.sleep(100)
     assert retired(cache) == {old.id: host(0)}
     assert len(holders(cache, shard)) == 3, "its host may have another"
@@ -314,7 +315,7 @@ async def test_a_piece_that_is_shown_after_all_counts_again(
     record = cache.catalog.shard(shard)
     cache.states |= dict.fromkeys({host(1), host(2)}, "doubtful")
     for piece in record.pieces:
-        cache.patcher.piece_lost(record.id, piece.id, piece.host)
+        cache.patcher.piece_lost(record.id, piece.id)
     cache.transfers.failure = Unavailable("checked below")
     await trio.sleep(100)
     assert [need.urgency for need in cache.patcher.found.values()] == ["lost"]
@@ -352,7 +353,7 @@ async def test_a_lost_shard_heals_when_its_host_comes_back(
     assert cache.lost.sentence is not None
     last = cache.catalog.shard(shard).pieces[0]
     cache.transfers.pieces[last.id] = last.host
-    cache.patcher.hosts_appeared({last.host})
+    cache.patcher.piece_held(record.id, last.id)
     await trio.sleep(100)
     assert cache.lost.sentence is None
     assert len(holders(cache, shard)) == record.redundancy.total
@@ -410,7 +411,27 @@ async def test_what_changes_in_the_cache_while_it_is_sent_again_does_not_count(
         file.write(b"new")
     await trio.sleep(100)
     assert cache.database.value("SELECT count(*) FROM content WHERE shard = ?", (shard,)) == 1
+    assert cache.contents.state(FILE) == "lost"
+
+
+async def test_a_file_is_not_called_safe_while_a_piece_that_is_not_there_is_on_record(
+    busy_cache: Cache, autojump_clock: trio.testing.MockClock
+) -> None:
+    cache = busy_cache
+    await cache.put(FILE, os.urandom(BLOCK))
+    await cache.contents.flush_to_network(None)
+    (shard,) = cache.catalog.shards_of(FILE)
+    record = cache.catalog.shard(shard)
+    cache.states |= dict.fromkeys(holders(cache, shard)[1:], "doubtful")
+    cache.transfers.failure = Unavailable("nothing can be made")
+    assert cache.contents.state(FILE) == "safe"
+    cache.patcher.piece_lost(record.id, record.pieces[0].id)
+    assert cache.catalog.shard(shard) == record, "kept, as the others are not sure"
     assert cache.contents.state(FILE) == "degraded"
+    await trio.sleep(100)
+    assert [need.urgency for need in cache.patcher.found.values()] == ["now"]
+    cache.patcher.piece_held(record.id, record.pieces[0].id)
+    assert cache.contents.state(FILE) == "safe"
 
 
 async def test_one_damaged_piece_does_not_keep_its_hosts_other_shards_from_being_copied(
@@ -534,12 +555,15 @@ async def _happens(cache: Cache, event: str, number: int, shard: int) -> None:
         piece = record.pieces[number % len(record.pieces)]
         cache.transfers.drop([piece.id])
         if event == "lost":
-            cache.patcher.piece_lost(record.id, piece.id, piece.host)
+            cache.patcher.piece_lost(record.id, piece.id)
     elif event in states:
         cache.states[node] = states[event]
     elif event == "back":
         cache.states.pop(node, None)
-        cache.patcher.hosts_appeared({node})
+        for piece in record.pieces:
+            if cache.transfers.pieces.get(piece.id) == piece.host == node:
+                cache.patcher.piece_held(record.id, piece.id)
+        cache.patcher.hosts_appeared()
     elif event == "new host":
         cache.transfers.hosts += 1
     elif event == "dropped":

@@ -34,6 +34,7 @@ class World:
         self.transfers = FakeTransfers()
         self.asker = FakeAsker(self.transfers)
         self.missing: list[tuple[ShardId, PieceId, NodeId]] = []
+        self.held: list[tuple[ShardId, PieceId]] = []
         self.now = 1_900_000_000.0
         for number in range(shards):
             self.catalog.add_shard(self.record(number, ONE, OTHER))
@@ -44,6 +45,7 @@ class World:
             segments=lambda: [segment],
             asker=self.asker,
             on_missing=lambda *what: self.missing.append(what),
+            on_held=lambda *what: self.held.append(what),
             now=lambda: self.now,
         )
 
@@ -117,6 +119,22 @@ async def test_who_has_lost_one_piece_is_asked_for_all_at_once_and_the_shards_ot
         await trio.sleep(SUSPECT_SECONDS)
         assert len(world.asker.renewed) > asked
         nursery.cancel_scope.cancel()
+
+
+async def test_who_comes_back_is_asked_for_what_it_was_found_not_to_have(
+    world: World, autojump_clock: trio.testing.MockClock
+) -> None:
+    found, lost = (world.catalog.shard(number) for number in (3, 4))
+    for number, shard in ((3, found), (4, lost)):
+        world.catalog.pieces.refute(number, shard.pieces[0].id)
+    world.transfers.drop([lost.pieces[0].id])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.renewer.run)
+        world.renewer.hosts_appeared({ONE, OTHER})
+        await trio.sleep(1)
+        nursery.cancel_scope.cancel()
+    assert world.held == [(found.id, found.pieces[0].id)]
+    assert world.asker.renewed == [(ONE, 2)], "nothing else"
 
 
 async def test_a_damaged_database_ends_nothing(
