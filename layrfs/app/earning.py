@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -214,7 +214,7 @@ class Earning:
         """What the ledger or the disk do not allow now waits for the next one."""
         problem = ""
         try:
-            await self._step_all(nursery)
+            problem = await self._step_all(nursery)
         except (LayrError, OSError) as error:
             problem = str(error)
         try:
@@ -227,23 +227,31 @@ class Earning:
             _log.warning("Contracts wait: %s", problem)
         self._problem = problem
 
-    async def _step_all(self, nursery: trio.Nursery) -> None:
+    async def _step_all(self, nursery: trio.Nursery) -> str:
+        """What kept one contract from going on keeps no other from it; its sentence. Claims wait for nobody's."""
         head, now = await self._trade.clock.ask(), await self._trade.clock.now()
-        await self._see_balance()
+        kept = self._record.kept()
+        for hosted in kept:
+            self._begin_claims(hosted, now, nursery)
         self._looks_left = LOOKS_PER_ROUND
-        for hosted in self._record.kept():
-            await self._step(hosted, head, now, nursery)
+        problem = await _problem_of(self._see_balance())
+        for hosted in kept:
+            problem = await _problem_of(self._step(hosted, head, now)) or problem
+        return problem
 
-    async def _step(self, hosted: Hosted, head: LedgerHead, now: int, nursery: trio.Nursery) -> None:
-        """What one contract needs now."""
-        terms = hosted.terms
-        owed = [] if earning.was_settled(hosted) else self._record.instalments(hosted.number)
-        for one in earning.missed(terms, owed, now):
-            if not self._claimer.is_running(hosted, one):
-                await self._claimer.see_missed(hosted, one)
-        for one in earning.claimable(terms, owed, now):
+    def _begin_claims(self, hosted: Hosted, now: int, nursery: trio.Nursery) -> None:
+        for one in earning.claimable(hosted.terms, self._owed(hosted), now):
             if not self._claimer.is_running(hosted, one):
                 nursery.start_soon(self._claim, hosted, one)
+
+    def _owed(self, hosted: Hosted) -> list[Owed]:
+        return [] if earning.was_settled(hosted) else self._record.instalments(hosted.number)
+
+    async def _step(self, hosted: Hosted, head: LedgerHead, now: int) -> None:
+        """What time and silence do to one contract."""
+        for one in earning.missed(hosted.terms, self._owed(hosted), now):
+            if not self._claimer.is_running(hosted, one):
+                await self._claimer.see_missed(hosted, one)
         event = await self._event(hosted, head, now)
         if self._record.fresh(hosted) != hosted:
             return  # while the ledger was asked, its owner has said something: the next round sees what follows
@@ -356,6 +364,15 @@ class Earning:
         self._pause_seconds = earning.round_seconds(kept)
         served = {one.terms.tenant for one in kept if one.state in {"open", "ended"}}
         self._unserved = frozenset(one.terms.tenant for one in kept if one.state == "notice") - served
+
+
+async def _problem_of(step: Awaitable[None]) -> str:
+    """Why it failed, in a sentence; empty when it did not."""
+    try:
+        await step
+    except (LayrError, OSError) as error:
+        return str(error)
+    return ""
 
 
 def _not_held(trade: Trade, pieces: Sequence[PieceId]) -> list[PieceId]:

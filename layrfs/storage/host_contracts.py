@@ -170,13 +170,16 @@ class HostContracts:
         self._database.write_many("DELETE FROM local_uncovered WHERE piece = ?", ((piece,) for piece in pieces))
 
     def uncovered(self, tenant: bytes, now: int, since: int = 0) -> Uncovered:
-        """What a tenant has stored on credit, up to now. ``since``: what was before then is not counted any more."""
+        """What a tenant has stored on credit, up to now. ``since``: what was before then is not counted any more.
+
+        Byte-seconds to 53 bits: no whole number of SQL's holds what a large host's may come to.
+        """
         row = self._database.row(
-            "SELECT coalesce(sum(bytes), 0), coalesce(sum(bytes * max(0, ? - max(stored, ?))), 0) FROM local_uncovered"
+            "SELECT coalesce(sum(bytes), 0), total(bytes * max(0, ? - max(stored, ?))) FROM local_uncovered"
             " WHERE tenant = ?",
             (now, since, tenant),
         )
-        return Uncovered() if row is None else Uncovered(*row)
+        return Uncovered() if row is None else Uncovered(row[0], int(row[1]))
 
     def stored_before(self, tenant: bytes, before: int) -> int:
         """How many bytes a tenant has on credit since before then."""

@@ -20,6 +20,7 @@ from layrfs.crypto import merkle, wallet_keys
 from layrfs.crypto.identity import NodeIdentity
 from layrfs.errors import BadMessage, CorruptFile, LayrError, LedgerUnavailable, LocalError
 from layrfs.model.contracts import Lock, Offer
+from layrfs.model.hosted import Batch
 from layrfs.model.ledger import Fate, LedgerAccount
 from layrfs.payments import envelopes
 from layrfs.policy.earning import LONGEST_ROUND_SECONDS
@@ -419,6 +420,41 @@ async def test_a_host_that_can_put_nothing_on_record_any_more_takes_nothing_and_
             await wait_all_tasks_blocked()
     async with hosting(tmp_path, ledger) as host:
         assert await stored(host, DATA) == []
+
+
+async def test_a_contract_that_cannot_go_on_keeps_no_other_from_it(
+    autojump_clock: MockClock,
+    host: Hosting,
+    owner: OwnerHere,
+    ledger: LedgerHere,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await covered(host, owner)
+    other = OwnerHere(ledger, number=1, instalments=2)
+    await opened(host, other)
+    await stored(host, MORE)
+    await host.ask(other.add(MORE), other.body())
+    real = host.record.batches
+
+    def fail(number: int) -> list[Batch]:
+        if number == 1:
+            raise LocalError("it cannot be counted")
+        return real(number)
+
+    asked = ledger.account
+
+    async def no_balance(key: bytes) -> LedgerAccount | None:
+        if key == host.account:
+            raise LedgerUnavailable("too many questions")
+        return await asked(key)
+
+    monkeypatch.setattr(host.record, "batches", fail)
+    monkeypatch.setattr(ledger, "account", no_balance)
+    await claimed(host, other, 0)
+    assert "it cannot be counted" in caplog.text
+    ledger.go_to(other.terms.end)
+    await host.until(lambda: [one.state for one in host.record.all()] == ["open", "ended"])
 
 
 async def test_a_claim_that_the_disk_does_not_let_begin_waits(

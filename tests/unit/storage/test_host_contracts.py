@@ -89,6 +89,12 @@ def test_what_is_stored_costs_credit_until_it_is_covered(record: HostContracts) 
     assert record.uncovered(TERMS.tenant, NOW) == Uncovered(0, 0)
 
 
+def test_what_is_on_credit_for_long_can_be_counted(record: HostContracts) -> None:
+    for piece in (ONE, TWO):
+        record.stored(piece, TERMS.tenant, 1 << 60, NOW)
+    assert record.uncovered(TERMS.tenant, NOW + 4) == Uncovered(1 << 61, 1 << 63)
+
+
 def test_a_released_contract_keeps_only_what_another_keeps(record: HostContracts) -> None:
     first, second = record.add(TERMS, NOW).number, record.add(OTHER, NOW).number
     record.cover(first, 0, NOW, 100, (ONE, TWO), [lock(1)] * 4)
