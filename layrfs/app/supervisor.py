@@ -63,25 +63,35 @@ class Supervisor(Generic[FoundT]):
     async def run(self, *, task_status: trio.TaskStatus[FoundT] = trio.TASK_STATUS_IGNORED) -> None:
         """Start, report once what it published, restart for ever; on cancellation end the child and wait for it.
 
-        Raises ``LocalError`` when the very first start never gets ready.
+        Raises ``LocalError`` when the very first start, one before which nothing was ever published, fails.
         """
         failures = NO_FAILURES
         known = self._find()
         if known is not None:
             task_status.started(known)
         while True:
-            process = await self._start()
-            try:
-                if known is None:
-                    known = await self._ready(process)
-                    task_status.started(known)
-                await process.wait()
-            finally:
-                await _end(process)
+            known, how = await self._live(known, task_status)
+            if known is None:
+                raise LocalError(f"the {self._name} cannot be started: {how}")
             self.restarts += 1
             failures = failures.after_failure(trio.current_time())
-            _log.warning("The %s ended with status %s and is started again", self._name, process.returncode)
-            await trio.sleep(min(10.0, 0.2 * 2**failures.in_a_row))
+            _log.warning("The %s ended (%s) and is started again", self._name, how)
+            await trio.sleep(min(10.0, 0.2 * 2 ** min(failures.in_a_row, 6)))
+
+    async def _live(self, known: FoundT | None, task_status: trio.TaskStatus[FoundT]) -> tuple[FoundT | None, str]:
+        """Once, to its end; what it has published, and how it ended. No process or memory for it is an end as well."""
+        try:
+            process = await self._start()
+        except OSError as error:
+            return known, error.strerror or str(error)
+        try:
+            if known is None:
+                known = await self._ready(process)
+                task_status.started(known)
+            await process.wait()
+        finally:
+            await _end(process)
+        return known, f"status {process.returncode}"
 
     async def _start(self) -> trio.Process:
         process = await trio.lowlevel.open_process(
