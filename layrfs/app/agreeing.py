@@ -1,6 +1,7 @@
-"""What owners ask of a host that is paid, and what becomes of it: propose, open, cover, disclose, settle, standing.
+"""What owners ask of a host that is paid, and what becomes of it: open, cover, disclose, settle, standing.
 
-Owns the order of look, decide and write down. Must not know connections, or how an instalment is claimed.
+Owns the order of look, decide and write down. Must not know connections, what terms are agreed to, or how an
+instalment is claimed.
 Invariants: nothing of an owner's is believed that the ledger, the disk or a signature can say; what was answered with
 yes is on the disk; between the last look at the record and the change of it nobody else runs.
 """
@@ -14,28 +15,24 @@ from functools import partial
 import trio
 
 from layrfs.app.in_hand import InHand
+from layrfs.app.proposing import Proposals, is_set_up
 from layrfs.app.trade import Trade
 from layrfs.crashpoints import reached
 from layrfs.errors import MissingPiece
 from layrfs.host.instalments import held_bytes
 from layrfs.ids import PieceId
-from layrfs.model.contracts import Lock, Terms, terms_untrusted
+from layrfs.model.contracts import Lock, Terms
 from layrfs.model.hosted import Batch, Ending, Hosted, Owed
-from layrfs.model.ledger import LedgerAccount, LedgerHead
+from layrfs.model.ledger import LedgerAccount
 from layrfs.payments import envelopes
 from layrfs.payments.escrow import escrow_faults
 from layrfs.policy import earning
-from layrfs.policy.agreeing import terms_faults
 from layrfs.policy.contracts import host_after
 from layrfs.policy.ending import covers_of, end_fault
 from layrfs.policy.pricing import credit_bytes, escrow_needs, starting_stroops
 from layrfs.wire import contracts
 from layrfs.wire.contracts import ContractRequest, ContractResponse
 from layrfs.wire.messages import Reason, Refused
-
-MOST_AGREED = 1024
-"""Contracts whose escrow has not come. They cost nobody anything to ask for, so the oldest make room for new ones: an
-owner who has paid meanwhile proposes the same again, and the ledger says that it was set up."""
 
 _log = logging.getLogger(__name__)
 
@@ -51,15 +48,15 @@ class Agreements:
         self._trade = trade
         self._record = trade.record
         self._told = told
+        self._proposals = Proposals(trade)
         self._coming_bytes = coming_bytes
         self._in_hand = in_hand
-        self._is_on_ledger = False
 
     async def respond(self, request: ContractRequest, body: bytes) -> ContractResponse | Refused:
         """Raises BadMessage, LocalError, LedgerUnavailable, WrongLedger."""
         match request:
             case contracts.Propose():
-                return await self._propose(request)
+                return await self._proposals.answer(request)
             case contracts.Opened():
                 return await self._opened(request)
             case contracts.Cover():
@@ -70,86 +67,6 @@ class Agreements:
                 return await self._settle(request)
             case contracts.Standing():
                 return self._standing(request)
-
-    async def _propose(self, request: contracts.Propose) -> ContractResponse | Refused:
-        terms = terms_untrusted(request.terms)
-        if self._record.find(terms.contract_id) is None:
-            refusal = await self._refusal(terms, request.tenant)
-            if refusal is not None:
-                return refusal
-            head = await self._trade.clock.head()
-            late = bool(terms_faults(terms, self._trade.offer, self._trade.node, request.tenant, head))
-            if not self._is_escrow_free(terms):
-                _log.warning("Terms were refused: another contract has their escrow")
-                return Refused("bad terms")
-            self._make_room()
-            self._record.add(terms, head.closed_at, late=late)
-            await self._trade.database.sync()
-            reached("contract agreed")
-        setup = envelopes.setup(terms)
-        return contracts.Agreed(setup.sign(self._trade.private) if terms.collateral_stroops else b"")
-
-    def _is_escrow_free(self, terms: Terms) -> bool:
-        """One escrow pays for one contract: an account shows neither tenant nor price, so others' terms may fit it too.
-
-        What was only agreed to gives way to its own tenant's: who did not hear that we agreed has made other terms.
-        """
-        other = self._record.of_escrow(terms.escrow)
-        if other is None or other.terms == terms:
-            return True
-        if other.state != "agreed" or other.terms.tenant != terms.tenant:
-            return False
-        self._record.forget(other.number)
-        return True
-
-    def _make_room(self) -> None:
-        waiting = [one for one in self._record.kept() if one.state == "agreed"]
-        for oldest in waiting[: max(0, len(waiting) + 1 - MOST_AGREED)]:
-            self._record.forget(oldest.number)
-
-    async def _refusal(self, terms: Terms, tenant: bytes) -> Refused | None:
-        """Why these terms are not agreed to. Those of an escrow that is there were once, and our record was lost."""
-        offer = self._trade.offer
-        if self._record.leaving:
-            return Refused("leaving")
-        if any(self._is_kept_for_nothing(one) for one in self._record.of_tenant(tenant)):
-            return Refused("ending")
-        if terms.network != offer.network:
-            return Refused("wrong ledger")
-        if terms.price < offer.price:
-            return Refused("wrong price")
-        then = LedgerHead(terms.last_setup_ledger - 1, terms.start, 0, 0)
-        faults = terms_faults(terms, offer, self._trade.node, tenant, then)  # whenever that was: nobody has to be asked
-        if not faults:
-            if not await self._has_account():
-                return Refused("not on the ledger")
-            faults = await self._faults_now(terms, tenant)
-        if not faults:
-            return None
-        _log.warning("Terms were refused: %s", "; ".join(faults))
-        return Refused("bad terms")
-
-    def _is_kept_for_nothing(self, hosted: Hosted) -> bool:
-        """Whether it has ended by consent, and has pieces here still for which nobody pays: there is no end to that
-        when another contract may follow each time."""
-        return earning.was_settled(hosted) and not hosted.released and not self._record.is_followed(hosted.number)
-
-    async def _has_account(self) -> bool:
-        """Once seen it is taken for granted: strangers could have us ask the ledger for it all day."""
-        if not self._is_on_ledger:
-            self._is_on_ledger = await self._trade.ledger.account(self._trade.offer.account) is not None
-        return self._is_on_ledger
-
-    async def _faults_now(self, terms: Terms, tenant: bytes) -> tuple[str, ...]:
-        """Those that come from when it is; none when the set-up is on the ledger, just as it had to be."""
-        head = await self._trade.clock.head()
-        faults = terms_faults(terms, self._trade.offer, self._trade.node, tenant, head)
-        was_set_up = bool(faults) and head.closed_at < terms.end and await self._is_set_up(terms)
-        return () if was_set_up else faults
-
-    async def _is_set_up(self, terms: Terms) -> bool:
-        setup = await self._trade.ledger.transaction(envelopes.setup(terms).hash)
-        return setup is not None and setup.successful
 
     async def _opened(self, request: contracts.Opened) -> ContractResponse | Refused:
         hosted = self._mine(request.contract, request.tenant)
@@ -189,7 +106,7 @@ class Agreements:
         """
         if account is None or account.sequence < envelopes.sequence(terms, known + 1):
             return known
-        return terms.instalments if await self._is_set_up(terms) else known
+        return terms.instalments if await is_set_up(self._trade.ledger, terms) else known
 
     async def _cover(self, request: contracts.Cover, pieces: tuple[PieceId, ...]) -> ContractResponse | Refused:
         with self._in_hand.covering(request.tenant, pieces) as are_here:

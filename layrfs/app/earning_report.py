@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 from layrfs.app.trade import Trade
 from layrfs.model.hosted import Earnings, Hosted, Uncovered
 from layrfs.policy.earning import earnings, was_settled
+from layrfs.policy.pricing import due_stroops
 from layrfs.storage.host_contracts import HostContracts
 from layrfs.wire.contracts import EarningReport, OwnerReport
 
@@ -40,12 +42,31 @@ def earning_report(trade: Trade, balance_stroops: int | None, problem: str, now:
     )
 
 
+def brought_by(record: HostContracts, contracts: Sequence[Hosted], now: int) -> Earnings:
+    """What all contracts with one owner have brought up to now, of which there is one at least, oldest first."""
+    newest = contracts[-1]
+    uncovered = record.uncovered(newest.terms.tenant, now)
+    brought = [_brought(record, one, uncovered if one is newest else Uncovered(), now) for one in contracts]
+    return functools.reduce(Earnings.plus, brought)
+
+
+def window_stroops(record: HostContracts, contracts: Sequence[Hosted]) -> int:
+    """What a window of all that an owner has here is worth, in the largest of these contracts with it."""
+    on_credit_bytes = record.uncovered(contracts[-1].terms.tenant, 0).bytes
+    return max(
+        due_stroops(
+            one.terms.price,
+            on_credit_bytes + sum(batch.bytes for batch in record.batches(one.number)),
+            one.terms.window_seconds,
+        )
+        for one in contracts
+    )
+
+
 def _owner(record: HostContracts, tenant: bytes, contracts: list[Hosted], now: int) -> OwnerReport:
     newest = contracts[-1]
-    uncovered = record.uncovered(tenant, now)
-    brought = [_brought(record, one, uncovered if one is newest else Uncovered(), now) for one in contracts]
-    total = functools.reduce(Earnings.plus, brought)
-    stored_bytes = sum(batch.bytes for batch in record.batches(newest.number)) + uncovered.bytes
+    total = brought_by(record, contracts, now)
+    stored_bytes = sum(batch.bytes for batch in record.batches(newest.number)) + record.uncovered(tenant, now).bytes
     return OwnerReport(
         tenant,
         newest.state,
@@ -60,4 +81,5 @@ def _owner(record: HostContracts, tenant: bytes, contracts: list[Hosted], now: i
 def _brought(record: HostContracts, hosted: Hosted, uncovered: Uncovered, now: int) -> Earnings:
     settled = hosted.ending if was_settled(hosted) else None
     batches, owed = record.batches(hosted.number), record.instalments(hosted.number)
-    return earnings(hosted.terms, batches, owed, uncovered, now, settled)
+    until = min(now, hosted.since) if hosted.state == "ended" else now
+    return earnings(hosted.terms, batches, owed, uncovered, until, settled)

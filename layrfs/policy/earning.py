@@ -200,6 +200,15 @@ def earnings(
     return Earnings(earned, pending, max(0, kept - earned - pending))
 
 
+def is_in_arrears(brought: Earnings, window_stroops: int) -> bool:
+    """Whether an owner is to have no further contract while its pieces are here: one could follow another for ever.
+
+    For each window that it paid, and one more, so many may be missing as silence is borne for: whose machine is on for
+    one window in four can go on. ``window_stroops``: what a window of all that it has is worth.
+    """
+    return brought.at_risk_stroops > (SILENT_WINDOWS + KEPT_WINDOWS) * (brought.earned_stroops + window_stroops)
+
+
 def _worth_on_credit(terms: Terms, uncovered: Uncovered) -> int:
     return -(-terms.price * uncovered.byte_seconds // (PRICED_BYTES * PRICED_SECONDS))
 

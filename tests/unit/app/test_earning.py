@@ -15,7 +15,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from layrfs.app import agreeing, claiming
+from layrfs.app import claiming, proposing
 from layrfs.crypto import merkle, wallet_keys
 from layrfs.crypto.identity import NodeIdentity
 from layrfs.errors import BadMessage, CorruptFile, LayrError, LedgerUnavailable, LocalError
@@ -348,7 +348,7 @@ async def test_a_claim_that_a_server_which_is_behind_does_not_know_is_not_missed
 async def test_terms_that_cost_nothing_push_no_contract_out_that_is_paid_for(
     autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(agreeing, "MOST_AGREED", 3)
+    monkeypatch.setattr(proposing, "MOST_AGREED", 3)
     await opened(host, owner)
     pushed = OwnerHere(ledger, number=1)
     await host.ask(pushed.propose())
@@ -774,6 +774,65 @@ async def test_what_was_on_credit_before_a_contract_began_is_not_held_against_it
     ledger.go_to(again.terms.start + WINDOW_SECONDS // 2)
     await trio.sleep(200)
     assert host.record.all()[1].state == "open"
+
+
+@pytest.mark.parametrize("is_covered", [False, True])
+async def test_nobody_goes_on_for_nothing_from_one_contract_to_the_next(
+    autojump_clock: MockClock, host: Hosting, ledger: LedgerHere, is_covered: bool
+) -> None:
+    """The attack: the next one is opened before each ends, and none is paid, but for something tiny."""
+    much, tiny, answers = data_of(8, (3_000_000,)), data_of(9, (1,)), []
+    for number in range(5):
+        again = OwnerHere(ledger, number=number, instalments=2, stored_bytes=1 << 24)
+        answers.append(await host.ask(again.propose()))
+        if isinstance(answers[-1], Refused):
+            break
+        await again.set_up()
+        assert isinstance(await host.ask(again.opened()), contracts.Ready)
+        assert await stored(host, [*much, *tiny]) == []
+        paid = [*much, *tiny] if is_covered else tiny
+        assert await host.ask(again.add(paid), again.body()) == contracts.Covered()
+        assert await host.ask(again.disclose(0, bytes(32) if is_covered else None)) == contracts.Disclosed("disclosed")
+        await host.until(lambda: state_of(host, 0) == ("waiting" if is_covered else "claimed"))
+        ledger.go_to(ledger.now + 3 * WINDOW_SECONDS // 2)
+        await trio.sleep(200)
+    assert answers == [contracts.Agreed(b"")] * 3 + [Refused("no credit")]
+    for _ in range(2):
+        ledger.go_to(ledger.now + WINDOW_SECONDS)
+        await trio.sleep(200)
+    await host.until(lambda: here(host, much) == [False])
+    assert await host.ask(OwnerHere(ledger, number=9).propose()) == contracts.Agreed(b""), "nothing is here any more"
+
+
+async def test_whose_machine_is_on_for_one_window_in_four_goes_on(
+    autojump_clock: MockClock, host: Hosting, ledger: LedgerHere
+) -> None:
+    for number in range(4):
+        owner = OwnerHere(ledger, number=number)
+        await opened(host, owner)
+        assert await stored(host, DATA) == []
+        assert await host.ask(owner.add(DATA), owner.body()) == contracts.Covered()
+        assert await host.ask(owner.disclose(0)) == contracts.Disclosed("disclosed")
+        await host.until(lambda: state_of(host, 0) == "claimed")
+        ledger.go_to(owner.terms.end + WINDOW_SECONDS // 2)
+        await trio.sleep(200)
+    assert here(host, DATA) == [True, True]
+
+
+async def test_what_was_let_go_of_is_at_risk_no_longer(
+    autojump_clock: MockClock, host: Hosting, ledger: LedgerHere
+) -> None:
+    owner = OwnerHere(ledger, instalments=12)
+    await covered(host, owner)
+    for windows in (3, 4):
+        ledger.go_to(START + windows * WINDOW_SECONDS)
+        await trio.sleep(200)
+    await host.until(lambda: here(host, DATA) == [False, False])
+    found = []
+    for _ in range(2):
+        found.append((await trio.to_thread.run_sync(host.earning.report)).at_risk_stroops)
+        ledger.go_to(ledger.now + WINDOW_SECONDS)
+    assert found[0] == found[1] > 0
 
 
 async def test_who_could_not_see_the_end_lets_go_a_window_after_it_is_seen(

@@ -221,3 +221,10 @@ def test_what_was_kept_and_not_paid_is_at_risk() -> None:
     on_credit = earning.earnings(TERMS, [], owed(), Uncovered(GIB, GIB * 1000), START)
     assert on_credit == Earnings(0, 0, due_stroops(TERMS.price, GIB, 1000))
     assert found.plus(on_credit).at_risk_stroops == found.at_risk_stroops + on_credit.at_risk_stroops
+
+
+def test_for_each_window_that_was_paid_and_one_more_four_may_be_missing() -> None:
+    assert not earning.is_in_arrears(Earnings(at_risk_stroops=400), 100)
+    assert earning.is_in_arrears(Earnings(pending_stroops=900, at_risk_stroops=401), 100)
+    assert not earning.is_in_arrears(Earnings(earned_stroops=200, at_risk_stroops=1200), 100)
+    assert earning.is_in_arrears(Earnings(earned_stroops=200, at_risk_stroops=1201), 100)
