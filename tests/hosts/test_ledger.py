@@ -196,6 +196,8 @@ BAD_REQUESTS = [
     ("POST", "transactions", {"data": {"tx": "A" * 200_000}}, 400),
     ("POST", "transactions", {"data": {f"field {number}": "x" for number in range(99)}}, 400),
     ("POST", "layrfs/close", {"data": {"at": "-5"}}, 400),
+    ("POST", "layrfs/close", {"data": {"at": str(1 << 32)}}, 400),
+    ("POST", "layrfs/close", {"data": {"at": "1"}, "headers": {"Origin": "https://example.org"}}, 403),
 ]
 
 

@@ -25,6 +25,9 @@ from layrfs.payments.devledger.transactions import Submission, submission_untrus
 from layrfs.payments.devledger.web import Request, Response
 
 _MOST_RECORDS = 200
+_LATEST_SECONDS = (1 << 32) - 1
+"""In 2106: no contract can begin later, and a ledger's time never goes back."""
+
 _HASH = re.compile(r"[0-9a-fA-F]{64}")
 _NUMBER = re.compile(r"-?[0-9]{1,19}")
 _LISTS = frozenset({"transactions", "operations", "payments"})
@@ -208,8 +211,12 @@ class Desk:
         return _verdict(request, envelope, submission, outcome)
 
     def _close(self, request: Request) -> Response:
+        if request.is_from_page:
+            raise _Problem(HTTPStatus.FORBIDDEN, "forbidden", "Forbidden", "no page of the web may set the time")
         fields = {**request.query, **(request.form or {})}
         numbers = {name: _positive(text, name) for name, text in fields.items()}
+        if numbers.get("at", 0) > _LATEST_SECONDS:
+            raise _bad_field("at", f"above {_LATEST_SECONDS}")
         header = self._service.close(
             numbers.get("at"),
             base_fee_stroops=numbers.get("base_fee"),

@@ -44,6 +44,8 @@ class Request(msgspec.Struct, frozen=True):
     """Of a body that is a form; None when it is something else."""
     base: str
     """Our URL as the client knows it, with a slash at its end."""
+    is_from_page: bool
+    """Whether a browser asks for a page of the web, which may be anybody's."""
 
 
 class Response(msgspec.Struct, frozen=True):
@@ -175,6 +177,7 @@ def request_untrusted(head: h11.Request, body: bytes) -> Request:
             query=_fields(target.query),
             form=_fields(body.decode("ascii")) if kind == FORM else None,
             base=f"http://{headers.get(b'host', 'localhost')}/",
+            is_from_page=b"origin" in headers,
         )
     except ValueError as error:
         raise BadRequest(f"the request cannot be read: {error}") from None
