@@ -270,7 +270,7 @@ class Agreements:
         others = [one.terms.start for one in self._others(hosted) if one.terms.start > hosted.terms.start]
         if others:
             return self._record.stored_before(tenant, max(others))
-        return self._record.uncovered(tenant, 0).bytes + self._coming_bytes(tenant)
+        return self._record.on_credit(tenant, 0).bytes + self._coming_bytes(tenant)
 
     def _standing(self, request: contracts.Standing) -> ContractResponse | Refused:
         found = [one for one in self._record.of_tenant(request.tenant) if one.terms.number == request.number]

@@ -194,7 +194,7 @@ class Earning:
         ours = [one for one in self._record.of_tenant(tenant) if one.state == "open" and one.ending is None]
         if not ours:
             return "no contract"
-        taken = self._record.uncovered(tenant, 0).bytes + self._reserved[tenant] + piece_bytes
+        taken = self._record.on_credit(tenant, 0).bytes + self._reserved[tenant] + piece_bytes
         if taken > sum(credit_bytes(one.terms) for one in ours):
             return "no credit"
         self._reserved[tenant] += piece_bytes
@@ -237,7 +237,7 @@ class Earning:
         problem = await _problem_of(self._see_balance())
         for hosted in kept:
             problem = await _problem_of(self._step(hosted, head, now)) or problem
-        return problem
+        return await _problem_of(self._let_go_of_overdue(now)) or problem
 
     def _begin_claims(self, hosted: Hosted, now: int, nursery: trio.Nursery) -> None:
         for one in earning.claimable(hosted.terms, self._owed(hosted), now):
@@ -276,7 +276,7 @@ class Earning:
         if hosted.ending is not None and hosted.state in {"open", "notice"}:
             return await self._end_of(hosted, hosted.ending)
         owed = self._record.instalments(hosted.number)  # as they are now: while others were asked, a salt may have come
-        on_credit = self._record.uncovered(hosted.terms.tenant, now, hosted.terms.start)
+        on_credit = self._record.on_credit(hosted.terms.tenant, now, hosted.terms.start)
         in_use = bool(self._record.batches(hosted.number)) or on_credit.bytes > 0
         event = earning.event(hosted, owed, in_use=in_use, on_credit=on_credit, ledger=head.sequence, now=now)
         return await self._looked_for(hosted) if event == "too late" else event
@@ -315,12 +315,12 @@ class Earning:
             self._wake()
 
     async def _release(self, hosted: Hosted) -> None:
-        """The room is others' now; what an owner with a later contract has not covered in it stays on credit."""
+        """The room is others' now; what an owner with a later contract has not covered in it yet waits for that."""
         tenant = hosted.terms.tenant
         pieces = self._record.release(hosted.number)
         others = self._paid_for(tenant)
         if any(one.state in {"open", "notice"} for one in others):
-            await self._keep_on_credit(tenant, pieces)
+            await self._hand_over(hosted, pieces)
             return
         if not others:
             on_credit = self._record.uncovered_pieces(tenant)
@@ -335,11 +335,21 @@ class Earning:
         """Contracts because of which pieces are here; what was only agreed to costs nothing, and keeps nothing."""
         return [one for one in self._record.of_tenant(tenant) if not one.released and one.state != "agreed"]
 
-    async def _keep_on_credit(self, tenant: bytes, pieces: Sequence[PieceId]) -> None:
+    async def _hand_over(self, hosted: Hosted, pieces: Sequence[PieceId]) -> None:
         for few in (pieces[at : at + DELETED_AT_ONCE] for at in range(0, len(pieces), DELETED_AT_ONCE)):
             held = await trio.to_thread.run_sync(_held, self._trade, few)
-            for piece, piece_bytes in held:
-                self._record.stored(piece, tenant, piece_bytes, self._trade.clock.last_known())
+            now = self._trade.clock.last_known()
+            self._record.hand_over(hosted.terms.tenant, held, now, earning.handed_until(hosted.terms, now))
+
+    async def _let_go_of_overdue(self, now: int) -> None:
+        """What nobody has covered anew in time; the contract that it waited for goes on without it."""
+        for tenant, pieces in self._record.overdue(now).items():
+            for few in (pieces[at : at + DELETED_AT_ONCE] for at in range(0, len(pieces), DELETED_AT_ONCE)):
+                free = self._begin_deleting(tenant, few)
+                try:
+                    await trio.to_thread.run_sync(_delete_all, self._trade, tenant, free)
+                finally:
+                    self._end_deleting(tenant, free)
 
     async def _forget_gone(self) -> None:
         """What is on credit and not here any more, damaged or expired, is no longer owed for."""

@@ -176,6 +176,16 @@ def is_to_be_released(hosted: Hosted, now: int) -> bool:
     return hosted.state == "ended" and now >= kept_until
 
 
+def handed_until(terms: Terms, now: int) -> int:
+    """Until when what a contract has paid for, which is let go of now, is kept for its owner's next one."""
+    return now + KEPT_WINDOWS * terms.window_seconds
+
+
+def kept_until(terms: Terms) -> int:
+    """Until when at least, of an owner who has another contract, a host that keeps time keeps what this one covers."""
+    return handed_until(terms, terms.end + KEPT_WINDOWS * terms.window_seconds)
+
+
 def was_settled(hosted: Hosted) -> bool:
     """Whether it ended by consent. What is signed and undecided ends nothing; what never came is forgotten first."""
     return hosted.state == "ended" and hosted.ending is not None

@@ -73,6 +73,11 @@ class Contracts:
         rows = self._database.rows("SELECT terms FROM contract WHERE node = ? ORDER BY number", (node,))
         return [msgspec.msgpack.decode(row[0], type=Terms) for row in rows]
 
+    def came_to_be(self, node: NodeId) -> list[Terms]:
+        """Of those with a host that were on the ledger, or may be."""
+        rows = self._database.rows("SELECT terms FROM contract WHERE node = ? AND state <> 'void'", (node,))
+        return [msgspec.msgpack.decode(row[0], type=Terms) for row in rows]
+
     def newest(self) -> list[Contract]:
         """The last one with each host that there was ever one with; not those that never came to be."""
         rows = self._database.rows("SELECT max(number) FROM contract WHERE state <> 'void' GROUP BY node")

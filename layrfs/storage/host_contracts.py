@@ -13,7 +13,7 @@ from layrfs.ids import PieceId
 from layrfs.model.contracts import Terms, terms_untrusted
 from layrfs.model.hosted import Batch, Ending, Hosted, Owed, Uncovered
 from layrfs.policy.contracts import HostState, InstalmentState
-from layrfs.storage.database import Database, Row
+from layrfs.storage.database import Database, Row, Value
 
 _HOSTED = "SELECT number, terms, state, since, released, late, end_stroops, end_sequence, end_latest FROM local_hosted"
 _NAMED = (
@@ -26,6 +26,9 @@ _LEFT_ALONE = (
     " JOIN local_hosted_batch b ON b.contract = q.contract AND b.batch = q.batch"
     " JOIN local_hosted_instalment i ON i.contract = q.contract AND i.instalment >= b.first AND i.state = 'claimed'"
     " WHERE q.piece = p.piece AND c.state = 'open' AND c.end_latest IS NULL) LIMIT 1"
+)
+_UNCOVERED = (
+    "SELECT coalesce(sum(bytes), 0), total(bytes * max(0, ? - max(stored, ?))) FROM local_uncovered WHERE tenant = ?"
 )
 _INSTALMENTS = (
     "SELECT instalment, amount, hash, signature, salt, salts, problem, state FROM local_hosted_instalment"
@@ -163,27 +166,40 @@ class HostContracts:
         """A piece has come. One that is covered already has come back, and costs no credit."""
         if not self.is_owed(piece):
             row = (piece, tenant, piece_bytes, now)
-            self._database.write("INSERT OR IGNORE INTO local_uncovered VALUES(?, ?, ?, ?)", row)
+            self._database.write("INSERT OR IGNORE INTO local_uncovered VALUES(?, ?, ?, ?, NULL)", row)
+
+    def hand_over(self, tenant: bytes, pieces: Iterable[tuple[PieceId, int]], now: int, until: int) -> None:
+        """Pieces and their bytes, which a contract that is released had covered, wait so long for the owner's next."""
+        rows = ((piece, tenant, piece_bytes, now, until) for piece, piece_bytes in pieces)
+        self._database.write_many("INSERT OR IGNORE INTO local_uncovered VALUES(?, ?, ?, ?, ?)", rows)
+
+    def overdue(self, now: int) -> dict[bytes, list[PieceId]]:
+        """Those that have waited long enough, by tenant."""
+        found: dict[bytes, list[PieceId]] = {}
+        for tenant, piece in self._database.rows("SELECT tenant, piece FROM local_uncovered WHERE until <= ?", (now,)):
+            found.setdefault(tenant, []).append(PieceId(piece))
+        return found
 
     def forget_uncovered(self, pieces: Collection[PieceId]) -> None:
         """They are gone."""
         self._database.write_many("DELETE FROM local_uncovered WHERE piece = ?", ((piece,) for piece in pieces))
 
-    def uncovered(self, tenant: bytes, now: int, since: int = 0) -> Uncovered:
-        """What a tenant has stored on credit, up to now. ``since``: what was before then is not counted any more.
+    def uncovered(self, tenant: bytes, now: int) -> Uncovered:
+        """All of a tenant that no contract covers, up to now."""
+        return self._sum(_UNCOVERED, (now, 0, tenant))
 
-        Byte-seconds to 53 bits: no whole number of SQL's holds what a large host's may come to.
-        """
-        row = self._database.row(
-            "SELECT coalesce(sum(bytes), 0), total(bytes * max(0, ? - max(stored, ?))) FROM local_uncovered"
-            " WHERE tenant = ?",
-            (now, since, tenant),
-        )
+    def on_credit(self, tenant: bytes, now: int, since: int = 0) -> Uncovered:
+        """What of it none ever did. ``since``: what was before then is not counted any more."""
+        return self._sum(f"{_UNCOVERED} AND until IS NULL", (now, since, tenant))
+
+    def _sum(self, query: str, values: tuple[Value, ...]) -> Uncovered:
+        """Byte-seconds to 53 bits: no whole number of SQL's holds what a large host's may come to."""
+        row = self._database.row(query, values)
         return Uncovered() if row is None else Uncovered(row[0], int(row[1]))
 
     def stored_before(self, tenant: bytes, before: int) -> int:
         """How many bytes a tenant has on credit since before then."""
-        query = "SELECT coalesce(sum(bytes), 0) FROM local_uncovered WHERE tenant = ? AND stored < ?"
+        query = "SELECT coalesce(sum(bytes), 0) FROM local_uncovered WHERE tenant = ? AND stored < ? AND until IS NULL"
         found: int = self._database.value(query, (tenant, before))
         return found
 

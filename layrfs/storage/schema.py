@@ -310,11 +310,12 @@ CREATE TABLE local_hosted_instalment(-- what it takes to claim one, as it was la
     PRIMARY KEY(contract, instalment)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE local_uncovered(        -- pieces that were stored on credit
+CREATE TABLE local_uncovered(        -- pieces that no contract covers
     piece BLOB NOT NULL PRIMARY KEY,
     tenant BLOB NOT NULL,
     bytes INTEGER NOT NULL,
-    stored INTEGER NOT NULL          -- in seconds
+    stored INTEGER NOT NULL,         -- in seconds
+    until INTEGER                    -- NULL: on credit; else one covered it, and so long it waits for the next
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE local_intent(           -- transactions that may come, see model/intents.py
@@ -351,6 +352,7 @@ CREATE UNIQUE INDEX local_hosted_escrow ON local_hosted(escrow);
 CREATE INDEX local_hosted_tenant ON local_hosted(tenant);
 CREATE INDEX local_hosted_of_piece ON local_hosted_piece(piece);
 CREATE INDEX local_uncovered_tenant ON local_uncovered(tenant);
+CREATE INDEX local_uncovered_until ON local_uncovered(until) WHERE until IS NOT NULL;
 CREATE INDEX local_dirty ON local(inode, block) WHERE dirty = 1;
 CREATE INDEX local_retired_due ON local_retired(host, since);
 CREATE INDEX local_use_order ON local_use(used, inode) WHERE bytes > 0 AND pinned = 0;

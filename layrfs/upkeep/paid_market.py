@@ -20,6 +20,7 @@ from layrfs.model.payables import PieceDigests, Salts
 from layrfs.model.records import NodeRecord
 from layrfs.model.shards import PieceRecord
 from layrfs.policy.budgeting import Holding, fits
+from layrfs.policy.earning import kept_until
 from layrfs.policy.paymaster import (
     Contract,
     Uncovered,
@@ -154,14 +155,14 @@ class PaidMarket:
         return self._salts_from(contract, first).salts
 
     def seconds_left(self, host: NodeId) -> float:
-        """Until a contract ends whose pieces the newest one has to go on paying for; no end: there is none."""
+        """Until a contract ends whose pieces the newest one has to go on paying for; or when it has, until its host
+        lets go of those; no end: there is none."""
         now, newest = self._escrows.now(), self.usable(host)
-        ends = [
-            each.terms.end - now
-            for each in self._contracts.of_host(host)
-            if newest is not None and each.terms.start < newest.terms.start
-        ]
-        return max(0.0, min(ends, default=math.inf))
+        if newest is None:
+            return math.inf
+        earlier = [terms for terms in self._contracts.came_to_be(host) if terms.start < newest.terms.start]
+        ends = [terms.end if now < terms.end else kept_until(terms) for terms in earlier]
+        return min((end - now for end in ends if end > now), default=math.inf)
 
     def to_cover(self, contract: Contract, limit: int) -> tuple[list[PieceDigests], int]:
         """Some of what could be covered now, and from when on it is to be paid for.

@@ -740,8 +740,36 @@ async def test_a_renewed_contract_keeps_what_it_covers_and_the_rest_on_credit(
     await host.until(lambda: host.record.all()[0].released)
     assert here(host, DATA) == [True, True]
     assert host.record.uncovered(TENANT.public_key, 0).bytes == len(DATA[1])
+    assert host.record.on_credit(TENANT.public_key, 0).bytes == 0, "it is not held against its owner"
     assert await host.ask(again.add(DATA[1:], first=3), again.body()) == contracts.Covered()
     assert host.record.uncovered(TENANT.public_key, 0).bytes == 0
+
+
+async def test_what_is_covered_late_is_kept_for_it_and_served_and_goes_alone_when_it_is_not(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere
+) -> None:
+    small, large = data = data_of(5, (10_000, 300_000))
+    await opened(host, owner)
+    assert await stored(host, data) == []
+    assert await host.ask(owner.add(data), owner.body()) == contracts.Covered()
+    ledger.go_to(owner.terms.window(3)[0])
+    await claimed(host, owner, 3)
+    again = OwnerHere(ledger, number=1, instalments=12, deposit_stroops=12)
+    await opened(host, again)
+    assert credit_bytes(again.terms) < len(large)
+    assert await host.ask(again.add([small]), again.body()) == contracts.Covered()
+    await seen_to_end(host, owner, ledger)
+    for instalment in (1, 2):
+        ledger.go_to(again.terms.window(instalment)[1] - 60)
+        await claimed(host, again, instalment)
+    assert host.record.all()[0].released
+    assert here(host, data) == [True, True]
+    assert host.earning.serves(merkle.piece_id(large))
+    assert await stored(host, [b"x"]) == [], "it takes none of the credit"
+    ledger.go_to(owner.terms.end + 3 * WINDOW_SECONDS)
+    await host.until(lambda: here(host, data) == [True, False])
+    await host.until(lambda: host.record.uncovered(TENANT.public_key, 0).bytes == 1)
+    assert host.record.all()[1].state == "open"
 
 
 async def test_what_is_kept_on_credit_goes_with_the_last_contract(

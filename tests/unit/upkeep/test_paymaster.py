@@ -691,15 +691,22 @@ async def test_a_host_that_is_slow_to_agree_is_not_waited_for(
     assert owner.contracts.live() == []
 
 
-async def test_what_a_contract_has_to_go_on_paying_for_has_until_the_other_ends(
+async def test_what_a_contract_has_to_go_on_paying_for_has_until_the_other_ends_and_then_until_it_is_let_go(
     mock_clock: MockClock, owner: Owner, host: PaidHost, ledger: InProcessLedger
 ) -> None:
     await owner.store(host, 1)
     assert owner.market.seconds_left(host.node) == math.inf
-    await owner.rounds(300)
+    await owner.rounds(3 * WINDOW + 600)
     await owner.agreements.make(host.node)
-    left = owner.contracts.get(1).terms.end - ledger.bank.now
-    assert owner.market.seconds_left(host.node) == pytest.approx(left, abs=10)
+    first = owner.contracts.get(1).terms
+    assert owner.market.seconds_left(host.node) == pytest.approx(first.end - ledger.bank.now, abs=10)
+    await owner.rounds(4 * WINDOW + 500)
+    assert owner.contracts.get(1).state == "merged"
+    assert owner.contracts.get(2).state == "open"
+    kept = first.end + 2 * WINDOW - ledger.bank.now
+    assert owner.market.seconds_left(host.node) == pytest.approx(kept, abs=10), (
+        "its host keeps what it paid for so long"
+    )
 
 
 @pytest.mark.parametrize("limit", [PRICE, None])
