@@ -23,6 +23,7 @@ from layrfs.app.in_hand import InHand
 from layrfs.app.trade import Trade
 from layrfs.crashpoints import reached
 from layrfs.errors import LayrError, LedgerUnavailable, LocalError, WrongLedger
+from layrfs.host.admission import Admission
 from layrfs.ids import PieceId
 from layrfs.model.hosted import Ending, Hosted, Owed
 from layrfs.model.ledger import LedgerHead
@@ -32,13 +33,15 @@ from layrfs.policy.agreeing import SETUP_SECONDS
 from layrfs.policy.contracts import HostEvent, host_after
 from layrfs.policy.pricing import credit_bytes
 from layrfs.policy.submitting import can_never_come
-from layrfs.wire.contracts import ContractRequest, ContractResponse, EarningReport, Leaving, Quoted
+from layrfs.wire.contracts import ContractRequest, ContractResponse, Cover, EarningReport, Leaving, Quoted
 from layrfs.wire.messages import Reason, Refused
 
 LOOKS_PER_ROUND = 4
 GONE_SECONDS = 3600.0
 DELETED_AT_ONCE = 64
 REPORT_SECONDS = 3.0
+COVERS_AT_ONCE, COVER_SECONDS = 4, 20.0
+"""Each reads the heads of thousands of pieces and waits for the ledger; so long it waits for its turn."""
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +59,7 @@ class Earning:
         self._reserved: Counter[bytes] = Counter()
         self._in_hand = InHand()
         self._agreements = Agreements(trade, self._wake, self._reserved.__getitem__, self._in_hand)
+        self._covering = Admission(total=COVERS_AT_ONCE, per_peer=1, patience_seconds=COVER_SECONDS)
         self._unserved: frozenset[bytes] = frozenset()
         self._pause_seconds = earning.LONGEST_ROUND_SECONDS
         self._token: trio.lowlevel.TrioToken | None = None
@@ -102,7 +106,13 @@ class Earning:
         )
 
     def answer(self, request: ContractRequest, body: memoryview) -> ContractResponse | Refused:
-        """Called from the threads that serve connections."""
+        """Called from threads. A cover takes its turn only now that all of it is here, and known to be its tenant's."""
+        if not isinstance(request, Cover):
+            return self._respond(request, body)
+        with self._covering.place(request.tenant) as admitted:
+            return self._respond(request, body) if admitted else Refused("busy")
+
+    def _respond(self, request: ContractRequest, body: memoryview) -> ContractResponse | Refused:
         try:
             return trio.from_thread.run(self._agreements.respond, request, bytes(body), trio_token=self._token)
         except (trio.RunFinishedError, trio.Cancelled) as error:

@@ -1,4 +1,4 @@
-"""How much at one time, and how often: in all, and for one peer. Who wants more hears `busy`.
+"""How much at one time, and how often: in all, for one peer, and from one address. Who wants more hears `busy`.
 
 Owns those counts and nothing else.
 """
@@ -11,38 +11,39 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 
-from layrfs.ids import NodeId
-
 
 class Admission:
     """Thread-safe."""
 
-    def __init__(self, *, total: int, per_peer: int, patience_seconds: float) -> None:
+    def __init__(self, *, total: int, per_peer: int, patience_seconds: float, per_address: int | None = None) -> None:
         self._total = total
         self._per_peer = per_peer
+        self._per_address = total if per_address is None else per_address
         self._patience_seconds = patience_seconds
         self._changed = threading.Condition()
-        self._held: Counter[NodeId] = Counter()
+        self._held: Counter[tuple[bytes, str]] = Counter()
 
     @contextlib.contextmanager
-    def place(self, peer: NodeId) -> Iterator[bool]:
-        """Whether there is a place for one more piece; it is held until the block ends."""
+    def place(self, peer: bytes, address: str = "") -> Iterator[bool]:
+        """Whether there is a place for one more; it is held until the block ends. `peer`: a node's id, or a tenant."""
         with self._changed:
-            admitted = self._changed.wait_for(lambda: self._has_place(peer), self._patience_seconds)
+            admitted = self._changed.wait_for(lambda: self._has_place(peer, address), self._patience_seconds)
             if admitted:
-                self._held[peer] += 1
+                self._held[peer, address] += 1
         try:
             yield admitted
         finally:
             if admitted:
-                self._leave(peer)
+                self._leave(peer, address)
 
-    def _has_place(self, peer: NodeId) -> bool:
-        return self._held.total() < self._total and self._held[peer] < self._per_peer
+    def _has_place(self, peer: bytes, address: str) -> bool:
+        by_peer = sum(count for (holder, _from), count in self._held.items() if holder == peer)
+        from_there = sum(count for (_holder, place), count in self._held.items() if place == address)
+        return self._held.total() < self._total and by_peer < self._per_peer and from_there < self._per_address
 
-    def _leave(self, peer: NodeId) -> None:
+    def _leave(self, peer: bytes, address: str) -> None:
         with self._changed:
-            self._held[peer] -= 1
+            self._held[peer, address] -= 1
             self._held += Counter()  # drops peers that hold nothing, so that strangers leave nothing behind
             self._changed.notify_all()
 

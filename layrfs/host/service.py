@@ -10,6 +10,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 import msgspec
 
@@ -27,8 +28,10 @@ from layrfs.wire.messages import Reason, Request
 
 _log = logging.getLogger(__name__)
 
-_TAKES_MEMORY = messages.Store | messages.Retrieve | messages.Prove | messages.Answer | Delegate | Entrust
-"""Requests for which a whole piece, or as much as one, may have to be in memory."""
+_BRINGS = messages.Store | Delegate | Entrust
+_READS = messages.Retrieve | messages.Prove | messages.Answer
+"""Requests for which a whole piece, or as much as one, may have to be in memory. They wait among their own kind: no
+number of those who send slowly keeps anybody from reading."""
 
 
 class HostService:
@@ -54,14 +57,17 @@ class HostService:
         self._audits = Counts()
         self._started = time.time()
         self._host = Host(identity.node_id, network_id, store, roots, self.report, delegations, contracts)
-        self._admission = Admission(
-            total=limits.bodies, per_peer=limits.bodies_per_peer, patience_seconds=limits.queue_seconds
+        self._bringing, self._reading = (
+            Admission(
+                total=limits.bodies,
+                per_peer=limits.bodies_per_peer,
+                per_address=limits.bodies_per_address,
+                patience_seconds=limits.queue_seconds,
+            )
+            for _ in range(2)
         )
         self._questions = Quota(total=limits.questions, per_address=limits.questions_per_address)
-        self._turns = {
-            messages.Inventory: Admission(total=limits.listings, per_peer=1, patience_seconds=limits.queue_seconds),
-            Cover: Admission(total=limits.covers, per_peer=1, patience_seconds=limits.queue_seconds),
-        }
+        self._listing = Admission(total=limits.listings, per_peer=1, patience_seconds=limits.queue_seconds)
 
     @contextlib.contextmanager
     def hold(self, visit: Visit, request: Request, body_bytes: int) -> Iterator[Reason | None]:
@@ -70,15 +76,18 @@ class HostService:
             self._dropped.add("busy")
             yield "busy"
             return
-        if type(request) in self._turns:
-            with self._turns[type(request)].place(visit.node_id) as admitted:
-                yield None if admitted else "busy"
-            return
-        if not isinstance(request, _TAKES_MEMORY):
-            yield None
-            return
-        with self._admission.place(visit.node_id) as admitted, contextlib.ExitStack() as room:
+        place = self._place(visit, request)
+        with place as admitted, contextlib.ExitStack() as room:
             yield self._refusal(request, body_bytes, room) if admitted else "busy"
+
+    def _place(self, visit: Visit, request: Request) -> AbstractContextManager[bool]:
+        if isinstance(request, _BRINGS):
+            return self._bringing.place(visit.node_id, visit.address)
+        if isinstance(request, _READS):
+            return self._reading.place(visit.node_id, visit.address)
+        if isinstance(request, messages.Inventory):
+            return self._listing.place(visit.node_id, visit.address)
+        return contextlib.nullcontext(enter_result=True)
 
     def answer(self, visit: Visit, request: Request, body: memoryview) -> Answer:
         """Counted; our own failures become a refusal."""
@@ -107,24 +116,30 @@ class HostService:
         )
 
     def _refusal(self, request: Request, body_bytes: int, room: contextlib.ExitStack) -> Reason | None:
-        if not isinstance(request, messages.Store):
-            return None
-        reason = self._store_refusal(request, body_bytes, room)
+        """Before any of the body comes."""
+        try:
+            reason = self._refusal_here(request, body_bytes, room)
+        except NoSpace:
+            reason = "full"
+        except LocalError as error:
+            _log.warning("A request failed here: %s", error)
+            reason = "failed"
         if reason is not None:
             self._dropped.add(reason)
         return reason
 
-    def _store_refusal(self, request: messages.Store, body_bytes: int, room: contextlib.ExitStack) -> Reason | None:
-        """Credit first, where there is a price: whoever has none need not know how full the disk is."""
-        try:
-            if self._contracts is not None:
-                reason = room.enter_context(self._contracts.room(request.tenant, body_bytes))
-                if reason is not None:
-                    return reason
-            room.enter_context(self._store.room(body_bytes))
-        except NoSpace:
-            return "full"
-        except LocalError as error:
-            _log.warning("A request failed here: %s", error)
-            return "failed"
+    def _refusal_here(self, request: Request, body_bytes: int, room: contextlib.ExitStack) -> Reason | None:
+        """Credit first, where there is a price: whoever has none need not know how full the disk is.
+
+        Raises NoSpace, LocalError.
+        """
+        if isinstance(request, Cover) and self._contracts is not None:
+            return None if self._contracts.has_contract(request.tenant) else "no contract"
+        if not isinstance(request, messages.Store):
+            return None
+        if self._contracts is not None:
+            reason = room.enter_context(self._contracts.room(request.tenant, body_bytes))
+            if reason is not None:
+                return reason
+        room.enter_context(self._store.room(body_bytes))
         return None

@@ -26,6 +26,8 @@ _JOIN_BYTES = 16 * 1024 - 512
 
 _QUEUED = struct.Struct("@i")
 
+STEP_BYTES = 256 * 1024
+"""Of a long body, for which there may be a time of its own: who sends nothing shows it by then, and not at the end."""
 
 LOOK_SECONDS = 1.0
 """How often it is looked whether a long body arrives."""
@@ -83,14 +85,18 @@ class FrameStream:
         finally:
             self._progress = None
 
-    def send(self, header: bytes, body: Buffer, deadline: float) -> None:
-        """Send one frame before `deadline` (monotonic seconds); TimeoutError or OSError when that fails."""
+    def send(self, header: bytes, body: Buffer, deadline: float, step_seconds: float = math.inf) -> None:
+        """Send one frame before `deadline` (monotonic seconds), each `STEP_BYTES` of its body within `step_seconds`.
+
+        TimeoutError or OSError when that fails.
+        """
         start = pack_prefix(len(header), len(body)) + header
         if len(start) + len(body) <= _JOIN_BYTES:
             self._send_all(memoryview(start + bytes(body)), deadline)
             return
         self._send_all(memoryview(start), deadline)
-        self._send_all(memoryview(body), deadline)
+        for few in _steps(memoryview(body)):
+            self._send_all(few, min(deadline, time.monotonic() + step_seconds))
 
     def receive_start(self, wait_until: float, frame_seconds: float) -> tuple[bytearray, int]:
         """The next frame's header, and how many bytes of body follow.
@@ -112,9 +118,13 @@ class FrameStream:
         self.receive_into(memoryview(header), deadline)
         return header, body_bytes
 
-    def receive_into(self, view: memoryview, deadline: float) -> None:
-        """Fill `view` before `deadline`; ConnectionResetError when the stream ends first."""
-        self.receive_slowly_into(view, deadline, math.inf, lambda: None)
+    def receive_into(self, view: memoryview, deadline: float, step_seconds: float = math.inf) -> None:
+        """Fill `view` before `deadline`, and each `STEP_BYTES` of it within `step_seconds`.
+
+        ConnectionResetError when the stream ends first.
+        """
+        for few in _steps(view):
+            self.receive_slowly_into(few, min(deadline, time.monotonic() + step_seconds), math.inf, lambda: None)
 
     def receive_slowly_into(
         self, view: memoryview, deadline: float, stall_seconds: float, arrived: Callable[[], None]
@@ -192,6 +202,10 @@ class FrameStream:
         if not left <= self._armed_seconds <= left * 1.25:
             self._connection.settimeout(left)
             self._armed_seconds = left
+
+
+def _steps(view: memoryview) -> Iterator[memoryview]:
+    return (view[at : at + STEP_BYTES] for at in range(0, len(view), STEP_BYTES))
 
 
 def tune(connection: socket.socket) -> None:

@@ -24,7 +24,7 @@ from layrfs.crypto.digests import Buffer
 from layrfs.crypto.identity import NodeIdentity
 from layrfs.errors import BadMessage
 from layrfs.ids import NodeId
-from layrfs.network.frame_stream import ConnectionEnded, FrameStream, IdleTooLong, abort_socket, tune
+from layrfs.network.frame_stream import STEP_BYTES, ConnectionEnded, FrameStream, IdleTooLong, abort_socket, tune
 from layrfs.network.tls import peer_node_id, server_context
 from layrfs.wire import messages
 from layrfs.wire.codec import encode
@@ -45,12 +45,12 @@ class Limits(msgspec.Struct, frozen=True):
     connections: int = 256
     connections_per_address: int = 64
     bodies: int = 16
-    """Requests that hold a piece in memory at one time; more wait, then hear `busy`."""
+    """Requests that bring a piece at one time, and as many again that read one; more wait, then hear `busy`."""
     bodies_per_peer: int = 8
+    bodies_per_address: int = 12
+    """Node ids are free. Several drives behind one address share these, and are served no slower for it."""
     listings: int = 2
     """Inventories made at one time; each reads the disk for a second at most."""
-    covers: int = 4
-    """Covers taken at one time; each has the ids of thousands of pieces, and waits for the ledger."""
     questions: int = 20
     questions_per_address: int = 10
     """In a minute: requests of strangers for which the ledger's servers, that count them too, may have to be asked."""
@@ -64,7 +64,15 @@ class Limits(msgspec.Struct, frozen=True):
 
     def body_deadline(self, body_bytes: int) -> float:
         """Until when (monotonic) a body may be on its way."""
-        return time.monotonic() + self.body_seconds + body_bytes / self.slowest_bytes_per_second
+        return time.monotonic() + self._seconds(body_bytes)
+
+    @property
+    def step_seconds(self) -> float:
+        """How long each `STEP_BYTES` of a body may take."""
+        return self._seconds(STEP_BYTES)
+
+    def _seconds(self, body_bytes: int) -> float:
+        return self.body_seconds + body_bytes / self.slowest_bytes_per_second
 
 
 class Visit:
@@ -275,25 +283,25 @@ class PieceServer:
         return None if request.version == PROTOCOL_VERSION else "version"
 
     def _serve_one(self, stream: FrameStream, visit: Visit) -> None:
-        """One request. What it holds in memory counts until its answer is sent."""
+        """One request. What it holds in memory counts until its answer is sent; one that is refused holds nothing."""
         header, body_bytes = self._receive(stream, self._limits.idle_seconds)
         request = messages.request_untrusted(header)
         _check_body(request, body_bytes)
         with self._service.hold(visit, request, body_bytes) as refusal:
-            deadline = self._limits.body_deadline(body_bytes)
-            if refusal is not None:
-                stream.discard(body_bytes, deadline)
-                self._send(stream, Answer(messages.Refused(refusal)))
+            if refusal is None:
+                body = memoryview(bytearray(body_bytes))
+                stream.receive_into(body, self._limits.body_deadline(body_bytes), self._limits.step_seconds)
+                self._send(stream, self._service.answer(visit, request, body))
                 return
-            body = memoryview(bytearray(body_bytes))
-            stream.receive_into(body, deadline)
-            self._send(stream, self._service.answer(visit, request, body))
+        stream.discard(body_bytes, self._limits.body_deadline(body_bytes))
+        self._send(stream, Answer(messages.Refused(refusal)))
 
     def _receive(self, stream: FrameStream, wait_seconds: float) -> tuple[bytearray, int]:
         return stream.receive_start(time.monotonic() + wait_seconds, self._limits.header_seconds)
 
     def _send(self, stream: FrameStream, answer: Answer) -> None:
-        stream.send(encode(answer.header), answer.body, self._limits.body_deadline(len(answer.body)))
+        deadline = self._limits.body_deadline(len(answer.body))
+        stream.send(encode(answer.header), answer.body, deadline, self._limits.step_seconds)
 
 
 def _check_body(request: Request, body_bytes: int) -> None:

@@ -8,6 +8,7 @@ import random
 import socket
 import ssl
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from layrfs.crypto import merkle
 from layrfs.crypto.identity import DUMMY_CA_PEM, NodeIdentity
 from layrfs.ids import PieceId
 from layrfs.model.root_record import BODY_LIMIT_BYTES, RootRecord
+from layrfs.network.connections import HostRefused
 from layrfs.network.links import HostLinks
 from layrfs.network.piece_server import Answer, Counts, Limits, Visit
 from layrfs.wire import messages
@@ -292,6 +294,48 @@ def test_who_reads_too_slowly_is_dropped() -> None:
     with serving(Fixed(answer), Counts(), limits=limits) as host, greeted(host) as (connection, _):
         connection.sendall(frame(messages.Retrieve(PIECE)) * 8)
         wait_for(lambda: host.dropped("too slow") == 1)
+
+
+def test_who_sends_or_takes_nothing_is_dropped_long_before_the_whole_body_would_have_to_be_over() -> None:
+    limits = Limits(body_seconds=0.1, slowest_bytes_per_second=200 * 1024)
+    assert limits.body_deadline(4 << 20) - time.monotonic() > SECONDS
+    answer = Answer(messages.Retrieved(4 << 20), bytes(4 << 20))
+    with serving(Fixed(answer), Counts(), limits=limits) as host, greeted(host) as (reader, _):
+        reader.sendall(frame(messages.Retrieve(PIECE)) * 8)
+        with greeted(host) as (writer, _):
+            writer.sendall(frame(STORE, bytes(4 << 20))[: 300 * 1024])
+            wait_for(lambda: host.dropped("too slow") == 2)
+
+
+def test_stores_that_never_arrive_keep_nobody_from_reading(tmp_path: Path) -> None:
+    with local_host(tmp_path, limits=Limits(bodies=2, queue_seconds=0.0)) as host, contextlib.ExitStack() as silent:
+        links = HostLinks(NodeIdentity.generate(), NETWORK)
+        links.store(host.address, PIECE, DATA, tenant_private=TENANT, deadline_seconds=SECONDS)
+        for _ in range(2):
+            connection, _challenge = silent.enter_context(greeted(host))
+            connection.sendall(frame(STORE, DATA)[:1000])
+        wait_for(lambda: is_busy(links, host))
+        assert links.retrieve(host.address, PIECE, deadline_seconds=SECONDS) == DATA
+        links.close()
+
+
+def test_a_body_that_is_refused_holds_no_place_until_it_is_here(tmp_path: Path) -> None:
+    limits = Limits(bodies=1, queue_seconds=0.0)
+    with local_host(tmp_path, space_bytes=1 << 20, limits=limits) as host, greeted(host) as (connection, _):
+        connection.sendall(frame(STORE, bytes(2 << 20))[:1000])
+        wait_for(lambda: host.dropped("full") == 1)
+        links = HostLinks(NodeIdentity.generate(), NETWORK)
+        wait_for(lambda: not is_busy(links, host))
+        links.close()
+
+
+def is_busy(links: HostLinks, host: LocalHost) -> bool:
+    small = b"a piece that the host has not yet"
+    try:
+        links.store(host.address, merkle.piece_id(small), small, tenant_private=TENANT, deadline_seconds=SECONDS)
+    except HostRefused as refusal:
+        return refusal.reason == "busy"
+    return False
 
 
 class Mistaken(Fixed):

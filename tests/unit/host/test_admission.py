@@ -19,6 +19,13 @@ def test_one_peer_cannot_have_all_places() -> None:
             assert other
 
 
+def test_one_address_cannot_have_all_places_whatever_it_calls_itself() -> None:
+    admission = Admission(total=3, per_peer=3, per_address=2, patience_seconds=0)
+    with contextlib.ExitStack() as held:
+        wanted = [(ANNA, "here"), (BEN, "here"), (NodeId(b"c" * 20), "here"), (ANNA, "there")]
+        assert [held.enter_context(admission.place(*one)) for one in wanted] == [True, True, False, True]
+
+
 def test_all_places_taken_is_busy_for_everybody() -> None:
     admission = Admission(total=1, per_peer=2, patience_seconds=0)
     with admission.place(ANNA), admission.place(BEN) as second:

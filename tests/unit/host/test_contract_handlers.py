@@ -70,10 +70,11 @@ class OneAnswer:
 
 
 KEY = TENANT.public_key
+COVER = contracts.Cover(KEY, bytes(32), 0, 0, 1, 2, (contracts.SignedLock(1, bytes(32), bytes(64)),), bytes(64))
 REQUESTS: list[ContractRequest] = [
     contracts.Propose(KEY, b"", bytes(64)),
     contracts.Opened(KEY, bytes(32), bytes(64)),
-    contracts.Cover(KEY, bytes(32), 0, 0, 1, 2, (contracts.SignedLock(1, bytes(32), bytes(64)),), bytes(64)),
+    COVER,
     contracts.Disclose(KEY, bytes(32), 0, bytes(32), bytes(64)),
     contracts.Settle(KEY, bytes(32), 1, 2, 3, bytes(64)),
     contracts.Standing(KEY, 0, bytes(64)),
