@@ -32,6 +32,7 @@ from layrfs.storage.database import Database
 from layrfs.storage.intents import IntentTable
 from layrfs.storage.journal import Journal
 from layrfs.storage.spending import SpendingLimits
+from layrfs.tempo import lasting
 from layrfs.upkeep.agreeing import Agreements, Period
 from layrfs.upkeep.counterparts import HostCounterparts
 from layrfs.upkeep.escrows import Escrows
@@ -46,12 +47,17 @@ AGAIN_SECONDS = 60.0
 _log = logging.getLogger(__name__)
 
 
-def has_nothing(host: NodeId, holders: Collection[NodeId], changes: ChangeLog, now_seconds: int) -> bool:
+def has_nothing(host: NodeId, holders: Collection[NodeId], changes: ChangeLog, until: int) -> bool:
     """Whether a host has nothing that any list of files of the volume may still name, nor a part of such a list.
 
-    ``holders``: who has what the newest one names, or a part of any.
+    ``holders``: who has what the newest one names, or a part of any. ``until``: nobody reads an older one than of then.
     """
-    return host not in holders and changes.is_clear(host, now_seconds - RETENTION_SECONDS)
+    return host not in holders and changes.is_clear(host, until)
+
+
+def _nobody_reads_older() -> int:
+    """Unix seconds."""
+    return int(time.time() - lasting(RETENTION_SECONDS))
 
 
 class PayDesk:
@@ -194,10 +200,10 @@ class PayDesk:
         return is_paid and host in self._reach.holders()
 
     def _is_empty(self, host: NodeId) -> bool:
-        return has_nothing(host, self._reach.holders(), self._changes, int(time.time()))
+        return has_nothing(host, self._reach.holders(), self._changes, _nobody_reads_older())
 
     def _is_only_in(self, contract: Contract, others: Sequence[int]) -> bool:
-        host, until = contract.terms.node, int(time.time()) - RETENTION_SECONDS
+        host, until = contract.terms.node, _nobody_reads_older()
         shards = self._reach.holdings.metadata_shards()
         metadata = (piece.id for shard in shards for piece in shard.pieces if piece.host == host)
         return self._needs.is_only_in(contract.number, others, host, metadata, until)

@@ -132,7 +132,8 @@ def _leave(arguments: argparse.Namespace) -> int:
     elif left.contracts:
         say(
             f"it takes nothing new; {shown_count(left.contracts, 'contract')} will have ended in"
-            f" {shown_seconds(max(0.0, left.until - time.time()))}, and then the host ends too"
+            f" {shown_seconds(max(0.0, left.until - time.time()))}, or when owners have moved their pieces, and then"
+            " the host ends too"
         )
     else:
         say("nothing is due; the host ends now")

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from stellar_sdk import Keypair
 
-from layrfs import crashpoints
+from layrfs import crashpoints, tempo
 from layrfs.model.contracts import Terms
 from layrfs.model.lumens import parse_lumens
 from tests.drive import FUSE_IS_THERE, Drive, HostNetwork, layrfs, wait_for
@@ -26,6 +26,9 @@ pytestmark = pytest.mark.skipif(not FUSE_IS_THERE, reason="needs /dev/fuse")
 HOSTS = 3
 PRICE = "20000"
 """So that a few pieces for a few seconds are many stroops."""
+
+LEAVING_HOSTS, HAND_OVER_SECONDS = 7, 300.0
+"""Two more than a list of files has copies: for all that one of them has there is another."""
 
 SETUP_FEES, FEE = 300, 100
 PATIENCE_SECONDS = 90.0
@@ -65,6 +68,22 @@ class Paying(NamedTuple):
             found.setdefault(host, []).append((str(state), int(str(paid))))
         return found
 
+    def node_of(self, host: int) -> bytes:
+        """As the host said when it started."""
+        lines = Path(self.hosts.output(host)).read_text("utf-8").splitlines()
+        return bytes.fromhex(next(line.split()[1] for line in lines if line.startswith("host ")))
+
+    def holders(self) -> set[object]:
+        """Hosts that have pieces of files on record."""
+        return {node for (node,) in self.rows("SELECT node_id FROM host JOIN piece ON piece.host = host.number")}
+
+    def contract_of(self, host: int) -> tuple[Terms, str]:
+        """Terms and state of the first one with a host."""
+        account = self.wallet_of(host).raw_public_key()
+        found = self.rows("SELECT terms, state FROM contract ORDER BY number")
+        decoded = ((msgspec.msgpack.decode(terms, type=Terms), str(state)) for terms, state in found)
+        return next((terms, state) for terms, state in decoded if terms.host == account)
+
     def states(self) -> list[str]:
         """Of the contracts."""
         return [str(state) for (state,) in self.rows("SELECT state FROM contract")]
@@ -81,18 +100,23 @@ class Paying(NamedTuple):
 
 @contextmanager
 def paying(
-    directory: Path, *, instalments: int, window_seconds: int, variables: Mapping[str, str] = MappingProxyType({})
+    directory: Path,
+    *,
+    instalments: int,
+    window_seconds: int,
+    variables: Mapping[str, str] = MappingProxyType({}),
+    count: int = HOSTS,
 ) -> Iterator[Paying]:
     options = [f"instalments={instalments}", f"contract_period={instalments * window_seconds}"]
     with ledger_run(directory / "ledger", "--close-seconds", "0.3") as ledger:
         words = ("--price", PRICE, "--ledger", ledger.url)
-        with HostNetwork(str(directory / "hosts"), HOSTS, words=words) as hosts:
+        with HostNetwork(str(directory / "hosts"), count, words=words) as hosts:
             drive = Drive(str(directory / "drive"), options=options, seeds=hosts.seeds)
             drive.init()
             layrfs(drive.home, "wallet", "ledger", ledger.url)
             layrfs(drive.home, "wallet", "fund")
             found = Paying(ledger, hosts, drive)
-            for host in range(HOSTS):
+            for host in range(count):
                 address = found.wallet_of(host).public_key
                 ledger.request("GET", "friendbot", params={"addr": address}).raise_for_status()
             drive.variables = dict(variables)
@@ -211,3 +235,31 @@ def test_with_the_phrase_another_machine_pays_on(tmp_path: Path, big: bool) -> N
             assert there.claimed() == 2 * HOSTS
             assert Path(second.path, "file").read_bytes() == data
             books_balance(there, owner_of(there), 10_000 * 10**7)
+
+
+def test_a_host_that_leaves_hands_over_is_paid_and_ends_long_before_its_contract(tmp_path: Path, big: bool) -> None:
+    if not big:
+        pytest.skip("--big: three minutes, most of them until its owner hears of it")
+    variables = {tempo.VARIABLE: "100"}  # what was dropped is needed for an hour
+    with paying(tmp_path, instalments=2, window_seconds=300, variables=variables, count=LEAVING_HOSTS) as at:
+        drive, data = at.drive, os.urandom(3 << 20)
+        layrfs(drive.home, "set", drive.path, f"max_price={PRICE}")
+        Path(drive.path, "file").write_bytes(data)
+        drive.sync()
+        wait_for(lambda: len(at.holders()) == HOSTS, at.says, PATIENCE_SECONDS)
+        leaver = next(host for host in range(LEAVING_HOSTS) if at.node_of(host) in at.holders())
+        data_directory = os.path.join(at.hosts.homes[leaver], "data")
+        layrfs(at.hosts.homes[leaver], "host", "leave", "--dir", data_directory)
+        process = at.hosts.processes[leaver]
+        assert process is not None
+        assert process.wait(HAND_OVER_SECONDS) == 0
+        terms, _state = at.contract_of(leaver)
+        assert at.ledger.close_ledger()["closed_at"] < terms.end
+        assert "left" in Path(at.hosts.output(leaver)).read_text("utf-8")
+        assert terms.node not in at.holders()
+        assert len(at.holders()) == HOSTS
+        wait_for(lambda: at.contract_of(leaver)[1] == "merged", at.says, PATIENCE_SECONDS)
+        assert at.ledger.stroops(at.wallet_of(leaver)) > 10_000 * 10**7
+        drive.drop_cache()
+        assert Path(drive.path, "file").read_bytes() == data
+        audited(drive)

@@ -29,7 +29,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 def empty(database: Database, host: NodeId, *, metadata_at: int = 2) -> bool:
     holdings = Holdings(database.path, Catalog(database), lambda: (segment(1, host=metadata_at),))
-    return has_nothing(host, holdings.hosts(), ChangeLog(database), NOW)
+    return has_nothing(host, holdings.hosts(), ChangeLog(database), NOW - RETENTION_SECONDS)
 
 
 def test_files_and_lists_of_files_keep_a_host_from_being_empty(database: Database) -> None:
