@@ -8,6 +8,7 @@ the ledger, as missed when its window is over there and it was not.
 from __future__ import annotations
 
 import logging
+import time
 from functools import partial
 
 import trio
@@ -86,7 +87,7 @@ class Claimer:
             if lock_hash(answer) == owed.hash:
                 return answer
             async with self._reading.turn((_LATER, _last_second(hosted, owed))):
-                whole = await trio.to_thread.run_sync(are_whole, self._trade.store, batches)
+                whole = await trio.to_thread.run_sync(are_whole, self._trade.store, batches, _rest)
             problem = NOT_FITTING if whole else MISSING
         except MissingPiece:
             pass
@@ -97,7 +98,7 @@ class Claimer:
 
     async def _read(self, hosted: Hosted, owed: Owed, batches: list[tuple[PieceId, ...]]) -> bytes:
         contract, salt = hosted.terms.contract_id, owed.salt or b""
-        read = partial(answer_from_disk, self._trade.store, contract, owed.instalment, salt, batches)
+        read = partial(answer_from_disk, self._trade.store, contract, owed.instalment, salt, batches, _rest)
         async with self._reading.turn((_AT_ONCE, _last_second(hosted, owed))):
             return await trio.to_thread.run_sync(read)
 
@@ -110,6 +111,12 @@ class Claimer:
         await self._trade.database.sync()
         reached("claim recorded")
         self._answers.pop((hosted.number, owed.instalment), None)
+
+
+def _rest(seconds: float) -> None:
+    """Between two pieces, in their thread: a host that is stopped does not read to the end, which may be hours away."""
+    trio.from_thread.check_cancelled()
+    time.sleep(seconds)
 
 
 def _envelope(hosted: Hosted, owed: Owed) -> Envelope:

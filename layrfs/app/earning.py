@@ -396,7 +396,12 @@ async def _problem_of(step: Awaitable[None]) -> str:
 
 
 def _not_held(trade: Trade, pieces: Sequence[PieceId]) -> list[PieceId]:
-    return [piece for piece in pieces if trade.store.head(piece) is None]
+    found = []
+    for piece in pieces:
+        trio.from_thread.check_cancelled()
+        if trade.store.head(piece) is None:
+            found.append(piece)
+    return found
 
 
 def _held(trade: Trade, pieces: Sequence[PieceId]) -> list[tuple[PieceId, int]]:

@@ -19,6 +19,7 @@ from layrfs.app import claiming, proposing
 from layrfs.crypto import merkle, wallet_keys
 from layrfs.crypto.identity import NodeIdentity
 from layrfs.errors import BadMessage, CorruptFile, LayrError, LedgerUnavailable, LocalError
+from layrfs.ids import PieceId
 from layrfs.model.contracts import Lock, Offer
 from layrfs.model.hosted import Batch
 from layrfs.model.ledger import Fate, LedgerAccount
@@ -620,6 +621,30 @@ async def test_the_claim_whose_window_ends_first_is_read_for_first_and_faults_ar
     all_asked.set()
     await host.until(lambda: len(done) == 4)
     assert done == [owner.id, others[1].id, others[0].id, "whose fault"]
+
+
+async def test_a_host_that_is_stopped_reads_no_further(
+    autojump_clock: MockClock, tmp_path: Path, ledger: LedgerHere, owner: OwnerHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, begun, stopped = Hosting(tmp_path, ledger), trio.Event(), threading.Event()
+    read, asked = host.store.read, list[PieceId]()
+
+    def slow(piece: PieceId) -> bytes | None:
+        trio.from_thread.run_sync(begun.set)
+        stopped.wait()
+        asked.append(piece)
+        return read(piece)
+
+    monkeypatch.setattr(host.store, "read", slow)
+    with host.database:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(host.earning.run)
+            await covered(host, owner)
+            await host.ask(owner.disclose(0))
+            await begun.wait()
+            nursery.cancel_scope.cancel()
+            stopped.set()
+    assert asked == [merkle.piece_id(DATA[0])]
 
 
 async def test_tries_at_a_salt_are_numbered(autojump_clock: MockClock, host: Hosting, owner: OwnerHere) -> None:
