@@ -68,12 +68,16 @@ class HostWatch:
 
 
 def remembered_hosts(catalog: Catalog) -> dict[NodeId, NodeRecord]:
-    """Records from earlier runs, expired or not; those that cannot be read are done without."""
-    found = {}
+    """Records from earlier runs, expired or not; those that cannot be read are done without.
+
+    Who has pieces comes first, then who was met last: of hosts that are long gone there may be any number.
+    """
+    found, holders = {}, set(catalog.pieces.holders())
     for node, record in catalog.pieces.host_records().items():
         with contextlib.suppress(BadMessage):
             found[node] = decode_untrusted(NodeRecord, record, limit=RECORD_LIMIT_BYTES)
-    return found
+    last_met_first = list(reversed(found))
+    return {node: found[node] for node in sorted(last_met_first, key=lambda node: node not in holders)}
 
 
 def _where(record: NodeRecord) -> tuple[str, int, int]:

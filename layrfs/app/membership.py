@@ -31,7 +31,6 @@ from layrfs.network.hello import learn_network_id
 _log = logging.getLogger(__name__)
 
 EMBEDDED = NetworkConfig(network_id=None, seeds=(), embedded=True)
-MOST_REMEMBERED = 32
 PORT_SECONDS = 10.0
 """How often we try for our port while another program has it; the mount goes on meanwhile."""
 
@@ -53,7 +52,7 @@ class Membership:
         keys: VolumeKeys,
         remembered: Mapping[NodeId, NodeRecord],
     ) -> None:
-        """``remembered``: hosts met in earlier runs; where they were is a hint, and a seed when ours are dead.
+        """``remembered``: hosts met in earlier runs; where they were is a hint, and a way in when our seeds are dead.
 
         Raises ``UsageError`` for options that only the embedded network has.
         """
@@ -76,9 +75,7 @@ class Membership:
         """Be a node until cancelled; started at once, with or without a network."""
         task_status.started()
         if self._supervisor is None:
-            met = [(record.host, record.udp_port) for record in self._remembered.values()]
-            seeds = dict.fromkeys(self._config.addresses() + met[:MOST_REMEMBERED])
-            await self._be_node(await self._learn_id(), list(seeds))
+            await self._be_node(await self._learn_id(), self._config.addresses())
             return
         async with trio.open_nursery() as nursery:
             found = await nursery.start(self._supervisor.run)
@@ -168,6 +165,7 @@ class Membership:
             bind=self._listen,
             make_record=_no_record,
             seeds=seeds,
+            met=[] if self._config.embedded else [(one.host, one.udp_port) for one in self._remembered.values()],
             serving=False,
         )
         self._network_id = network_id

@@ -66,6 +66,7 @@ class DhtNode:
         bind: tuple[str, int],
         make_record: Callable[[int], NodeRecord],
         seeds: Sequence[tuple[str, int]],
+        met: Sequence[tuple[str, int]] = (),
         serving: bool,
         now: Callable[[], float] = time.time,
         transport: DatagramTransport | None = None,
@@ -86,7 +87,8 @@ class DhtNode:
             is_known=self.peers.table.knows_address,
             counters=self.counters,
         )
-        self._joining = Joining(self, self._exchange, [Address(*seed) for seed in seeds], now)
+        where = [Address(*seed) for seed in seeds], [Address(*host) for host in met]
+        self._joining = Joining(self, self._exchange, *where, now)
         self._port = 0
         self._record = b""
         self._record_made = -RECORD_SECONDS

@@ -1,12 +1,14 @@
 """Finding the network: seeds are asked until somebody answers, and again from time to time, for ever.
 
-Owns the seeds and what is wrong with them. Must not know routing or records beyond handing answers to the node.
+Owns the seeds and what is wrong with them, and where hosts were that were met in earlier runs: seeds go away as well.
+Must not know routing or records beyond handing answers to the node.
 Invariant: a seed that cannot be resolved, does not answer, or belongs to another network never stops the others.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -32,6 +34,8 @@ RESOLVE_SECONDS = 5.0
 MOST_ENDPOINTS = 4
 """Addresses tried of one name."""
 SEEDS_AT_ONCE = 8
+MET_AT_A_TIME = 32
+"""Of hosts met earlier, in each round; others in the next one, because nearly all of them may be gone."""
 EXPLORED = 8
 """Nodes met for each bucket when joining: the table fills further as it is used."""
 
@@ -56,10 +60,19 @@ class Joiner(Protocol):
 class Joining:
     """The seeds of one node."""
 
-    def __init__(self, node: Joiner, exchange: Exchange, seeds: Sequence[Address], now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        node: Joiner,
+        exchange: Exchange,
+        seeds: Sequence[Address],
+        met: Sequence[Address],
+        now: Callable[[], float],
+    ) -> None:
+        """``met``: where hosts were in earlier runs, the likeliest to be there first."""
         self._node = node
         self._exchange = exchange
         self._seeds = seeds
+        self._met = deque(address for address in met if address not in seeds)
         self._now = now
         self._own: set[Address] = set()
         self._problems: dict[Address, str] = {}
@@ -110,10 +123,16 @@ class Joining:
 
     async def _greet_seeds(self) -> None:
         async with trio.open_nursery() as nursery:
-            for seed in self._seeds:
+            for seed in [*self._seeds, *self._next_met()]:
                 nursery.start_soon(self._greet, seed)
         if not self._has_contacts() and not self._problems:
             self.joined.set()  # all seeds are ourselves, or there are none: this node is the network
+
+    def _next_met(self) -> list[Address]:
+        """Those whose turn it is."""
+        turn = list(self._met)[:MET_AT_A_TIME]
+        self._met.rotate(-len(turn))
+        return turn
 
     async def _greet(self, seed: Address) -> None:
         """Ask all endpoints of a seed at once; one good answer is enough."""
@@ -140,7 +159,7 @@ class Joining:
             return None
         answer = await self._ask(endpoint, Ping())
         if answer is None:
-            return await self._reason(seed, endpoint)
+            return await self._reason(seed, endpoint) if seed in self._seeds else f"{seed} does not answer"
         if answer.node_id == self._node.node_id:
             self._own.add(endpoint)
             return None
@@ -166,7 +185,9 @@ class Joining:
         return None
 
     def _note(self, seed: Address, problem: str | None) -> None:
-        """Remember what is wrong with a seed, log it once."""
+        """Remember what is wrong with a seed, log it once. Of who was merely met nobody expects anything."""
+        if seed not in self._seeds:
+            return
         if problem is None:
             self._problems.pop(seed, None)
         elif self._problems.get(seed) != problem:

@@ -207,8 +207,8 @@ class Pieces:
         self._database.write("UPDATE host SET record = ? WHERE number = ?", (record, self._host(node)))
 
     def host_records(self) -> dict[NodeId, bytes]:
-        """The node records last seen of all hosts ever met; they may be out of date."""
-        return dict(self._database.rows("SELECT node_id, record FROM host WHERE record IS NOT NULL"))
+        """The node records last seen of all hosts ever met, in that order; they may be out of date."""
+        return dict(self._database.rows("SELECT node_id, record FROM host WHERE record IS NOT NULL ORDER BY number"))
 
     def holders(self) -> list[NodeId]:
         """The hosts that hold anything, without counting how much: a look into an index for each."""

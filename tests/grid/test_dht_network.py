@@ -145,6 +145,23 @@ async def test_a_seed_that_appears_later_is_found(autojump_clock: trio.testing.M
         assert early.node.problem is None
 
 
+async def test_who_has_only_dead_seeds_finds_the_one_host_that_is_left_of_all_that_were_met(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with grid() as network:
+        (living,) = await network.add_many(1)
+        gone = [Address(f"10.9.{number // 200}.{number % 200 + 1}", 4000) for number in range(300)]
+        drive = await network.add(seeds=gone[:1], met=[*gone[1:], living.address], serving=False)
+        with trio.fail_after(150):
+            await drive.node.joined.wait()
+        assert known_to(drive) == {living.id}
+
+        lost = await network.add(seeds=gone[:1], met=gone[1:40], serving=False)
+        with trio.move_on_after(30):
+            await lost.node.joined.wait()
+        assert lost.node.problem == f"seed {gone[0]} does not answer"
+
+
 async def test_hosts_that_all_restart_are_found_again_soon(autojump_clock: trio.testing.MockClock) -> None:
     async with grid() as network:
         hosts = await network.add_many(5)
