@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Literal, NamedTuple
 
 import trio
@@ -58,6 +58,17 @@ class Claimed(NamedTuple):
 
     stroops: int
     hash: bytes
+
+
+class Held(NamedTuple):
+    """What is in an escrow."""
+
+    balance_stroops: int
+    base_reserve_stroops: int
+
+    def beyond(self, unclaimed_stroops: Collection[int]) -> int:
+        """What of it is for nothing yet, when these instalments may still be claimed."""
+        return self.balance_stroops - escrow_needs(unclaimed_stroops, self.base_reserve_stroops)
 
 
 class Escrows:
@@ -175,12 +186,12 @@ class Escrows:
 
     # ------------------------------------------------------------------- looking
 
-    async def free_stroops(self, contract: Contract) -> int:
-        """What is in the escrow beyond what its instalments may take. Raises LedgerUnavailable."""
-        head, account = await self.look(), await self._ledger.account(contract.terms.escrow)
+    async def held(self, terms: Terms) -> Held:
+        """What is in the escrow. Raises LedgerUnavailable."""
+        head, account = await self.look(), await self._ledger.account(terms.escrow)
         if account is None:
             raise Unavailable("An escrow account is not on the ledger any more.")
-        return account.balance_stroops - escrow_needs(unclaimed(contract), head.base_reserve_stroops)
+        return Held(account.balance_stroops, head.base_reserve_stroops)
 
     def may_settle(self, terms: Terms) -> bool:
         """Whether something that was sent for the escrow itself may still come."""

@@ -30,6 +30,7 @@ from layrfs.policy.paymaster import (
     is_paid_on,
     paid_until,
     top_up,
+    unclaimed,
 )
 from layrfs.policy.pricing import credit_bytes
 from layrfs.storage.contracts import Contracts
@@ -201,15 +202,25 @@ class PaidMarket:
 
     async def have_funds_for(self, contract: Contract, stored_bytes: int) -> None:
         """Returns when the escrow can pay for so many bytes more. Raises ``Unfunded``, ``RemoteError``."""
-        async with self._topping_up[contract.number]:
-            wanted = cost_of(contract, stored_bytes, self._escrows.now())
+        number = contract.number
+        async with self._topping_up[number]:
+            wanted = cost_of(self._contracts.get(number), stored_bytes, self._escrows.now())
             if wanted is None:
                 raise Unavailable("The contract with the host takes no more pieces.")
-            if self._free.get(contract.number, -1) < wanted:
-                self._free[contract.number] = await self._escrows.free_stroops(contract)
-            if added := top_up(wanted, self._free[contract.number], contract.terms):
+            if self._free.get(number, -1) < wanted:
+                await self._see_free(number)
+            if added := top_up(wanted, self._free[number], contract.terms):
                 await self._escrows.top_up(contract.terms, added)
-                self._free[contract.number] = await self._escrows.free_stroops(contract)
+                await self._see_free(number)
+
+    def note_no_funds(self, contract: Contract) -> None:
+        """The host does not see in the escrow what a cover needs."""
+        self._free.pop(contract.number, None)
+
+    async def _see_free(self, number: int) -> None:
+        """What is promised is looked up last: covers are agreed to while others wait, and while the ledger is asked."""
+        held = await self._escrows.held(self._contracts.get(number).terms)
+        self._free[number] = held.beyond(unclaimed(self._contracts.get(number)))
 
     # ------------------------------------------------------------------- steps
 

@@ -294,6 +294,8 @@ class Paymaster:
             raise
         except HostRefused as error:
             self._contracts.withdraw(contract.number, batch.number)
+            if error.reason == "no funds":
+                self._market.note_no_funds(contract)
             if error.reason == "bad terms":
                 await self._look_for_other_covers(contract, batch)
             raise

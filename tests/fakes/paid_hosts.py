@@ -53,7 +53,8 @@ class Deal:
 
 
 class PaidHost:
-    """``is_away``: nobody answers; ``loses_answers``: all is done, and the answer lost; ``refuses_covers``."""
+    """``is_away``: nobody answers; ``loses_answers``: all is done, and the answer lost; ``refuses_covers``;
+    ``sees_no_funds``: in the escrow, for another cover."""
 
     def __init__(self, number: int, ledger: InProcessLedger, price: int) -> None:
         self.node = self.node_id = NodeId(bytes([number]) * 20)
@@ -67,6 +68,7 @@ class PaidHost:
         self.is_away = False
         self.loses_answers = False
         self.refuses_covers = False
+        self.sees_no_funds = False
         self.asked: list[str] = []
 
     def store(self, piece: PieceId, data: bytes, salts: Salts) -> PieceDigests:
@@ -120,6 +122,8 @@ class PaidHost:
         assert deal.is_open
         if self.refuses_covers:
             raise HostRefused("leaving")
+        if self.sees_no_funds:
+            raise HostRefused("no funds")
         if request.batch == len(deal.batches) - 1 and deal.pieces[-1] == pieces:
             return Covered()
         assert request.batch == len(deal.batches)

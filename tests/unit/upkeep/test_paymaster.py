@@ -15,12 +15,13 @@ from layrfs.crypto.wallet_keys import account_of, salts_key
 from layrfs.errors import Unavailable
 from layrfs.ids import NodeId, PieceId
 from layrfs.model.intents import Intent
+from layrfs.model.ledger import LedgerAccount
 from layrfs.model.lumens import parse_lumens
 from layrfs.model.payables import Salts
 from layrfs.payments import envelopes
 from layrfs.policy.budgeting import monthly
-from layrfs.policy.paymaster import Contract
-from layrfs.policy.pricing import credit_bytes
+from layrfs.policy.paymaster import Contract, cost_of, unclaimed
+from layrfs.policy.pricing import credit_bytes, escrow_needs
 from layrfs.storage.contracts import Contracts
 from layrfs.storage.covered_needs import CoveredNeeds
 from layrfs.storage.database import Database
@@ -571,6 +572,41 @@ async def test_an_escrow_is_topped_up_when_more_is_stored_than_it_was_made_for(
     assert sum(paid) > contract.terms.deposit_stroops
     fees = before - balance(ledger, owner.escrows.account) - sum(paid)
     assert fees == (3 + 4 + 1 + 2) * 100, "set-up, claims, refund, and two top-ups: 300 MiB instead of 128"
+
+
+async def test_what_is_free_in_an_escrow_is_reckoned_with_the_covers_of_meanwhile(
+    mock_clock: MockClock, owner: Owner, host: PaidHost, ledger: InProcessLedger
+) -> None:
+    owner.limits.set(Spending(PRICE, PRICE >> 13))  # of 128 MiB
+    await owner.store(host, 1, 60 << 20)
+    before = owner.contracts.get(1)
+    owner.limits.set(Spending(PRICE, None))
+    await owner.rounds(300)
+    await owner.market.have_funds_for(before, 100 << 20)
+    now = owner.contracts.get(1)
+    assert now.batches
+    free = balance(ledger, now.terms.escrow) - escrow_needs(unclaimed(now))
+    assert free >= (cost_of(now, 100 << 20, owner.escrows.now()) or math.inf)
+
+
+async def test_when_a_host_sees_no_funds_the_ledger_is_asked_again(
+    mock_clock: MockClock, owner: Owner, host: PaidHost, ledger: InProcessLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await owner.store(host, 1)
+    host.sees_no_funds = True
+    await owner.rounds(300)
+    asked, account = [], ledger.account
+
+    async def noted(key: bytes) -> LedgerAccount | None:
+        asked.append(key)
+        return await account(key)
+
+    monkeypatch.setattr(ledger, "account", noted)
+    host.sees_no_funds = False
+    await owner.rounds(400)
+    contract = owner.contracts.get(1)
+    assert contract.batches
+    assert asked.count(contract.terms.escrow) == 2, "by its owner, and by the host for the cover"
 
 
 async def test_while_nothing_can_be_covered_not_every_piece_waits_for_that(
