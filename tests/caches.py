@@ -14,6 +14,7 @@ from layrfs.policy.patching import PieceState
 from layrfs.storage.changes import ChangeLog
 from layrfs.storage.content import Catalog
 from layrfs.storage.database import Database
+from layrfs.storage.garbage import Garbage
 from layrfs.storage.lost import Lost
 from layrfs.upkeep.lost_shards import LostShards
 from layrfs.upkeep.needs import Needs
@@ -67,7 +68,12 @@ class Cache:
         self.log = FakeLog()
         self.states: dict[NodeId, PieceState] = {}
         """Of pieces on hosts that are not good."""
-        needs = Needs(self.catalog.pieces, lambda host: self.states.get(host, "good"), transfers.living_hosts)
+        needs = Needs(
+            self.catalog.pieces,
+            lambda host: self.states.get(host, "good"),
+            transfers.living_hosts,
+            Garbage(self.database, self.catalog).may_be_needed,
+        )
         self.lost = LostShards(catalog=self.catalog, lost=Lost(self.database), transfers=transfers, path_of=self.path)
         self.patcher = Patcher(
             catalog=self.catalog,

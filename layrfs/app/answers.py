@@ -166,7 +166,8 @@ class Answers:
         try:
             with contextlib.suppress(LocalError):  # of a disk that takes nothing any more: it is among the problems
                 self._database.commit()
-            totals = await trio.to_thread.run_sync(count_totals, self._database.path)
+            unread = self._catalog.reach.distrusted
+            totals = await trio.to_thread.run_sync(count_totals, self._database.path, unread)
             hosts, waiting_bytes = self._membership.known_hosts(), self._contents.stats().dirty_bytes
             money = await self._upkeep.payments.money(hosts, totals.live_bytes, waiting_bytes)
             return self._counted_status(mountpoint, totals, money)
@@ -192,8 +193,8 @@ class Answers:
             )
             if text
         ]
-        if stats.unreachable_shards:
-            problems.append(f"{stats.unreachable_shards} shards could not be read from any host")
+        if totals.needed:
+            problems.append(f"{totals.needed} shards could not be read from any host")
         problems += self._upkeep.payments.problems(self._membership.known_hosts())
         problems += money.warnings
         problems += [
@@ -217,7 +218,7 @@ class Answers:
             upload_bytes_per_second=int(stats.upload_bytes_per_second),
             shards=totals.shards,
             degraded_shards=stats.degraded_shards,
-            lost_shards=stats.unreachable_shards,
+            lost_shards=totals.needed,
             health=self._upkeep.health.report(),
             deleted_bytes=totals.dead_bytes,
             eta_seconds=None if stats.eta_seconds is None else int(stats.eta_seconds),

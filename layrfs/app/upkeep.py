@@ -102,7 +102,7 @@ class Upkeep:
             changes=ChangeLog(database),
             transfers=transfers,
             log=publisher,
-            needs=Needs(catalog.pieces, self._state_of, lambda: set(_known(membership))),
+            needs=Needs(catalog.pieces, self._state_of, lambda: set(_known(membership)), garbage.may_be_needed),
             lost=self.lost,
         )
         self.health = HealthWatch(catalog, Copies(database), self.patcher, trusts)

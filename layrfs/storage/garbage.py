@@ -21,6 +21,12 @@ _IS_NEEDED = (
     "EXISTS (SELECT 1 FROM content c INDEXED BY content_shard CROSS JOIN block b INDEXED BY block_content"
     " ON b.content = c.number WHERE c.shard = ?1)"
 )
+MAY_BE_NEEDED = f"""
+SELECT {_IS_NEEDED} OR EXISTS (SELECT 1 FROM version v WHERE v.last_shard >= ?1
+    AND v.number < coalesce((SELECT d.since FROM dead d WHERE d.shard = ?1), v.number + 1))
+"""  # noqa: S608 - a constant
+"""Shard ``?1``: by a block, or by a retained version."""
+
 _USES = f"""
 SELECT number, stored_bytes, plain_bytes, live_bytes, since FROM (
     SELECT s.number, s.plain_bytes, d.since,
@@ -94,6 +100,10 @@ class Garbage:
         self._catalog.reach.trust(shard)
         self._catalog.pieces.recount(shard)
         return pieces
+
+    def may_be_needed(self, shard: int) -> bool:
+        """Whether a block needs it, or a retained version may."""
+        return bool(self._database.value(MAY_BE_NEEDED, (shard,)))
 
     def live_contents(self, shard: int) -> list[LiveContent]:
         """What is needed of a shard, in the order of the payload."""

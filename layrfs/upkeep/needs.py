@@ -38,13 +38,18 @@ class Need(NamedTuple):
     shard: int
     urgency: Urgency
     positions: tuple[int, ...]
+    is_needed: bool = True
+    """By files or snapshots; otherwise it waits to be collected."""
 
 
 class Needs:
     """One volume's."""
 
-    def __init__(self, pieces: Pieces, state_of: StateOf, living: Living) -> None:
+    def __init__(
+        self, pieces: Pieces, state_of: StateOf, living: Living, is_needed: Callable[[int], bool] = lambda _shard: True
+    ) -> None:
         self._pieces = pieces
+        self._is_needed = is_needed
         self._state_of = state_of
         self.living = living
         self.look_seconds = 0.0
@@ -86,7 +91,8 @@ class Needs:
             pieces = {position: self._state(held, position, states) for position in held.pieces}
             urgency, positions = repair(held.redundancy, pieces)
             if urgency != "none":
-                yield Need(endangered(held.redundancy, pieces), held.shard, urgency, positions)
+                key = endangered(held.redundancy, pieces)
+                yield Need(key, held.shard, urgency, positions, self._is_needed(held.shard))
 
     async def _slices(self, unsure: Iterable[NodeId]) -> AsyncIterator[Collection[int]]:
         known = list(self._pieces.degraded)

@@ -223,7 +223,7 @@ class Patcher:
     async def plan(self, shards: Iterable[int] | None) -> list[Need]:
         """What would be done now, for some shards or all."""
         if shards is None:
-            return await self._needs.look() or []
+            return [need for need in await self._needs.look() or [] if need.is_needed]
         found: list[Need] = []
         for shard in shards:
             found += self._needs.of([shard])
@@ -240,15 +240,16 @@ class Patcher:
         if not self._log.may_write:
             self._queue = {}  # another machine patches, and what it makes is not seen here
             return
-        found = await self._needs.look()
-        if found is None:
+        looked = await self._needs.look()
+        if looked is None:
             return
+        found = [need for need in looked if need.is_needed]
         self._queue = {need.shard: need for need in found}
         now = tempo.current_time()
         self._first_seen = {need.shard: self._first_seen.get(need.shard, now) for need in found}
         self._failed_at = {shard: at for shard, at in self._failed_at.items() if shard in self._first_seen}
         self._put_off_at = {shard: at for shard, at in self._put_off_at.items() if shard in self._first_seen}
-        await self._lost.are({need.shard for need in found if need.urgency == "lost"})
+        await self._lost.are({need.shard for need in looked if need.urgency == "lost"})
         due = [need for need in found if everything or self._due(need) <= now]
         await self._carry_out(sorted(due, key=self._place_in_line))
 

@@ -19,7 +19,6 @@ class CacheStats(msgspec.Struct, frozen=True):
     upload_bytes_per_second: float
     eta_seconds: float | None
     degraded_shards: int
-    unreachable_shards: int
     last_moved: float
     """When bytes last arrived at a host, on trio's clock."""
     problem: str | None

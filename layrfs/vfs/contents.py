@@ -296,7 +296,6 @@ class Contents:
             upload_bytes_per_second=self._rate,
             eta_seconds=ledger.dirty_bytes / self._rate if self._rate >= 1 else None if ledger.dirty_bytes else 0.0,
             degraded_shards=len(catalog.pieces.degraded),
-            unreachable_shards=len(catalog.reach.distrusted),
             last_moved=max(self._shelf.ledger.last_sent, self._evictor.last_moved()),
             problem=self._writeback.problem,
         )

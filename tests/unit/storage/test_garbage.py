@@ -14,6 +14,7 @@ from layrfs.policy.collecting import ShardUse
 from layrfs.storage.content import Catalog, NewContent
 from layrfs.storage.database import Database
 from layrfs.storage.garbage import Garbage, survey
+from layrfs.storage.totals import count_totals
 
 HOST = NodeId(bytes([9]) * 20)
 FILE = InodeNumber(5)
@@ -107,6 +108,20 @@ def test_a_retained_version_that_may_need_it_keeps_it(volume: Volume, number: in
     volume.die()
     volume.retain(number, last_shard)
     assert bool(volume.garbage.sweep(volume.shard, 7)) is goes
+
+
+def test_what_a_file_or_a_retained_version_needs_is_told_from_the_rest(volume: Volume) -> None:
+    def needed() -> tuple[bool, int]:
+        volume.database.commit()
+        return volume.garbage.may_be_needed(volume.shard), count_totals(volume.database.path, [volume.shard]).needed
+
+    assert needed() == (True, 1)
+    volume.catalog.remove_blocks(FILE, BlockNumber(0), BlockNumber(100))
+    assert needed() == (False, 0)
+    volume.retain(6, volume.shard)
+    assert needed() == (True, 1)
+    volume.garbage.mark(volume.shard, 6)
+    assert needed() == (False, 0)
 
 
 def test_bytes_that_are_written_again_bring_the_shard_back(volume: Volume) -> None:

@@ -114,7 +114,7 @@ def test_hosts_are_counted_and_their_records_kept(database: Database, catalog: C
     numbers = [catalog.add_shard(record(1)), catalog.add_shard(record(2, pieces=1))]
     database.write("INSERT INTO dead VALUES(?, 1)", (numbers[1],))
     database.commit()
-    assert count_totals(database.path) == (2, 2000, 1000, {host(0): 2, host(1): 1, host(2): 1})
+    assert count_totals(database.path) == (2, 2000, 1000, {host(0): 2, host(1): 1, host(2): 1}, 0)
     assert pieces.holders() == [host(0), host(1), host(2)]
     pieces.put_host_record(host(0), b"record")
     pieces.put_host_record(host(9), b"another")

@@ -359,6 +359,30 @@ async def test_a_lost_shard_heals_when_its_host_comes_back(
     assert len(holders(cache, shard)) == record.redundancy.total
 
 
+async def test_what_nothing_needs_any_more_is_neither_lost_nor_mended_and_counts_for_no_other_file(
+    cache: Cache, autojump_clock: trio.testing.MockClock
+) -> None:
+    older, lost, degraded = [await put(cache, InodeNumber(number)) for number in (7, 8, 9)]
+    for position in range(3):
+        lose(cache, older, position)
+        lose(cache, lost, position)
+    await trio.sleep(100)
+    assert cache.patcher.found.keys() == {older, lost}
+    cache.database.write("INSERT INTO version VALUES(1, 0, ?, 0, NULL, x'90')", (older,))
+    digests = [row[0] for row in cache.database.rows("SELECT digest FROM content")]
+    cache.database.write("DELETE FROM block")
+    lose(cache, degraded, 0)
+    await trio.sleep(100)
+    assert cache.patcher.found.keys() == {older}, "a snapshot may need it"
+    assert [need.shard for need in await cache.patcher.plan(None)] == [older]
+    assert cache.patcher.made_anew == 0
+    assert [number for number, _length in cache.catalog.find_content(digests).values()] == [degraded]
+    cache.states |= dict.fromkeys(holders(cache, degraded), "gone")
+    await trio.sleep(100)
+    assert cache.patcher.found.keys() == {older}
+    assert cache.catalog.find_content(digests) == {}, "not even as bytes that are stored already"
+
+
 async def test_what_is_lost_and_in_the_cache_goes_to_hosts_again(
     busy_cache: Cache, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -372,6 +396,7 @@ async def test_what_is_lost_and_in_the_cache_goes_to_hosts_again(
         lose(cache, shard, position)
     await trio.sleep(100)
     assert cache.lost.sentence is None
+    assert cache.patcher.found == {}, "nothing needs the old shard"
     assert cache.contents.state(FILE) == cache.contents.state(OTHER) == "safe"
     await cache.contents.drop_clean()
     assert await cache.get(FILE, 0, len(data)) == data
@@ -507,6 +532,7 @@ async def test_looking_at_many_shards_lets_others_in(cache: Cache, autojump_cloc
         names = [(number, position, b"%031d%d" % (number, position), position + 1) for number in range(1, count + 1)]
         cache.database.write_many("INSERT INTO piece VALUES(?, ?, 0, ?, ?)", names)
     cache.database.write("INSERT INTO host(number, node_id) VALUES(1, ?), (2, ?)", (host(0), host(1)))
+    cache.database.write("INSERT INTO version VALUES(1, 0, ?, 0, NULL, x'90')", (count,))
     cache.states[host(1)] = "gone"
     turns, done = 0, trio.Event()
 
