@@ -153,7 +153,7 @@ class PayDesk:
 
     def problems(self) -> list[str]:
         """What keeps hosts from being paid, in sentences."""
-        found = (self._agreements.problem, self._paymaster.problem, self._unpaid_sentence())
+        found = (self._contracts.problem, self._agreements.problem, self._paymaster.problem, self._unpaid_sentence())
         return [problem for problem in found if problem]
 
     def _unpaid_sentence(self) -> str | None:

@@ -24,7 +24,7 @@ from layrfs.policy.budgeting import Holding, holding, running
 from layrfs.policy.contracts import InstalmentState, OwnerState
 from layrfs.policy.paymaster import Batch, Contract, Instalment
 from layrfs.storage import soundness
-from layrfs.storage.contracts import UNCOVERED, cut, listed
+from layrfs.storage.contracts import UNCOVERED, cut, listed, undamaged
 
 if TYPE_CHECKING:
     from apsw import SQLiteValue
@@ -40,7 +40,7 @@ def read_records(path: str) -> Records:
     """Blocks: for a thread. Nothing of a volume that was never mounted. Raises ``CorruptFile``, ``LocalError``."""
     if not os.path.exists(path):
         return Records()
-    with _reading(path) as connection:
+    with undamaged(), _reading(path) as connection:
         connection.create_scalar_function("piece_bytes", _piece_bytes, 3, deterministic=True)
         return Records(tuple(_contracts(connection)), tuple(_intents(connection)))
 

@@ -8,12 +8,14 @@ owner and host is never used again, whatever became of it.
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import msgspec
 
 from layrfs.crypto.instalments import batch_digest
+from layrfs.errors import CorruptFile
 from layrfs.ids import NodeId, PieceId
 from layrfs.model.contracts import Terms
 from layrfs.model.payables import PieceDigests
@@ -42,6 +44,7 @@ class Contracts:
         self._database = database
         self._known: dict[int, Contract] = {}
         self._of_host: dict[NodeId, list[int]] = {}
+        self._damaged: dict[int, str] = {}
 
     # --------------------------------------------------------------- contracts
 
@@ -58,33 +61,49 @@ class Contracts:
 
     def live(self) -> list[Contract]:
         """All that money may be in, in the order in which they were made."""
-        rows = list(self._database.rows(_LIVE))
-        return [self.get(row[0]) for row in rows]
+        return self._sound(_LIVE)
 
     def of_host(self, node: NodeId) -> list[Contract]:
         """Those with one host, likewise; quick, as every piece asks."""
         numbers = self._of_host.get(node)
         if numbers is None:
-            numbers = self._of_host[node] = [row[0] for row in self._database.rows(_LIVE_WITH, (node,))]
+            numbers = self._of_host[node] = [each.number for each in self._sound(_LIVE_WITH, node)]
         return [self.get(number) for number in numbers]
 
     def terms_with(self, node: NodeId) -> list[Terms]:
-        """Of all that there ever were between owner and host."""
+        """Of all that there ever were between owner and host. Raises ``CorruptFile``."""
         rows = self._database.rows("SELECT terms FROM contract WHERE node = ? ORDER BY number", (node,))
-        return [msgspec.msgpack.decode(row[0], type=Terms) for row in rows]
+        with undamaged():
+            return [msgspec.msgpack.decode(row[0], type=Terms) for row in rows]
 
     def came_to_be(self, node: NodeId) -> list[Terms]:
         """Of those with a host that were on the ledger, or may be."""
-        rows = self._database.rows("SELECT terms FROM contract WHERE node = ? AND state <> 'void'", (node,))
-        return [msgspec.msgpack.decode(row[0], type=Terms) for row in rows]
+        found = self._sound("SELECT number FROM contract WHERE node = ? AND state <> 'void'", node)
+        return [each.terms for each in found]
 
     def newest(self) -> list[Contract]:
         """The last one with each host that there was ever one with; not those that never came to be."""
-        rows = self._database.rows("SELECT max(number) FROM contract WHERE state <> 'void' GROUP BY node")
-        return [self.get(row[0]) for row in list(rows)]
+        return self._sound("SELECT max(number) FROM contract WHERE state <> 'void' GROUP BY node")
+
+    def _sound(self, query: str, *values: Value) -> list[Contract]:
+        """The contracts of these numbers; without those that are damaged, which keep no other host from being paid."""
+        found = []
+        for (number,) in list(self._database.rows(query, values)):
+            try:
+                found.append(self.get(number))
+            except CorruptFile as error:
+                self._damaged[number] = str(error)
+            else:
+                self._damaged.pop(number, None)
+        return found
+
+    @property
+    def problem(self) -> str | None:
+        """What cannot be read of contracts, in a sentence."""
+        return next(iter(self._damaged.values()), None)
 
     def get(self, number: int) -> Contract:
-        """Raises ``KeyError``."""
+        """Raises ``KeyError``, ``CorruptFile``."""
         if (known := self._known.get(number)) is not None:
             return known
         found = self._known[number] = self._read(number)
@@ -94,14 +113,15 @@ class Contracts:
         row = self._database.row("SELECT terms, state, whole FROM contract WHERE number = ?", (number,))
         if row is None:
             raise KeyError(number)
-        return Contract(
-            number=number,
-            terms=msgspec.msgpack.decode(row[0], type=Terms),
-            state=msgspec.convert(row[1], OwnerState),
-            batches=tuple(self._batches(number)),
-            instalments=tuple(self._instalments(number)),
-            whole=bool(row[2]),
-        )
+        with undamaged():
+            return Contract(
+                number=number,
+                terms=msgspec.msgpack.decode(row[0], type=Terms),
+                state=msgspec.convert(row[1], OwnerState),
+                batches=tuple(self._batches(number)),
+                instalments=tuple(self._instalments(number)),
+                whole=bool(row[2]),
+            )
 
     def set_state(self, number: int, state: OwnerState) -> None:
         """What the contract is in from now on. One that is over lets go of its pieces."""
@@ -229,6 +249,15 @@ class Contracts:
     def _change(self, number: int, statement: str, values: tuple[Value, ...]) -> None:
         self._known.pop(number, None)
         self._database.write(statement, values)
+
+
+@contextlib.contextmanager
+def undamaged() -> Iterator[None]:
+    """What is read of contracts inside is as it was written. Raises ``CorruptFile``."""
+    try:
+        yield
+    except msgspec.MsgspecError as error:
+        raise CorruptFile(f"The record of a contract is damaged ({error}): nothing more is paid under it.") from error
 
 
 def listed(numbers: Collection[int]) -> str:

@@ -22,6 +22,7 @@ from layrfs.model.redundancy import Redundancy
 from layrfs.policy.dividing import Place, Shard, costs
 from layrfs.storage import soundness
 from layrfs.storage.bookkeeping import reader
+from layrfs.storage.contracts import undamaged
 
 _DIRECTORIES = (
     "SELECT e.name, e.inode FROM entry e CROSS JOIN inode i ON i.number = e.inode"
@@ -106,7 +107,9 @@ def _places(connection: apsw.Connection, inode: InodeNumber, path: bytes, depth:
 
 def _note_prices(connection: apsw.Connection) -> None:
     """Of hosts that are paid, by the newest contract with each."""
-    prices = {host: msgspec.msgpack.decode(terms, type=Terms).price for host, terms in connection.execute(_CONTRACTS)}
+    rows = connection.execute(_CONTRACTS)
+    with undamaged():
+        prices = {host: msgspec.msgpack.decode(terms, type=Terms).price for host, terms in rows}
     connection.executemany("INSERT INTO temp.price VALUES(?, ?)", [row for row in prices.items() if row[1]])
 
 

@@ -12,7 +12,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from layrfs.crypto.wallet_keys import account_of, salts_key
-from layrfs.errors import Unavailable
+from layrfs.errors import CorruptFile, Unavailable
 from layrfs.ids import NodeId, PieceId
 from layrfs.model.intents import Intent
 from layrfs.model.ledger import LedgerAccount
@@ -22,6 +22,7 @@ from layrfs.payments import envelopes
 from layrfs.policy.budgeting import monthly
 from layrfs.policy.paymaster import Contract, cost_of, unclaimed
 from layrfs.policy.pricing import credit_bytes, escrow_needs
+from layrfs.storage.bookkeeping import read_records
 from layrfs.storage.contracts import Contracts
 from layrfs.storage.covered_needs import CoveredNeeds
 from layrfs.storage.database import Database
@@ -787,6 +788,35 @@ async def test_servers_that_are_behind_change_nothing_on_record(
     await owner.rounds(4 * WINDOW + 500)
     assert owner.states == ["claimed", "claimed", "claimed", "missed"]
     assert owner.contracts.get(1).state == "merged"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE contract SET terms = x'00' WHERE number = 2",
+        "UPDATE contract SET state = 'anything' WHERE number = 2",
+        "UPDATE contract_instalment SET state = 'anything' WHERE contract = 2",
+    ],
+)
+async def test_a_contract_whose_record_is_damaged_keeps_no_other_host_from_being_paid_and_is_said(
+    mock_clock: MockClock, ledger: InProcessLedger, host: PaidHost, database: Database, damage: str
+) -> None:
+    other = PaidHost(8, ledger, PRICE)
+    ledger.fund(other.account)
+    owner = Owner(database, ledger, [host, other], mock_clock)
+    owner.limits.set(Spending(PRICE, None))
+    await owner.store(host, 1)
+    await owner.store(other, 2)
+    database.write(damage)
+    database.commit()
+    again = Owner(database, ledger, [host, other], mock_clock)
+    await again.rounds(500)
+    assert again.states[0] == "claimed"
+    assert again.contracts.newest() == again.contracts.live() == [again.contracts.get(1)]
+    assert again.market.usable(other.node) is None
+    assert "damaged" in (again.contracts.problem or "")
+    with pytest.raises(CorruptFile):
+        read_records(database.path)
 
 
 @pytest.mark.parametrize("table", ["contract", "contract_piece"])
