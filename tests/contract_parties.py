@@ -224,7 +224,7 @@ class Host:
         event = earning.event(
             self.hosted,
             self.owed,
-            in_use=bool(self.pieces),
+            first=earning.first_in_use(self.terms, self.batches if self.pieces else [], self._on_credit(now)),
             ledger=header.sequence,
             now=now,
             on_credit=self._on_credit(now),
@@ -249,7 +249,7 @@ class Host:
     def _on_credit(self, now: int) -> Uncovered:
         covered = {each for pieces in self.batch_pieces for each in pieces}
         since = [now - self.stored_at[piece] for piece in self.pieces.keys() - covered]
-        return Uncovered(len(since) * PIECE_BYTES, sum(since) * PIECE_BYTES)
+        return Uncovered(len(since) * PIECE_BYTES, sum(since) * PIECE_BYTES, now - max(since, default=0))
 
     def _lose(self, tick: int) -> None:
         if self.vices.drops_all_at is not None and tick >= self.vices.drops_all_at:

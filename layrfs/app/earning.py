@@ -287,8 +287,8 @@ class Earning:
             return await self._end_of(hosted, hosted.ending)
         owed = self._record.instalments(hosted.number)  # as they are now: while others were asked, a salt may have come
         on_credit = self._record.on_credit(hosted.terms.tenant, now, hosted.terms.start)
-        in_use = bool(self._record.batches(hosted.number)) or on_credit.bytes > 0
-        event = earning.event(hosted, owed, in_use=in_use, on_credit=on_credit, ledger=head.sequence, now=now)
+        first = earning.first_in_use(hosted.terms, self._record.batches(hosted.number), on_credit)
+        event = earning.event(hosted, owed, first=first, on_credit=on_credit, ledger=head.sequence, now=now)
         return await self._looked_for(hosted) if event == "too late" else event
 
     async def _end_of(self, hosted: Hosted, ending: Ending) -> HostEvent | None:

@@ -62,10 +62,14 @@ class Owed(Struct, frozen=True):
 
 
 class Uncovered(Struct, frozen=True):
-    """What an owner has stored on credit; ``byte_seconds``: for how long, up to a moment that was asked for."""
+    """What an owner has stored on credit; ``byte_seconds``: for how long, up to a moment that was asked for.
+
+    ``since``: when the first of it came, in Unix seconds.
+    """
 
     bytes: int = 0
     byte_seconds: int = 0
+    since: int = 0
 
 
 class Earnings(Struct, frozen=True):

@@ -135,12 +135,12 @@ def event(
     hosted: Hosted,
     owed: Sequence[Owed],
     *,
-    in_use: bool,
+    first: int | None,
     on_credit: Uncovered,
     ledger: int,
     now: int,
 ) -> HostEvent | None:
-    """What time alone has brought about. ``in_use``: pieces are here because of it; ``ledger``: the last one closed.
+    """What time alone has brought about. ``first``: see ``first_in_use``; ``ledger``: the last one closed.
 
     Who keeps things on credit until that is worth an instalment is as good as silent, whatever else is paid; so is
     whose salts come to nothing: too late to claim with, wrong, or of an escrow that does not pay.
@@ -153,18 +153,31 @@ def event(
         return "too late"
     owes_too_much = _worth_on_credit(terms, on_credit) > terms.deposit_stroops // terms.instalments
     if hosted.state == "open":
-        is_silent = _is_silent(terms, owed, {"disclosed", "claimed"}, now)
-        return "silent" if owes_too_much or (in_use and is_silent) else None
+        is_silent = _is_silent(terms, owed, first, {"disclosed", "claimed"}, now)
+        return "silent" if owes_too_much or is_silent else None
     if hosted.state != "notice":
         return None
-    if not owes_too_much and not (in_use and _is_silent(terms, owed, {"claimed"}, now)):
+    if not owes_too_much and not _is_silent(terms, owed, first, {"claimed"}, now):
         return "heard"
     is_over = now >= hosted.since + KEPT_WINDOWS * terms.window_seconds
     return "released" if is_over and not any(one.state == "disclosed" for one in owed) else None
 
 
-def _is_silent(terms: Terms, owed: Sequence[Owed], heard: Collection[InstalmentState], now: int) -> bool:
-    found = [one.instalment for one in owed if one.state in heard]
+def first_in_use(terms: Terms, batches: Sequence[Batch], on_credit: Uncovered) -> int | None:
+    """The first instalment of a contract for which something was here to be paid for; None: nothing is."""
+    firsts = [batch.first for batch in batches]
+    if on_credit.bytes:
+        firsts.append(max(0, on_credit.since - terms.start) // terms.window_seconds)
+    return min(firsts, default=None)
+
+
+def _is_silent(
+    terms: Terms, owed: Sequence[Owed], first: int | None, heard: Collection[InstalmentState], now: int
+) -> bool:
+    """Nobody has to pay in windows in which nothing was here."""
+    if first is None:
+        return False
+    found = [first - 1, *(one.instalment for one in owed if one.state in heard)]
     return silent_windows(terms, found, now) >= SILENT_WINDOWS
 
 

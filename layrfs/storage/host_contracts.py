@@ -28,7 +28,8 @@ _LEFT_ALONE = (
     " WHERE q.piece = p.piece AND c.state = 'open' AND c.end_latest IS NULL) LIMIT 1"
 )
 _UNCOVERED = (
-    "SELECT coalesce(sum(bytes), 0), total(bytes * max(0, ? - max(stored, ?))) FROM local_uncovered WHERE tenant = ?"
+    "SELECT coalesce(sum(bytes), 0), total(bytes * max(0, ? - max(stored, ?))), coalesce(min(stored), 0)"
+    " FROM local_uncovered WHERE tenant = ?"
 )
 _INSTALMENTS = (
     "SELECT instalment, amount, hash, signature, salt, salts, problem, state FROM local_hosted_instalment"
@@ -195,7 +196,7 @@ class HostContracts:
     def _sum(self, query: str, values: tuple[Value, ...]) -> Uncovered:
         """Byte-seconds to 53 bits: no whole number of SQL's holds what a large host's may come to."""
         row = self._database.row(query, values)
-        return Uncovered() if row is None else Uncovered(row[0], int(row[1]))
+        return Uncovered() if row is None else Uncovered(row[0], int(row[1]), row[2])
 
     def stored_before(self, tenant: bytes, before: int) -> int:
         """How many bytes a tenant has on credit since before then."""

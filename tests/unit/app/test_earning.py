@@ -730,6 +730,24 @@ async def test_silence_ends_service_and_then_frees_the_room(
     assert [one.state for one in host.record.instalments(1)] == ["missed"] * 4
 
 
+async def test_who_had_nothing_here_for_long_is_served_when_something_comes(
+    autojump_clock: MockClock, host: Hosting, ledger: LedgerHere
+) -> None:
+    owner = OwnerHere(ledger, instalments=8)
+    await opened(host, owner)
+    ledger.go_to(START + 3 * WINDOW_SECONDS + 5)
+    await trio.sleep(100)
+    assert await stored(host, DATA) == []
+    await trio.sleep(100)
+    assert await stored(host, MORE) == []
+    assert await host.ask(owner.add([*DATA, *MORE], first=3), owner.body()) == contracts.Covered()
+    ledger.go_to(START + 6 * WINDOW_SECONDS - 60)
+    await trio.sleep(100)
+    assert host.record.all()[0].state == "open"
+    ledger.go_to(START + 6 * WINDOW_SECONDS)
+    await host.until(lambda: host.record.all()[0].state == "notice")
+
+
 async def test_an_owner_who_comes_back_in_time_is_served_again(
     autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere
 ) -> None:

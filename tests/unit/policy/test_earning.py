@@ -155,12 +155,25 @@ def test_what_time_brings(
     state: HostState, since: int, known: list[Owed], ledger: int, now: int, expected: HostEvent | None
 ) -> None:
     hosted = Hosted(1, TERMS, state, since)
-    assert earning.event(hosted, known, in_use=True, on_credit=Uncovered(), ledger=ledger, now=now) == expected
+    assert earning.event(hosted, known, first=0, on_credit=Uncovered(), ledger=ledger, now=now) == expected
 
 
 def test_who_has_nothing_here_need_not_say_anything() -> None:
     hosted = Hosted(1, TERMS, "open", START)
-    assert earning.event(hosted, owed(), in_use=False, on_credit=Uncovered(), ledger=9, now=END - 1) is None
+    assert earning.event(hosted, owed(), first=None, on_credit=Uncovered(), ledger=9, now=END - 1) is None
+
+
+def test_windows_in_which_nothing_was_here_are_no_silence() -> None:
+    hosted, batch = Hosted(1, TERMS, "open", START), Batch(1, START + WINDOW + 5, GIB, 9)
+    credit = Uncovered(9, 9, since=START + 2 * WINDOW - 1)
+    firsts = [earning.first_in_use(TERMS, *here) for here in (([], credit), ([batch], Uncovered()), ([], Uncovered()))]
+    assert firsts == [1, 1, None]
+    assert earning.first_in_use(TERMS, [batch], Uncovered(9, 9, since=START - 5)) == 0
+
+    def said(first: int) -> HostEvent | None:
+        return earning.event(hosted, owed(), first=first, on_credit=credit, ledger=9, now=START + 3 * WINDOW)
+
+    assert [said(0), said(1)] == ["silent", None]
 
 
 def test_what_is_on_credit_until_it_is_worth_an_instalment_is_silence() -> None:
@@ -169,7 +182,7 @@ def test_what_is_on_credit_until_it_is_worth_an_instalment_is_silence() -> None:
 
     def said(seconds: int) -> HostEvent | None:
         on_credit = Uncovered(credit, credit * seconds)
-        return earning.event(hosted, heard, in_use=True, ledger=9, now=START + WINDOW, on_credit=on_credit)
+        return earning.event(hosted, heard, first=0, ledger=9, now=START + WINDOW, on_credit=on_credit)
 
     assert said(WINDOW) is None
     assert said(WINDOW + 60) == "silent"
@@ -179,14 +192,14 @@ def test_what_was_owed_on_credit_and_is_covered_ends_a_notice() -> None:
     hosted = Hosted(1, TERMS, "notice", START + WINDOW)
     credit = credit_bytes(TERMS)
 
-    def said(on_credit: Uncovered, *, in_use: bool = True) -> HostEvent | None:
-        return earning.event(hosted, owed(), in_use=in_use, ledger=9, now=START + WINDOW + 9, on_credit=on_credit)
+    def said(on_credit: Uncovered, *, first: int | None = 0) -> HostEvent | None:
+        return earning.event(hosted, owed(), first=first, ledger=9, now=START + WINDOW + 9, on_credit=on_credit)
 
     assert said(Uncovered(credit, credit * 2 * WINDOW)) is None
     assert said(Uncovered()) == "heard"
     later = msgspec.structs.replace(hosted, since=START + 3 * WINDOW)
-    for in_use, expected in ((True, None), (False, "heard")):
-        found = earning.event(later, owed(), in_use=in_use, ledger=9, now=START + 3 * WINDOW + 9, on_credit=Uncovered())
+    for first, expected in ((0, None), (1, "heard"), (None, "heard")):
+        found = earning.event(later, owed(), first=first, ledger=9, now=START + 3 * WINDOW + 9, on_credit=Uncovered())
         assert found == expected
 
 
@@ -194,15 +207,13 @@ def test_salts_that_come_too_late_to_claim_with_are_silence() -> None:
     late = [msgspec.structs.replace(one, salt=bytes(32)) for one in owed(*["missed"] * 3)]
     hosted = Hosted(1, TERMS, "open", START)
     now = START + 3 * WINDOW
-    assert earning.event(hosted, late, in_use=True, on_credit=Uncovered(), ledger=9, now=now) == "silent"
+    assert earning.event(hosted, late, first=0, on_credit=Uncovered(), ledger=9, now=now) == "silent"
 
 
 def test_garbage_for_a_salt_is_silence() -> None:
     garbage = [msgspec.structs.replace(one, salt=bytes(32), problem="lock does not fit") for one in owed()]
     hosted = Hosted(1, TERMS, "open", START)
-    assert (
-        earning.event(hosted, garbage, in_use=True, on_credit=Uncovered(), ledger=9, now=START + 3 * WINDOW) == "silent"
-    )
+    assert earning.event(hosted, garbage, first=0, on_credit=Uncovered(), ledger=9, now=START + 3 * WINDOW) == "silent"
 
 
 def test_pieces_are_kept_for_a_while_after_the_end() -> None:

@@ -80,7 +80,7 @@ def test_what_is_stored_costs_credit_until_it_is_covered(record: HostContracts) 
     contract = record.add(TERMS, NOW).number
     for piece, stored in ((ONE, NOW), (TWO, NOW + 10), (ONE, NOW + 20)):
         record.stored(piece, TERMS.tenant, 100, stored)
-    assert record.uncovered(TERMS.tenant, NOW + 30) == Uncovered(200, 100 * 30 + 100 * 20)
+    assert record.uncovered(TERMS.tenant, NOW + 30) == Uncovered(200, 100 * 30 + 100 * 20, NOW)
     assert record.uncovered(bytes(32), NOW) == Uncovered(0, 0)
     record.cover(contract, 0, NOW, 100, (ONE,), [lock(1)] * 4)
     record.stored(ONE, TERMS.tenant, 100, NOW + 40)
@@ -92,7 +92,7 @@ def test_what_is_stored_costs_credit_until_it_is_covered(record: HostContracts) 
 def test_what_is_on_credit_for_long_can_be_counted(record: HostContracts) -> None:
     for piece in (ONE, TWO):
         record.stored(piece, TERMS.tenant, 1 << 60, NOW)
-    assert record.uncovered(TERMS.tenant, NOW + 4) == Uncovered(1 << 61, 1 << 63)
+    assert record.uncovered(TERMS.tenant, NOW + 4) == Uncovered(1 << 61, 1 << 63, NOW)
 
 
 def test_a_released_contract_keeps_only_what_another_keeps(record: HostContracts) -> None:
