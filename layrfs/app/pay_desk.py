@@ -22,6 +22,7 @@ from layrfs.ids import NodeId
 from layrfs.ledger_config import LedgerConfig
 from layrfs.network.contract_links import ContractLinks
 from layrfs.payments.horizon import Horizon
+from layrfs.pipeline.finding import HostFinder
 from layrfs.policy.collecting import RETENTION_SECONDS
 from layrfs.policy.earning import KEPT_WINDOWS
 from layrfs.policy.paymaster import Contract
@@ -31,7 +32,7 @@ from layrfs.storage.covered_needs import CoveredNeeds
 from layrfs.storage.database import Database
 from layrfs.storage.intents import IntentTable
 from layrfs.storage.journal import Journal
-from layrfs.storage.spending import SpendingLimits
+from layrfs.storage.spending import Spending, SpendingLimits
 from layrfs.tempo import lasting
 from layrfs.upkeep.agreeing import Agreements, Period
 from layrfs.upkeep.counterparts import HostCounterparts
@@ -53,6 +54,11 @@ def has_nothing(host: NodeId, holders: Collection[NodeId], changes: ChangeLog, u
     ``holders``: who has what the newest one names, or a part of any. ``until``: nobody reads an older one than of then.
     """
     return host not in holders and changes.is_clear(host, until)
+
+
+def is_wanted(host: NodeId, holders: Collection[NodeId], limits: Spending, finder: HostFinder) -> bool:
+    """Whether a host is to be paid for another period; who is leaving agrees to none."""
+    return limits.max_price is not None and host in holders and not finder.is_leaving(host)
 
 
 def _nobody_reads_older() -> int:
@@ -195,9 +201,7 @@ class PayDesk:
         return [record.node_id for record in known if record.node_id in holders and self.market.pays_on(record)]
 
     def _is_wanted(self, host: NodeId) -> bool:
-        """For another period: who is leaving agrees to none."""
-        is_paid = self._limits.get().max_price is not None and not self._reach.finder.is_leaving(host)
-        return is_paid and host in self._reach.holders()
+        return is_wanted(host, self._reach.holders(), self._limits.get(), self._reach.finder)
 
     def _is_empty(self, host: NodeId) -> bool:
         return has_nothing(host, self._reach.holders(), self._changes, _nobody_reads_older())

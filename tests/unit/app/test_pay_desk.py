@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from layrfs.app.pay_desk import has_nothing
+from layrfs.app.pay_desk import has_nothing, is_wanted
 from layrfs.ids import NodeId, PieceId, Salt, ShardId
 from layrfs.model.redundancy import Redundancy
 from layrfs.model.shards import PieceRecord, ShardRecord
@@ -15,7 +16,10 @@ from layrfs.policy.collecting import RETENTION_SECONDS
 from layrfs.storage.changes import ChangeLog
 from layrfs.storage.content import Catalog
 from layrfs.storage.database import Database
+from layrfs.storage.spending import Spending
 from layrfs.upkeep.holdings import Holdings
+from tests.fakes.hosts import FakeFinder
+from tests.unit.pipeline.test_placing import record
 from tests.unit.policy.test_following import segment
 
 HERE, ELSEWHERE, NOW = NodeId(bytes([1]) * 20), NodeId(bytes([2]) * 20), 1_800_000_000
@@ -46,3 +50,12 @@ def test_what_readers_of_older_lists_may_need_does_too(database: Database) -> No
         database.write(insert, (PieceId(bytes(32)), HERE, since))
         assert empty(database, HERE) == is_empty
         assert empty(database, ELSEWHERE, metadata_at=1)
+
+
+def test_who_leaves_is_asked_for_no_other_period() -> None:
+    one = record(1)
+    host, paying = one.node_id, Spending(max_price=7)
+    assert is_wanted(host, {host}, paying, FakeFinder([one]))
+    assert not is_wanted(host, {host}, paying, FakeFinder([msgspec.structs.replace(one, leaving=True)]))
+    assert not is_wanted(host, {host}, Spending(), FakeFinder([one]))
+    assert not is_wanted(host, {ELSEWHERE}, paying, FakeFinder([one]))

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from layrfs.app.looking_after import AlsoMyself
 from layrfs.app.trusting import Trusting
 from layrfs.ids import NodeId
 from layrfs.policy.patching import PieceState
 from layrfs.policy.trust import Outcome
 from layrfs.storage.database import Database
+from tests.fakes.hosts import FakeFinder
+from tests.unit.pipeline.test_placing import record
 
 HOST, OWN = NodeId(bytes([1]) * 20), NodeId(bytes([2]) * 20)
 DAY_SECONDS = 86_400.0
@@ -34,3 +38,9 @@ def test_who_says_that_it_leaves_is_counted_on_as_long_as_it_is_there(
         assert trusting.state_of(HOST) == stays
         said.add(HOST)
         assert trusting.state_of(HOST) == leaves
+
+
+def test_a_delegate_that_leaves_counts_on_what_it_has_itself_no_more_than_on_others() -> None:
+    own, other, stays = (msgspec.structs.replace(record(number), leaving=number < 3) for number in (1, 2, 3))
+    finder = AlsoMyself(FakeFinder([other, stays]), own.node_id, lambda: own)
+    assert [finder.is_leaving(host.node_id) for host in (own, other, stays)] == [True, True, False]
