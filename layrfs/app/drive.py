@@ -94,9 +94,7 @@ class Drive:
                 membership = Membership(paths, identity, self.options, self.keys, remembered_hosts(Catalog(database)))
                 trusting = Trusting(database, identity.node_id, self.options.patch_after_seconds, membership.is_leaving)
                 catalog = Catalog(
-                    database,
-                    unsent_elsewhere=follows,
-                    alive=lambda: membership.answering(trusting.trusts.doubted()),
+                    database, unsent_elsewhere=follows, alive=lambda: membership.answering(trusting.trusts.doubted())
                 )
                 async with trio.open_nursery() as nursery:
                     await nursery.start(membership.run)
@@ -315,8 +313,9 @@ class _Parts:
         self.publisher.hosts_appeared()
 
     def _superseded(self, reason: str) -> None:
-        """Another machine writes: what is only here stays here."""
+        """Another machine writes, and pays: what is only here stays here."""
         self.contents.stop_uploads(reason)
+        self.payments.stop()
         self.superseded.set()
 
     def _manifest(self, inode: InodeNumber) -> bytes:

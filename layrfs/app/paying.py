@@ -64,6 +64,7 @@ class Payments:
         self._options = options
         self._contracts = Contracts(database)
         self._changed = trio.Event()
+        self._running = trio.CancelScope()
         self._desk: PayDesk | None = None
         self._problem: str | None = None
         self.limits = SpendingLimits(database)
@@ -181,12 +182,17 @@ class Payments:
     # -------------------------------------------------------------------- life
 
     async def run(self, reach: Reach) -> None:
-        """Pay, from when there is something to pay for, until cancelled."""
-        while self.limits.get().max_price is None and not self._owes():
-            await self._changed.wait()
-            self._changed = trio.Event()
-        self._desk = await self._open(reach)
-        await self._desk.run()
+        """Pay, from when there is something to pay for, until stopped or cancelled."""
+        with self._running:
+            while self.limits.get().max_price is None and not self._owes():
+                await self._changed.wait()
+                self._changed = trio.Event()
+            self._desk = await self._open(reach)
+            await self._desk.run()
+
+    def stop(self) -> None:
+        """Another machine has taken over: it pays, from the same wallet, and makes its own contracts."""
+        self._running.cancel()
 
     def _owes(self) -> bool:
         """Whether there may be contracts to see to their end: a database that fails says so to whoever pays."""

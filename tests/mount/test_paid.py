@@ -237,6 +237,28 @@ def test_with_the_phrase_another_machine_pays_on(tmp_path: Path, big: bool) -> N
             books_balance(there, owner_of(there), 10_000 * 10**7)
 
 
+def test_who_was_taken_over_and_stays_mounted_pays_nothing_more(tmp_path: Path, big: bool) -> None:
+    if not big:
+        pytest.skip("--big: a minute")
+    with paying(tmp_path, instalments=2, window_seconds=20) as at:
+        first, data = at.drive, os.urandom(1 << 20)
+        layrfs(first.home, "set", first.path, f"max_price={PRICE}")
+        Path(first.path, "file").write_bytes(data)
+        first.sync()
+        wait_for(lambda: at.claimed() == HOSTS, at.says, PATIENCE_SECONDS)
+        first.sync()
+        second = Drive(str(tmp_path / "second"), options=[*first.options, "take_over"], seeds=at.hosts.seeds)
+        phrase = os.path.join(os.path.dirname(first.home), "phrase")
+        layrfs(second.home, "recover", "--phrase-file", phrase, *at.hosts.seeds)
+        layrfs(second.home, "wallet", "ledger", at.ledger.url)
+        there = at._replace(drive=second)
+        with second:
+            layrfs(second.home, "set", second.path, "max_price=off")
+            wait_for(lambda: set(there.states()) == {"merged"}, there.says, PATIENCE_SECONDS)
+            assert first.status()["read_only"]
+            books_balance(there, owner_of(there), 10_000 * 10**7)
+
+
 def test_a_host_that_leaves_hands_over_is_paid_and_ends_long_before_its_contract(tmp_path: Path, big: bool) -> None:
     if not big:
         pytest.skip("--big: three minutes, most of them until its owner hears of it")

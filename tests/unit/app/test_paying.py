@@ -76,6 +76,20 @@ async def test_records_that_cannot_be_read_end_no_drive(
     assert any("no host can be paid" in problem for problem in paying.problems([]))
 
 
+async def test_who_was_taken_over_pays_nobody_any_more(
+    autojump_clock: MockClock, database: Database, tmp_path: Path
+) -> None:
+    paying = payments(database, tmp_path)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(paying.run, cast("Reach", None))
+        await paying.set(SetSpending(max_price="1"), print)
+        await trio.sleep(2 * LOOK_SECONDS)  # it waits for a ledger to be chosen
+        with trio.fail_after(1):
+            paying.stop()
+            while nursery.child_tasks:
+                await trio.lowlevel.checkpoint()
+
+
 def test_without_payments_the_ledgers_library_is_not_loaded() -> None:
     code = "import layrfs.app.drive, layrfs.worker, sys; print(sorted(m for m in sys.modules if 'stellar' in m))"
     variables = {**os.environ, "PYTHONPATH": REPOSITORY}
