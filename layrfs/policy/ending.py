@@ -19,7 +19,7 @@ from layrfs.policy.pricing import FEE_STROOPS, collateral_shares, due_stroops, e
 LONGEST_SECONDS = 600
 """How far ahead an end may be dated: until then the host does not know whether it will come, and takes nothing new."""
 
-SHORTEST_SECONDS, USUAL_SECONDS, WINDOW_SHARE = 30, 300, 8
+SHORTEST_SECONDS, USUAL_SECONDS, WINDOW_SHARE = 10, 300, 8
 """How far ahead an owner dates it: an eighth of a window, within these."""
 
 FEES_STROOPS = 2 * FEE_STROOPS

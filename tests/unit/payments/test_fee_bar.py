@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 from stellar_sdk import TransactionEnvelope
 
 from layrfs.model.contracts import INSTALMENTS, WINDOW_SECONDS, Lock, Terms
@@ -27,11 +28,13 @@ def test_a_year_of_a_tebibyte_costs_less_than_a_tenth_of_a_lumen_in_fees() -> No
         TERMS, price=2 * XLM, instalments=INSTALMENTS, window_seconds=WINDOW_SECONDS, deposit_stroops=deposit
     )
     claims = [envelopes.claim(terms, at, Lock(10**6, bytes(32))) for at in range(INSTALMENTS)]
-    agreed = [envelopes.setup(terms), *claims, envelopes.refund(terms)]
-    a_contract = sum(fee_of(each) for each in [*agreed, *top_ups(terms)])
-    contracts = HOSTS * -(-YEAR_SECONDS // (terms.end - terms.start))
-    assert contracts == 260
-    assert 300 + 400 + 100 < a_contract < 3000
+    end = envelopes.settle(terms, host_stroops=1, sequence_number=1, last_second=terms.end)
+    assert (fee_of(envelopes.refund(terms)), fee_of(end)) == (100, 200)
+    a_contract = sum(fee_of(each) for each in [envelopes.setup(terms), *claims, end, *top_ups(terms)])
+    next_starts_after = terms.window(INSTALMENTS - 1)[0] + terms.window_seconds // 2 - terms.start
+    contracts = HOSTS * -(-YEAR_SECONDS // next_starts_after)
+    assert contracts == 280
+    assert 300 + 400 + 200 < a_contract < 3000
     assert contracts * a_contract < XLM // 10
 
 
@@ -57,7 +60,8 @@ def fee_of(envelope: Envelope) -> int:
     return TransactionEnvelope.from_xdr(envelope.xdr({}), LEDGER_NAME).transaction.fee
 
 
-def test_an_escrow_locks_two_lumens_whatever_it_pays_and_gives_them_back() -> None:
+@pytest.mark.parametrize("by_consent", [False, True])
+def test_an_escrow_locks_two_lumens_whatever_it_pays_and_gives_them_back(by_consent: bool) -> None:
     scene = Scene(instalments=INSTALMENTS, deposit_stroops=4 * XLM)
     before = scene.balance("owner")
     assert scene.run(envelopes.setup(scene.terms), "owner", "escrow")
@@ -70,8 +74,16 @@ def test_an_escrow_locks_two_lumens_whatever_it_pays_and_gives_them_back() -> No
     assert account is not None
     assert account.reserve_stroops(5_000_000) == locked_stroops() == 2 * XLM
     assert account.balance_stroops == 2 * XLM + 100
-    scene.until(scene.terms.end)
     while scene.ledger.state.header.sequence <= scene.terms.last_setup_ledger:
         scene.close()
-    assert scene.run(envelopes.refund(scene.terms))
+    if by_consent:
+        assert scene.ledger.state.header.closed_at < scene.terms.window(INSTALMENTS - 1)[0] + 100
+        end = envelopes.settle(
+            scene.terms, host_stroops=0, sequence_number=account.sequence + 1, last_second=scene.terms.end - 1
+        )
+        assert scene.run(end, "escrow", "host")
+    else:
+        scene.until(scene.terms.end)
+        assert scene.run(envelopes.refund(scene.terms))
+    assert scene.balance("escrow") == 0
     assert before - scene.balance("owner") == 4 * XLM + 300 + 400 + 100
