@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 
 import msgspec
@@ -46,6 +47,21 @@ class Scene:
             "owner_sequence": self.account("owner").sequence + 1,
         }
         self.terms: Terms = msgspec.structs.replace(TERMS, **{**agreed, **changes})
+        self.escrow_private = PRIVATE["escrow"]
+
+    def renewed(self) -> Scene:
+        """The same ledger, with the terms of another contract from now on."""
+        again, header = copy.copy(self), self.ledger.state.header
+        again.escrow_private = hashlib.sha256(self.escrow_private).digest()
+        again.terms = msgspec.structs.replace(
+            self.terms,
+            number=self.terms.number + 1,
+            escrow=account_of(again.escrow_private),
+            start=header.closed_at,
+            last_setup_ledger=header.sequence + SETUP_LEDGERS,
+            owner_sequence=self.account("owner").sequence + 1,
+        )
+        return again
 
     def account(self, name: str) -> Account:
         """As of the last ledger."""
@@ -55,7 +71,7 @@ class Scene:
 
     def balance(self, name: str) -> int:
         """In stroops; 0 without an account."""
-        found = self.ledger.account(KEYS[name])
+        found = self.ledger.account(self.terms.escrow if name == "escrow" else KEYS[name])
         return found.balance_stroops if found else 0
 
     def close(self, seconds: int = 5) -> list[Entry]:

@@ -7,7 +7,7 @@ late. Both can be told to deviate. What one is worth to the other is metered at 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from fractions import Fraction
 from typing import Final, NamedTuple, TypeVar
 
@@ -96,11 +96,14 @@ class Cover(NamedTuple):
 class Host:
     """Has pieces, locks and salts on record, and claims what it can answer for."""
 
-    def __init__(self, scene: Scene, post: Post, vices: Vices) -> None:
+    def __init__(self, scene: Scene, post: Post, vices: Vices, earlier: Host | None = None) -> None:
+        """``earlier``: what it is by the contract before this one, on the same disk."""
         self.scene, self.post, self.vices = scene, post, vices
         self.hosted: Hosted | None = None
-        self.pieces: dict[PieceId, bytes] = {}
-        self.stored_at: dict[PieceId, int] = {}
+        self.pieces: dict[PieceId, bytes] = {} if earlier is None else earlier.pieces
+        self.stored_at: dict[PieceId, int] = {} if earlier is None else earlier.stored_at
+        self.contracts: list[Host] = [] if earlier is None else earlier.contracts
+        self.contracts.append(self)
         self.batches: list[HostBatch] = []
         self.batch_pieces: list[tuple[PieceId, ...]] = []
         self.owed: list[Owed] = []
@@ -152,7 +155,8 @@ class Host:
         if not all(piece in self.pieces for piece in cover.pieces) or cover.number > len(self.batches):
             return False
         amounts = [lock.amount_stroops for lock, _ in cover.locks]
-        if earning.cover_fault(self.hosted, self.batches, self.owed, cover.batch, amounts, now) is not None:
+        until = max(one.paid_until(cover.pieces, now) for one in self.contracts)
+        if earning.cover_fault(self.hosted, self.batches, self.owed, cover.batch, amounts, now, until) is not None:
             return False
         owed = list(self.owed)
         for at, (lock, signature) in enumerate(cover.locks, cover.batch.first):
@@ -168,6 +172,13 @@ class Host:
         self.batches.append(cover.batch)
         self.batch_pieces.append(cover.pieces)
         return True
+
+    def paid_until(self, pieces: Collection[PieceId], now: int) -> int:
+        paid = earning.paid_now(self.scene.terms, self.owed, now) if self.serves else None
+        if paid is None:
+            return 0
+        known = {piece for number in earning.batches_of(self.batches, paid) for piece in self.batch_pieces[number]}
+        return self.terms.window(paid)[1] + 1 if known.issuperset(pieces) else 0
 
     def disclose(self, at: int, salt: bytes, now: int) -> bool:
         """Whether it is good for a claim."""
@@ -244,16 +255,17 @@ class Host:
 
     @property
     def serves(self) -> bool:
+        """By this contract."""
         return self.hosted is not None and self.hosted.state == "open"
 
     def _on_credit(self, now: int) -> Uncovered:
-        covered = {each for pieces in self.batch_pieces for each in pieces}
+        covered = {each for one in self.contracts for pieces in one.batch_pieces for each in pieces}
         since = [now - self.stored_at[piece] for piece in self.pieces.keys() - covered]
         return Uncovered(len(since) * PIECE_BYTES, sum(since) * PIECE_BYTES, now - max(since, default=0))
 
     def _lose(self, tick: int) -> None:
         if self.vices.drops_all_at is not None and tick >= self.vices.drops_all_at:
-            self.pieces = {}
+            self.pieces.clear()
         if self.vices.loses_one_at == tick and self.pieces:
             del self.pieces[next(iter(self.pieces))]
 
@@ -290,13 +302,19 @@ class Host:
 class Owner:
     """Stores, covers, discloses and takes back what is left, as its plan says."""
 
-    def __init__(self, scene: Scene, post: Post, host: Host, vices: Vices) -> None:
+    def __init__(self, scene: Scene, post: Post, host: Host, vices: Vices, earlier: Owner | None = None) -> None:
+        """``earlier``: what it is by the contract before this one, whose pieces this one is to go on with."""
         self.scene, self.post, self.host, self.vices = scene, post, host, vices
+        self.earlier = earlier
+        self.later: Owner | None = None
+        if earlier is not None:
+            earlier.later = self
         blank = (paymaster.Instalment(),) * scene.terms.instalments
         self.contract = paymaster.Contract(0, scene.terms, "agreed", instalments=blank)
         self.uncovered: list[tuple[PieceId, bytes, int]] = []
         self.in_batch: list[tuple[PieceId, ...]] = []
         self.signed: list[list[Envelope]] = [[] for _ in blank]
+        self.data: dict[PieceId, bytes] = {}
         self.is_agreed = self.is_ready = False
         self.ends: list[str] = []
         self.ended_with: dict[bytes, int] = {}
@@ -333,7 +351,9 @@ class Owner:
             self._set_up(tick, weather)
         if self.contract.state == "open" and not self.is_ready:
             self.is_ready = bool(ask(self.host.opened))
-        if self.is_ready and now < terms.window(terms.instalments - 1)[0]:
+        if self.is_ready and self.earlier is not None:
+            self._take_over(self.earlier, now)
+        if self.is_ready and self.earlier is None and now < terms.window(terms.instalments - 1)[0]:
             self._store(ask, now, weather)
         if tick in self.vices.ends_at:
             self._end(ask, tick, now, weather)
@@ -349,9 +369,30 @@ class Owner:
             self.served += worth(self.scene.terms, len(self.host.pieces), seconds)
 
     def _steps(self, now: int) -> tuple[paymaster.Step, ...]:
-        quiet = float(now - self.uncovered[-1][2]) if self.uncovered else 1e9
+        is_quiet = self.earlier is not None or not self.uncovered
+        quiet = 1e9 if is_quiet else float(now - self.uncovered[-1][2])
         uncovered = paymaster.Uncovered(len(self.uncovered), len(self.uncovered) * PIECE_BYTES, quiet)
-        return paymaster.steps(self.contract, uncovered, now, is_renewed=True, is_wanted=False)
+        is_on = (
+            self.later is not None
+            and self.later.contract.state == "open"
+            and self.later.covered.issuperset(self.covered)
+            and not self.storing
+        )
+        return paymaster.steps(self.contract, uncovered, now, is_renewed=True, is_wanted=False, is_handed_on=is_on)
+
+    @property
+    def covered(self) -> set[PieceId]:
+        """What the host has agreed to."""
+        agreed = [batch.number for batch in self.contract.batches if batch.covered]
+        return {piece for number in agreed for piece in self.in_batch[number]}
+
+    def _take_over(self, earlier: Owner, now: int) -> None:
+        """Of pieces that it has paid for, up to when it has."""
+        terms, until = earlier.contract.terms, paymaster.paid_until(earlier.contract, now)
+        since = terms.end if now >= terms.end else until
+        mine = {piece for pieces in self.in_batch for piece in pieces} | {piece for piece, _, _ in self.uncovered}
+        if since is not None:
+            self.uncovered += [(piece, earlier.data[piece], since) for piece in earlier.covered - mine]
 
     def _do(
         self,
@@ -376,6 +417,11 @@ class Owner:
                 self._set_state("period over")
             case "refund":
                 self._refund(tick, weather)
+            case "settled" if self.scene.ledger.account(self.contract.terms.escrow) is None:
+                self._set_state("merged")
+            case "settle" if self.contract.state != "merged":
+                self._set_state("unwanted")
+                self._end(ask, tick, now, weather)
         return True
 
     def _end(
@@ -385,13 +431,15 @@ class Owner:
         terms, account = self.contract.terms, self.scene.ledger.account(self.contract.terms.escrow)
         if account is None or now >= terms.end:
             return
-        latest = now + ending.USUAL_SECONDS
+        latest = ending.last_second(terms, now) if self.later else now + ending.USUAL_SECONDS
+        if latest is None:
+            return
         stroops = max(0, paymaster.host_due(self.contract, latest) - self.vices.offers_less)
         asked = Ending(stroops, account.sequence + 1, latest)
         signature = ask(lambda: self.host.end(asked, now))
         if signature is not None:
             envelope = end_of(terms, asked)
-            signatures = {terms.escrow: envelope.sign(PRIVATE["escrow"]), terms.host: signature}
+            signatures = {terms.escrow: envelope.sign(self.scene.escrow_private), terms.host: signature}
             self.ends.append(envelope.xdr(signatures))
             self.ended_with[envelope.hash] = stroops
             self.post.send(self.ends[-1], tick, weather)
@@ -404,7 +452,10 @@ class Owner:
             self._set_state("too late")
         else:
             self._set_state("sent")
-            self.post.send(signed(envelopes.setup(self.set_up_terms), "owner", "escrow"), tick, weather)
+            envelope = envelopes.setup(self.set_up_terms)
+            by_escrow = {terms.escrow: envelope.sign(self.scene.escrow_private)}
+            signatures = {terms.owner: envelope.sign(PRIVATE["owner"]), **by_escrow}
+            self.post.send(envelope.xdr(signatures), tick, weather)
 
     def _store(self, ask: Callable[[Callable[[], bool]], bool | None], now: int, weather: Weather) -> None:
         """A new piece now and then, again and again until the host says that it has it: it is paid from the first."""
@@ -416,6 +467,7 @@ class Owner:
             piece, data, _ = self.storing
             if ask(lambda: self.host.store(piece, data, now)):
                 self.uncovered.append(self.storing)
+                self.data[piece] = data
                 self.storing = None
 
     def _new_batch(self, now: int) -> None:
@@ -424,11 +476,11 @@ class Owner:
         pieces = sorted(self.uncovered)
         digests = []
         for at in range(first, self.contract.terms.instalments):
-            found = [instalments.piece_digest(salt_of(at), at, piece, data) for piece, data, _ in pieces]
-            digests.append(instalments.batch_digest(salt_of(at), found))
+            found = [instalments.piece_digest(self._salt(at), at, piece, data) for piece, data, _ in pieces]
+            digests.append(instalments.batch_digest(self._salt(at), found))
         since = min(at for _, _, at in pieces)
         self.overpaid += sum(
-            worth(self.contract.terms, 1, self.host.stored_at[piece] - since) for piece, _, _ in pieces
+            worth(self.contract.terms, 1, max(0, self.host.stored_at[piece] - since)) for piece, _, _ in pieces
         )
         number = len(self.contract.batches)
         batch = paymaster.Batch(number, first, since, len(pieces) * PIECE_BYTES, tuple(digests), covered=False)
@@ -440,7 +492,7 @@ class Owner:
         self, number: int, tick: int, now: int, weather: Weather, ask: Callable[[Callable[[], bool]], bool | None]
     ) -> bool:
         terms, batch = self.contract.terms, self.contract.batches[number]
-        needed = escrow_needs(paymaster.unclaimed(self.contract))
+        needed = escrow_needs(paymaster.unclaimed(self.contract)) + ending.FEES_STROOPS
         lacking = needed - self.scene.balance("escrow")
         if lacking > 0 and not self.vices.does_not_top_up:
             sequence = self.scene.account("owner").sequence + 1
@@ -456,12 +508,12 @@ class Owner:
             return False
         locks = []
         for at in range(batch.first, terms.instalments):
-            lock = paymaster.lock(terms, self.contract.batches, at, salt_of(at))
+            lock = paymaster.lock(terms, self.contract.batches, at, self._salt(at))
             if at in self.vices.rubbish:
                 lock = Lock(lock.amount_stroops, bytes(32))
             envelope = envelopes.claim(terms, at, lock)
             self.signed[at].append(envelope)
-            locks.append((lock, envelope.sign(PRIVATE["escrow"])))
+            locks.append((lock, envelope.sign(self.scene.escrow_private)))
         hosts = HostBatch(batch.first, batch.at, batch.stored_bytes, len(self.in_batch[number]))
         said = ask(lambda: self.host.cover(Cover(number, hosts, self.in_batch[number], tuple(locks)), now))
         if said is False and batch.first < (terms.instalment_at(now) or 0):
@@ -482,7 +534,10 @@ class Owner:
         if at in self.vices.silent:
             return
         self._set_instalment(at, "disclosed")
-        ask(lambda: self.host.disclose(at, salt_of(at), now))
+        ask(lambda: self.host.disclose(at, self._salt(at), now))
+
+    def _salt(self, instalment: int) -> bytes:
+        return hashlib.sha256(self.contract.terms.escrow + bytes([instalment])).digest()
 
     def _watch(self, at: int, now: int) -> None:
         if any(is_in(self.scene, each) for each in self.signed[at]):
@@ -516,10 +571,6 @@ class Owner:
 
 def end_of(terms: Terms, asked: Ending) -> Envelope:
     return envelopes.settle(terms, host_stroops=asked.stroops, sequence_number=asked.sequence, last_second=asked.latest)
-
-
-def salt_of(instalment: int) -> bytes:
-    return hashlib.sha256(f"salt {instalment}".encode()).digest()
 
 
 def worth(terms: Terms, pieces: int, seconds: int) -> Fraction:

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from tests.hosts.test_embedded_money import ledger_process
 from tests.trees import MIB, write_stream
 
 GIFT = 10_000.0
-KILLING_SECONDS, SETTLING_SECONDS = 150.0, 40.0
+HANDING_ON_SECONDS = 120.0
+KILLING_SECONDS, SETTLING_SECONDS = 120.0, 40.0
 
 
 def wallet(drive: Drive) -> dict[str, Any] | None:
@@ -63,16 +65,20 @@ def test_hosts_earn_by_what_is_uploaded_and_all_is_there_after_a_plain_mount(tmp
 
 
 @pytest.mark.timeout(900)
-def test_kills_of_ledger_hosts_and_mount_cost_no_stroop_and_no_byte(tmp_path: Path, big: bool) -> None:
-    """Contracts of two minutes, and a kill every few seconds."""
+def test_contracts_are_handed_on_and_kills_of_ledger_hosts_and_mount_cost_no_stroop_and_no_byte(
+    tmp_path: Path, big: bool
+) -> None:
+    """Contracts of eighty seconds: first all goes well, and each ends by consent when the next one has its pieces; then
+    there is a kill every few seconds."""
     if not big:
         pytest.skip("takes four minutes: --big")
     dice, data = random.Random(3), os.urandom(5 * MIB)
-    with Drive(str(tmp_path), options=["host_price=2000000", "contract_period=120", "instalments=4"]) as drive:
+    with Drive(str(tmp_path), options=["host_price=2000000", "contract_period=80", "instalments=2"]) as drive:
         wait_for(lambda: (wallet(drive) or {}).get("balance") == "10000", "a gift")
         layrfs(drive.home, "set", drive.path, "max_price=2000000")
         Path(drive.path, "file").write_bytes(data)
         drive.sync()
+        contracts_are_handed_on(drive)
         until = time.monotonic() + KILLING_SECONDS
         while time.monotonic() < until:
             time.sleep(dice.uniform(5, 12))
@@ -83,6 +89,22 @@ def test_kills_of_ledger_hosts_and_mount_cost_no_stroop_and_no_byte(tmp_path: Pa
         assert Path(drive.path, "file").read_bytes() == data
         assert "no difference" in layrfs(drive.home, "wallet", "audit").stdout
         assert sum(lumens > GIFT for lumens in host_lumens(drive)) >= 3
+
+
+def contracts_are_handed_on(drive: Drive) -> None:
+    """Each host that has something is paid by two contracts, of which the first has ended before its time."""
+    wait_for(lambda: done(drive)["end by consent"] >= 3, lambda: str(done(drive)), HANDING_ON_SECONDS)
+    found = done(drive)
+    assert found["set-up"] <= 2 * 5
+    assert found["refund"] == 0
+    assert "no difference" in layrfs(drive.home, "wallet", "audit").stdout
+
+
+def done(drive: Drive) -> Counter[str]:
+    """How many transactions there are of each kind."""
+    report = json.loads(layrfs(drive.home, "wallet", "audit", "--json", check=False).stdout)
+    assert report["differences"] == []
+    return Counter(each["what"] for each in report["transactions"])
 
 
 def kill_one(drive: Drive, what: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -185,9 +185,9 @@ def second_of(tick: int) -> int:
     return (FIRST_TICKS * FIRST_TICK_SECONDS + (tick - FIRST_TICKS) * TICK_SECONDS) % WINDOW_SECONDS
 
 
-def check(property_: Callable[..., None], *drawn: st.SearchStrategy[object], big: bool) -> None:
+def check(property_: Callable[..., None], *drawn: st.SearchStrategy[object], big: bool, examples: int = 20) -> None:
     """For histories at random; a thousand with `--big`."""
-    settings(max_examples=1000 if big else 20)(given(*drawn)(property_))()
+    settings(max_examples=1000 if big else examples)(given(*drawn)(property_))()
 
 
 def test_money_in_is_money_out_and_fees_whatever_happens(big: bool) -> None:
@@ -287,3 +287,129 @@ def test_whoever_never_discloses_a_salt_is_not_served_in_the_end() -> None:
     assert not end.paid_instalments
     assert end.due_instalments == {0, 1, 2, 3}
     assert 2 * end.largest < end.owner_gains <= 3 * end.largest
+
+
+# ------------------------------------------------------- one contract, and then the next
+
+RENEWED_TICKS = FIRST_TICKS + 2 * WINDOWS * WINDOW_SECONDS // TICK_SECONDS
+
+
+class PlayedOn(NamedTuple):
+    """How two contracts ended, of which the second goes on with what is in the first."""
+
+    first: Owner
+    second: Owner | None
+    paid: int
+    kept: Fraction
+    served: Fraction
+    is_settled: bool
+    """Whether the first one ended by consent before its time."""
+
+    @property
+    def owners(self) -> list[Owner]:
+        return [self.first] if self.second is None else [self.first, self.second]
+
+    @property
+    def overpaid(self) -> Fraction:
+        return sum((each.overpaid for each in self.owners), Fraction())
+
+    @property
+    def rounding(self) -> int:
+        return WINDOWS * sum(len(each.contract.batches) + 1 for each in self.owners)
+
+    @property
+    def largest(self) -> int:
+        return max(max(paymaster.amounts(each.scene.terms, each.contract.batches)) for each in self.owners)
+
+
+def played_on(history: list[Weather], vices: Vices, later_vices: Vices) -> PlayedOn:
+    deposit = deposit_for(PRICE, CREDIT_PIECES * PIECE_BYTES, WINDOWS, WINDOW_SECONDS)
+    scene = Scene(instalments=WINDOWS, window_seconds=WINDOW_SECONDS, price=PRICE, deposit_stroops=deposit)
+    post = Post(scene)
+    hosts, renewed_at = [Host(scene, post, vices)], scene.terms.window(WINDOWS - 1)[0] + GOOD_FROM_SECONDS
+    owners = [Owner(scene, post, hosts[0], vices)]
+    start = {name: scene.balance(name) for name in KEYS}
+    pool, kept, served, settled_at = scene.ledger.state.header.fee_pool_stroops, Fraction(), Fraction(), None
+    for tick, weather, seconds in moments(history):
+        now = scene.ledger.state.header.closed_at
+        if len(owners) == 1 and now >= renewed_at and not weather.owner_is_down:
+            again = scene.renewed()
+            hosts.append(Host(again, post, later_vices, hosts[0]))
+            owners.append(Owner(again, post, hosts[1], later_vices, owners[0]))
+        for each in [] if weather.owner_is_down else owners:
+            each.tick(tick, now, weather)
+        for each in [] if weather.host_is_down else hosts:
+            each.tick(tick, now, weather)
+        post.deliver(tick)
+        counted = worth(scene.terms, len(hosts[0].pieces), max(0, min(seconds, owners[-1].scene.terms.end - now)))
+        kept += counted
+        served += counted if any(each.serves for each in hosts) else 0
+        scene.close(seconds)
+        if owners[0].contract.state == "merged" and settled_at is None:
+            settled_at = now
+            assert now >= scene.terms.end or owners[1].covered >= owners[0].covered, "a piece is in no contract"
+    for each in owners:
+        scene.run(envelopes.refund(each.set_up_terms))
+        assert each.scene.balance("escrow") == 0
+    gone = {name: start[name] - scene.balance(name) for name in KEYS}
+    assert gone["owner"] == scene.ledger.state.header.fee_pool_stroops - pool - gone["host"]
+    claims = [(each, at, stroops) for each in owners for at, stroops in claims_in(each)]
+    assert len({(each.scene.terms.escrow, at) for each, at, _ in claims}) == len(claims)
+    ends = [stroops for each in owners for hash_, stroops in each.ended_with.items() if is_done(scene, hash_)]
+    assert -gone["host"] == sum(stroops for _, _, stroops in claims) + sum(ends)
+    is_settled = settled_at is not None and settled_at < scene.terms.end
+    return PlayedOn(owners[0], (*owners, None)[1], -gone["host"], kept, served, is_settled)
+
+
+def moments(history: list[Weather]) -> Iterator[tuple[int, Weather, int]]:
+    """Ticks with their seconds; those in which a set-up may be on its way are cut into short ones."""
+    for tick, weather in enumerate([*history, *[GOOD] * 5]):
+        is_renewing = 4 <= TICKS - tick <= 6
+        cut = [FIRST_TICK_SECONDS] * 4 + [TICK_SECONDS - 4 * FIRST_TICK_SECONDS] if is_renewing else [TICK_SECONDS]
+        for seconds in [FIRST_TICK_SECONDS] if tick < FIRST_TICKS else cut:
+            yield tick, weather, seconds
+
+
+def long_history_of(seed: int, storm: float) -> list[Weather]:
+    return [*history_of(seed, storm), *history_of(seed + 1, storm)][:RENEWED_TICKS]
+
+
+long_histories = st.builds(long_history_of, st.integers(0, 2**32), st.sampled_from([0.0, 0.1, 0.3, 0.6]))
+
+
+def test_what_is_handed_on_is_paid_for_once_and_without_a_gap(big: bool) -> None:
+    def holds(history: list[Weather]) -> None:
+        end = played_on(fair(history), Vices(), Vices())
+        assert {each.contract.state for each in end.owners} == {"merged"}
+        assert end.served == end.kept
+        assert 0 <= end.paid - end.kept - end.overpaid <= end.rounding
+
+    check(holds, long_histories, big=big, examples=8)
+
+
+def test_what_is_handed_on_ends_by_consent_in_good_weather() -> None:
+    assert all(played_on(fair(long_history_of(seed, 0.0)), Vices(), Vices()).is_settled for seed in range(5))
+
+
+def test_money_that_is_handed_on_is_counted_whatever_happens(big: bool) -> None:
+    def holds(history: list[Weather], vices: Vices, later_vices: Vices) -> None:
+        played_on(history, vices, later_vices)
+
+    some = st.one_of(st.just(Vices()), owners_vices)
+    check(holds, long_histories, some, some, big=big, examples=8)
+
+
+def test_nobody_gains_by_what_is_handed_on(big: bool) -> None:
+    def holds(history: list[Weather], owner: Vices, host: Vices) -> None:
+        end = played_on(fair(history), owner, owner)
+        unpaid = sum(
+            amount > 0 and at not in {claimed for claimed, _ in claims_in(each)}
+            for each in end.owners
+            for at, amount in enumerate(paymaster.amounts(each.scene.terms, each.contract.batches))
+        )
+        assert end.served - end.paid <= unpaid * end.largest + end.rounding
+        dropping = played_on(fair(history), host, Vices(is_greedy=host.is_greedy))
+        assert dropping.paid - dropping.kept - dropping.overpaid <= dropping.largest + dropping.rounding
+
+    drops = st.builds(lambda at: Vices(drops_all_at=at, is_greedy=True), st.integers(FIRST_TICKS, RENEWED_TICKS))
+    check(holds, long_histories, windows.map(lambda some: Vices(silent=some)), drops, big=big, examples=8)
