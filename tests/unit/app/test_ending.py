@@ -8,6 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from layrfs.app.claiming import Claimer
 from layrfs.crypto import merkle
 from layrfs.errors import Rejected
 from layrfs.model.hosted import Ending, Hosted
@@ -193,12 +194,17 @@ async def test_a_piece_on_credit_or_on_its_way_is_paid_for_before_anything_ends(
     assert host.record.all()[0].ending is None
 
 
+async def claims_slowly(*_what: object) -> None:
+    await trio.sleep_forever()
+
+
 async def test_a_salt_that_was_told_is_claimed_with_first(
     autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await agreed(host, owner, ledger)
     settle = await asked(host, owner)
     (hosted,) = host.record.all()
+    monkeypatch.setattr(Claimer, "claim", claims_slowly)
     host.record.disclose(hosted.number, 1, owner.salt(1))
     assert await host.ask(settle) == Refused("wrong window")
     assert Ending(settle.host_stroops, settle.sequence, settle.max_time) != host.record.all()[0].ending
