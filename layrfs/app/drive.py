@@ -35,7 +35,7 @@ from layrfs.config import MountOptions, Paths
 from layrfs.control.server import ControlServer
 from layrfs.crypto.identity import NodeIdentity
 from layrfs.crypto.keys import VolumeKeys
-from layrfs.history.arriving import PATIENCE_SECONDS, Arrival, last_writer_is
+from layrfs.history.arriving import Arrival, last_writer_is
 from layrfs.history.following import Follower, may_follow
 from layrfs.history.leasing import Conduct, Tenure
 from layrfs.history.publishing import Publisher
@@ -133,9 +133,9 @@ class Drive:
             roots=roots,
             restore=restore,
             say=self._say,
+            in_sight=lambda: bool(membership.known_hosts()),
         )
-        patience = 0.0 if membership.is_embedded else PATIENCE_SECONDS
-        return "write", await arrival.arrive(take_over=self.options.take_over, patience_seconds=patience)
+        return "write", await arrival.arrive(take_over=self.options.take_over, embedded=membership.is_embedded)
 
 
 class _Parts:

@@ -45,7 +45,7 @@ from layrfs.vfs.shelf import Shelf
 _log = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 1.5
-"""How long who wrote last waits for hosts: a mount must not take long, and the drive finds out later as well."""
+"""How long who wrote last waits for a host to be in sight: a mount must not take long, and it finds out later, too."""
 
 LONGEST_SECONDS = 30.0
 """How long anybody else waits, who has nothing to go on from."""
@@ -75,8 +75,12 @@ class Arrival:
         roots: NewestRoot,
         restore: Restore,
         say: Callable[[str], None],
+        in_sight: Callable[[], bool],
     ) -> None:
-        """``say`` tells a person, in a sentence, what was done without being asked for."""
+        """``say`` tells a person, in a sentence, what was done without being asked for.
+
+        ``in_sight``: whether there are hosts, though they have not shown their records yet.
+        """
         self._paths = paths
         self._volume = volume
         self._keys = keys
@@ -86,18 +90,22 @@ class Arrival:
         self._roots = roots
         self._restore = restore
         self._say = say
+        self._in_sight = in_sight
         self._known = Known.read(self._marks)
         self._kept = KeptChanges(paths.history_dir(volume))
 
-    async def arrive(self, *, take_over: bool, patience_seconds: float = PATIENCE_SECONDS) -> bool:
+    async def arrive(self, *, take_over: bool, embedded: bool = False) -> bool:
         """Return when what is here may be mounted; True when the right to write has to be claimed before.
 
+        ``embedded``: nobody but this drive runs the hosts, so who wrote last need not ask them.
         Raises ``VolumeHeld`` when another machine writes, ``Unavailable`` when it wrote last and no host answers,
         and what restoring a version raises.
         """
         wrote = self._known.record is None or _is_by(self._known.history, self._device)
-        patience = patience_seconds if wrote or take_over else LONGEST_SECONDS
+        patience = (0.0 if embedded else PATIENCE_SECONDS) if wrote or take_over else LONGEST_SECONDS
         reached, found = await newest_shown(self._roots, patience)
+        if not reached and patience == PATIENCE_SECONDS and self._in_sight():  # they are slow, or this machine is
+            reached, found = await newest_shown(self._roots, LONGEST_SECONDS)
         decided = leasing.plan(self._facts(found, reached=reached, take_over=take_over))
         _log.info("volume %s: %s", self._volume, decided)
         match decided:

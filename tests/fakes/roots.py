@@ -21,7 +21,7 @@ class FakeRoots:
         self.kept: list[RootRecord | None] = [None] * hosts
         self.silent: set[int] = set()
         self.published: list[RootRecord] = []
-        self._pause = pause
+        self.pause = pause
 
     @property
     def newest(self) -> RootRecord | None:
@@ -33,7 +33,7 @@ class FakeRoots:
         outcomes = []
 
         async def put(host: int) -> None:
-            await self._pause()
+            await self.pause()
             if host in self.silent:
                 return
             kept = self.kept[host]
@@ -49,7 +49,7 @@ class FakeRoots:
     async def fetch(self) -> RootRecord | None:
         found: list[RootRecord] = []
         for host, record in enumerate(self.kept):
-            await self._pause()
+            await self.pause()
             if host not in self.silent and record is not None:
                 found.append(record)
         if len(self.silent) == len(self.kept):

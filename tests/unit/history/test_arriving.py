@@ -5,6 +5,7 @@ import shutil
 import stat
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -107,6 +108,7 @@ class Machine:
         self.device = NodeId(name.encode().ljust(20, b"."))
         self.said: list[str] = []
         self.say: Callable[[str], None] = self.said.append
+        self.sees_hosts = False
 
     async def recover(self) -> None:
         """As `layrfs recover` does."""
@@ -126,6 +128,7 @@ class Machine:
             roots=self.roots,
             restore=restore,
             say=self.say,
+            in_sight=lambda: self.sees_hosts,
         )
         return await arrival.arrive(take_over=take_over)
 
@@ -370,6 +373,19 @@ async def test_a_holder_that_stays_silent_for_its_lease_holds_nothing_any_more(l
         assert await desk.arrive(database)
     async with desk.mounted() as mount:
         assert (await mount.read(b"/changed"))[:4] == b"mine"
+
+
+@pytest.mark.parametrize("sees_hosts", [False, True])
+async def test_hosts_that_are_in_sight_and_slow_are_waited_for(
+    laptop: Machine, desk: Machine, autojump_clock: object, *, sees_hosts: bool
+) -> None:
+    await both_have_it(laptop, desk)
+    async with desk.mounted() as mount:
+        await mount.write(b"/more", (0, b"more"))
+        await mount.publish()
+    laptop.roots.pause, laptop.sees_hosts = partial(trio.sleep, 2), sees_hosts
+    with Database(laptop.paths.database("volume")) as database:
+        assert await laptop.arrive(database) == sees_hosts, "what the desk wrote is here"
 
 
 async def test_without_hosts_only_who_wrote_last_goes_on(
