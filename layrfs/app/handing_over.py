@@ -18,8 +18,9 @@ from layrfs.vfs.filesystem import Filesystem
 
 _log = logging.getLogger(__name__)
 
-RELEASE_SECONDS = 2.0
-"""How long the end of a drive may take for telling hosts that another machine may write."""
+RELEASE_SECONDS = 6.0
+"""How long the end of a drive may take for telling hosts that another machine may write: it waits for ten minutes else,
+and a busy machine behind a slow line needs more than two seconds."""
 
 
 async def claim(publisher: Publisher, volume: str) -> None:
