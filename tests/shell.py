@@ -32,7 +32,7 @@ class Shell:
             input=text,
             start_new_session=True,
             check=False,
-            timeout=60,
+            timeout=240,
         )
         assert "Traceback" not in done.stderr
         return done

@@ -44,6 +44,12 @@ def write_stream(path: str, total_bytes: int, seed: int = 1) -> None:
         file.writelines(stream.chunks(total_bytes))
 
 
+def files_below(root: str) -> list[str]:
+    """Paths of everything below a directory that is neither directory nor symbolic link."""
+    paths = (os.path.join(top, name) for top, _, names in os.walk(root) for name in names)
+    return [path for path in paths if not os.path.islink(path)]
+
+
 def source_text(dice: random.Random, length: int) -> bytes:
     """Text that compresses about as well as source code does."""
     text = " ".join(dice.choices(WORDS, k=length // 5 + 1))

@@ -18,7 +18,7 @@ from layrfs.network.piece_server import Answer, Counts, Limits, PieceServer, Pie
 from layrfs.network.tls import client_context
 from layrfs.storage.piece_store import PieceStore
 from layrfs.storage.root_store import RootStore
-from layrfs.wire.messages import Reason, Request
+from layrfs.wire.messages import Held, Reason, Request
 
 NETWORK = bytes(range(32))
 SPACE_BYTES = 64 << 20
@@ -101,6 +101,22 @@ class Fixed:
             self.released.wait(SECONDS)
             raise TimeoutError
         return self.fixed
+
+
+class SilentLater(Fixed):
+    """Says so many times at once that it has not a piece, so that there are connections; then it says nothing."""
+
+    def __init__(self, times: int = 1) -> None:
+        super().__init__(None)
+        self._together = threading.Barrier(times)
+        self._greetings = iter(range(times))
+
+    def answer(self, visit: Visit, request: Request, body: memoryview) -> Answer:
+        """All those that are waited for get theirs together."""
+        if next(self._greetings, None) is None:
+            return super().answer(visit, request, body)
+        self._together.wait(SECONDS)
+        return Answer(Held((False,)))
 
 
 @contextlib.contextmanager

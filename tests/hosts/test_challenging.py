@@ -9,13 +9,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import trio
 
 from layrfs.crypto.identity import NodeIdentity
 from layrfs.crypto.merkle import piece_id
 from layrfs.errors import LocalError, WorkerLost
 from layrfs.ids import NodeId, PieceId, Salt, ShardId
 from layrfs.model.audits import Level
-from layrfs.model.records import NodeRecord
+from layrfs.model.records import HostAddress, NodeRecord
 from layrfs.model.redundancy import Redundancy
 from layrfs.model.shards import PieceRecord, ShardRecord
 from layrfs.network.links import HostLinks
@@ -29,7 +30,7 @@ from layrfs.upkeep.challenging import HeldPiece, HostChallenger, outcome_of
 from layrfs.wire import messages
 from tests.drive import piece_files
 from tests.fakes.hosts import FAR_FUTURE, FakeFinder
-from tests.hosts.local_host import NETWORK, Fixed, LocalHost, local_host, serving
+from tests.hosts.local_host import NETWORK, Fixed, LocalHost, SilentLater, local_host, serving
 
 MASK = b"m" * 32
 DATA = os.urandom(200_000)
@@ -40,8 +41,7 @@ class Place:
     """A host with one piece, its owner's records, and the ways to it."""
 
     def __init__(self, directory: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
-        for name, seconds in (("AGAIN_SECONDS", 0.01), ("PROOF_SECONDS", 0.5), ("ANSWER_SECONDS", 0.5)):
-            monkeypatch.setattr(challenging, name, seconds)
+        monkeypatch.setattr(challenging, "AGAIN_SECONDS", 0.01)
         self.directory = directory / "host"
         self.directory.mkdir()
         self.stack, self.host_stack = stack, stack.enter_context(ExitStack())
@@ -158,12 +158,20 @@ class WrongProof(Fixed):
         return Answer(messages.Answered(bytes(32)))
 
 
-async def test_a_host_that_is_gone_is_offline_and_one_that_says_nothing_timed_out(place: Place) -> None:
-    silent = Fixed(None)
-    place.replace(silent)
+async def test_one_that_says_nothing_timed_out(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(challenging, "PROOF_SECONDS", 0.5)
+    silent = SilentLater(times=2)
+    replaced = place.replace(silent)
+    await reach_twice_at_once(place.links, replaced.address)  # a connection for each try: who it is was shown then
     assert await place.challenger.ask(place.held, "prove") == "timed out"
     assert place.finder.suspected == [place.host.identity.node_id] * 2, "it was asked twice"
     silent.released.set()
+
+
+async def reach_twice_at_once(links: HostLinks, host: HostAddress) -> None:
+    async with trio.open_nursery() as nursery:
+        for _ in range(2):
+            nursery.start_soon(trio.to_thread.run_sync, links.has, host, [PieceId(bytes(32))])
 
 
 async def test_a_host_that_moved_is_found_at_the_second_try(place: Place) -> None:

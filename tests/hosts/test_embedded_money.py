@@ -48,8 +48,11 @@ def ledger_of(directory: Path) -> LedgerConfig:
 
 
 def balance(directory: Path, whose: Keypair) -> str | None:
-    answer = requests.get(f"{ledger_of(directory).horizon[0]}/accounts/{whose.public_key}", timeout=SECONDS)
-    return str(answer.json()["balances"][0]["balance"]) if answer.status_code == 200 else None
+    """None also while the ledger is not there."""
+    with contextlib.suppress(requests.ConnectionError):
+        answer = requests.get(f"{ledger_of(directory).horizon[0]}/accounts/{whose.public_key}", timeout=SECONDS)
+        return str(answer.json()["balances"][0]["balance"]) if answer.status_code == 200 else None
+    return None
 
 
 def test_the_owner_begins_with_a_gift(running: Child, directory: Path) -> None:
@@ -80,15 +83,9 @@ def test_a_ledger_that_is_killed_comes_back_at_the_same_place(running: Child, di
     assert before is not None
     os.kill(before, signal.SIGKILL)
     wait_for(lambda: ledger_process(directory) not in {None, before}, "another process")
-    wait_for(lambda: answers(directory), "it answers")
+    wait_for(lambda: balance(directory, OWNER) is not None, "it answers")
     assert ledger_of(directory) == place
     assert balance(directory, OWNER) == "10000.0000000"
-
-
-def answers(directory: Path) -> bool:
-    with contextlib.suppress(requests.ConnectionError):
-        return balance(directory, OWNER) is not None
-    return False
 
 
 def test_the_ledger_is_the_same_after_a_kill_and_without_the_option(tmp_path: Path) -> None:
@@ -99,7 +96,7 @@ def test_the_ledger_is_the_same_after_a_kill_and_without_the_option(tmp_path: Pa
         network.end(signal.SIGKILL)
     with embedded(tmp_path) as network:
         network.says("ready")
-        wait_for(lambda: answers(tmp_path), "the ledger answers again")
+        wait_for(lambda: balance(tmp_path, OWNER) is not None, "the ledger answers again")
         assert ledger_of(tmp_path) == before
         assert balance(tmp_path, OWNER) == "10000.0000000"
 

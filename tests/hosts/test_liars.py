@@ -236,7 +236,8 @@ def test_a_byte_now_and_then_is_too_late_for_every_challenge(links: HostLinks, t
     """Something always arrives, and it does not help: a proof is small, so its deadline is one for the whole."""
     with ExitStack() as stack:
         host = filled(stack, links, tmp_path, "byte by byte")
-        for piece in itertools.islice(PIECES, 2):
+        for piece, data in itertools.islice(PIECES.items(), 2):
+            links.store(host.address, piece, data, tenant_private=TENANT, deadline_seconds=SECONDS)  # on a connection
             with pytest.raises(TimedOut):
                 prove(links, host, piece, seconds=0.3)
 

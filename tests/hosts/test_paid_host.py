@@ -337,7 +337,7 @@ def test_killed_while_a_contract_ends_it_knows_what_it_has_signed(
         owner.goes_on()
         wait_for(lambda: owner.disclose(0) == "claimed", "the upload is paid for")
         owner.pass_set_up()
-        first = owner.end(seconds=20)
+        first = owner.end(seconds=120)
         with contextlib.suppress(Unreachable):
             owner.settle(first)
         if step == "end decided":
@@ -347,7 +347,7 @@ def test_killed_while_a_contract_ends_it_knows_what_it_has_signed(
         host.says("ready")
         if step == "end recorded":
             with pytest.raises(HostRefused, match="ending"):
-                owner.settle(owner.end(seconds=40))
+                owner.settle(owner.end(seconds=240))
             owner.submit(first, owner.settle(first))
             last = first
         else:

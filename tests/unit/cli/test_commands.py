@@ -217,7 +217,7 @@ def test_watching_ends_quietly_with_ctrl_c(drive: Shell) -> None:
         assert process.stdout is not None
         assert b"volume default" in process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        _output, errors = process.communicate(timeout=20)
+        _output, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, b"")
 
 

@@ -131,7 +131,7 @@ def test_the_deadline_ends_hosts_that_never_answer(source: str, target: Path) ->
         for number in (1, 2, 3):
             at.shelf(number).fault = "hang"
         with pytest.raises(Unavailable):
-            fetch_to(target, at, shard, hedge=Hedge(30.0, 0.01), deadline_seconds=0.1)
+            fetch_to(target, at, shard, hedge=Hedge(30.0, 0.01), deadline_seconds=1.5)
         assert all(at.shelf(number).given_up.wait(10) for number in (1, 2, 3))
 
 
