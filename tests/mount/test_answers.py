@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from tests.drive import Drive, HostNetwork
-from tests.mount.test_audit import audit
+from tests.mount.test_audit import audit, piece_file
 from tests.trees import MIB
 
 
@@ -26,5 +26,8 @@ def test_questions_are_asked_once_and_fetching_makes_new_ones(hosts: HostNetwork
         drive.mount()
         assert outcomes(drive, path, "--answer") == {"passed": 3}, "also after a remount"
         drive.drop_cache()
+        report = audit(drive, path)
+        for piece in report["pieces"][1:]:
+            hosts.kill(piece_file(hosts, piece["piece"])[0])
         assert Path(path).read_bytes() == data
         assert outcomes(drive, path, "--answer", code=11) == {"unknown": 2, "passed": 1}, "of the piece that was read"

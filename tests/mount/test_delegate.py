@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
 
 from layrfs.crypto.keys import VolumeKeys
-from tests.drive import FUSE_IS_THERE, Drive, HostNetwork, differences, layrfs, processes_of, wait_for
+from tests.drive import FUSE_IS_THERE, Drive, HostNetwork, differences, kill, layrfs, processes_of, wait_for
 
 pytestmark = pytest.mark.skipif(not FUSE_IS_THERE, reason="needs /dev/fuse")
 
@@ -18,6 +20,9 @@ HOSTS, DELEGATE = 8, 7
 TEMPO = {"LAYRFS_TEMPO": "60"}
 PATCH_AFTER = "patch_after=120"
 """Two seconds, in upkeep's time."""
+
+HEARD_SECONDS = 90.0
+"""Sooner than the owner itself would make what is lost."""
 
 FILES = 2
 PIECES = {"copies": 3, "coded": 4}
@@ -78,6 +83,30 @@ def check_cannot_read(directory: Path, hosts: HostNetwork) -> None:
     assert found == {keys.mask}
 
 
+@contextlib.contextmanager
+def stopped(pids: Collection[int]) -> Iterator[None]:
+    """Processes that do nothing meanwhile."""
+    for pid in pids:
+        kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            kill(pid, signal.SIGCONT)
+
+
+def has_heard(drive: Drive, hosts: HostNetwork, files: list[str], lost: list[int]) -> bool:
+    """Whether all pieces of these files are on record at hosts that live, once the delegate was asked again."""
+    layrfs(drive.home, "delegate", node_id(hosts, DELEGATE))
+    gone = [node_id(hosts, number) for number in lost]
+    for path in files:
+        (shard,) = drive.manifest(path)["shards"]
+        places = {piece["host"] for piece in shard["pieces"]}
+        if len(places) != PIECES[os.path.basename(os.path.dirname(path))] or not places.isdisjoint(gone):
+            return False
+    return True
+
+
 def test_a_delegate_repairs_while_the_owner_is_away(tmp_path: Path) -> None:
     source = tmp_path / "source"
     fill(source)
@@ -107,17 +136,14 @@ def test_a_delegate_repairs_while_the_owner_is_away(tmp_path: Path) -> None:
             for number in lost:
                 hosts.kill(number)
             left = [number for number in range(HOSTS) if number not in lost]
-            wait_for(lambda: held(hosts, left) >= before, lambda: f"{held(hosts, left)} of {before} pieces", 60.0)
-            check_cannot_read(tmp_path, hosts)
+            wait_for(lambda: held(hosts, left) >= before, lambda: f"{held(hosts, left)} of {before} pieces")
+            with stopped(processes_of(hosts.homes[DELEGATE])):  # at work, it writes files and takes them away
+                check_cannot_read(tmp_path, hosts)
             drive.mount()
-            layrfs(drive.home, "delegate", node_id(hosts, DELEGATE))
+            files = [os.path.join(drive.path, path.relative_to(source)) for path in source.rglob("file-*")]
+            wait_for(lambda: has_heard(drive, hosts, files, lost), "the owner knows all that was made", HEARD_SECONDS)
             (one,) = listed(drive)
             assert (one["lies"], one["problem"]) == (0, "")
-            for path in source.rglob("file-*"):
-                manifest = drive.manifest(os.path.join(drive.path, path.relative_to(source)))
-                places = {piece["host"] for piece in manifest["shards"][0]["pieces"]}
-                assert len(places) == PIECES[path.parent.name]
-                assert places.isdisjoint(node_id(hosts, number) for number in lost)
             drive.sync()
             drive.remount(emptied=True)
             assert differences(str(source), drive.path, "-r") == ""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,7 +33,10 @@ LEAVING_HOSTS, HAND_OVER_SECONDS = 7, 300.0
 """Two more than a list of files has copies: for all that one of them has there is another."""
 
 SETUP_FEES, FEE = 300, 100
-PATIENCE_SECONDS = 90.0
+CLOSE_SECONDS = 1
+"""A set-up may take twelve ledgers, and what is not in after three is bid more for."""
+
+PATIENCE_SECONDS = 240.0
 
 
 class Paying(NamedTuple):
@@ -42,9 +47,14 @@ class Paying(NamedTuple):
     drive: Drive
 
     def wallet_of(self, host: int) -> Keypair:
-        """As the host said when it started."""
-        lines = Path(self.hosts.output(host)).read_text("utf-8").splitlines()
-        return Keypair.from_public_key(next(line.split()[1] for line in lines if line.startswith("wallet ")))
+        """As the host says when it starts."""
+
+        def said() -> list[str]:
+            lines = Path(self.hosts.output(host)).read_text("utf-8").splitlines(keepends=True)
+            return [line.split()[1] for line in lines if line.startswith("wallet ") and line.endswith("\n")]
+
+        wait_for(lambda: bool(said()), "it says where its wallet is")
+        return Keypair.from_public_key(said()[0])
 
     def rows(self, query: str) -> list[tuple[object, ...]]:
         """Of the owner's database."""
@@ -57,11 +67,11 @@ class Paying(NamedTuple):
             connection.close()
 
     def instalments(self) -> dict[bytes, list[tuple[str, int]]]:
-        """State and what was paid of each, by the account of the host."""
+        """State and what was paid of each, by the account of the host; of those that came on the ledger."""
         found: dict[bytes, list[tuple[str, int]]] = {}
         query = (
             "SELECT c.terms, i.state, i.paid_stroops FROM contract c JOIN contract_instalment i"
-            " ON i.contract = c.number ORDER BY c.number, i.number"
+            " ON i.contract = c.number WHERE c.state != 'void' ORDER BY c.number, i.number"
         )
         for terms, state, paid in self.rows(query):
             host = msgspec.msgpack.decode(terms, type=Terms).host
@@ -107,11 +117,12 @@ def paying(
     variables: Mapping[str, str] = MappingProxyType({}),
     count: int = HOSTS,
 ) -> Iterator[Paying]:
-    options = [f"instalments={instalments}", f"contract_period={instalments * window_seconds}"]
-    with ledger_run(directory / "ledger", "--close-seconds", "0.3") as ledger:
+    """Windows are longer on a machine that needs longer for everything."""
+    began = time.monotonic()
+    with ledger_run(directory / "ledger", "--close-seconds", str(CLOSE_SECONDS)) as ledger:
         words = ("--price", PRICE, "--ledger", ledger.url)
         with HostNetwork(str(directory / "hosts"), count, words=words) as hosts:
-            drive = Drive(str(directory / "drive"), options=options, seeds=hosts.seeds)
+            drive = Drive(str(directory / "drive"), seeds=hosts.seeds)
             drive.init()
             layrfs(drive.home, "wallet", "ledger", ledger.url)
             layrfs(drive.home, "wallet", "fund")
@@ -119,6 +130,8 @@ def paying(
             for host in range(count):
                 address = found.wallet_of(host).public_key
                 ledger.request("GET", "friendbot", params={"addr": address}).raise_for_status()
+            window_seconds = max(window_seconds, math.ceil(time.monotonic() - began))
+            drive.options = [f"instalments={instalments}", f"contract_period={instalments * window_seconds}"]
             drive.variables = dict(variables)
             with drive:
                 yield found
@@ -140,19 +153,14 @@ def test_hosts_earn_at_upload_and_at_each_audit_and_a_dead_ones_instalments_come
         Path(drive.path, "file").write_bytes(data)
         drive.sync()
         owner, before = owner_of(at), 10_000 * 10**7
-        wait_for(
-            lambda: (
-                len(at.instalments()) == HOSTS and all(each[0][0] == "claimed" for each in at.instalments().values())
-            ),
-            at.says,
-            PATIENCE_SECONDS,
-        )
         dead = at.wallet_of(0).raw_public_key()
+        wait_for(lambda: [*at.instalments().get(dead, ()), ("", 0)][0][0] == "claimed", at.says, PATIENCE_SECONDS)
         at.hosts.kill(0)
         layrfs(drive.home, "set", drive.path, "max_price=off")
-        wait_for(lambda: set(at.states()) == {"merged"}, at.says, PATIENCE_SECONDS)
+        wait_for(lambda: set(at.states()) <= {"merged", "void"}, at.says, PATIENCE_SECONDS)
         found = at.instalments()
         assert [state for state, _paid in found.pop(dead)][-1] == "missed"
+        assert len(found) == HOSTS - 1
         for living in found.values():
             assert [state for state, _paid in living] == ["claimed"] * instalments
             assert all(paid > 0 for _state, paid in living)
@@ -231,7 +239,7 @@ def test_with_the_phrase_another_machine_pays_on(tmp_path: Path, big: bool) -> N
         there = at._replace(drive=second)
         with second:
             layrfs(second.home, "set", second.path, "max_price=off")
-            wait_for(lambda: set(there.states()) == {"merged"}, there.says, PATIENCE_SECONDS)
+            wait_for(lambda: set(there.states()) <= {"merged", "void"}, there.says, PATIENCE_SECONDS)
             assert there.claimed() == 2 * HOSTS
             assert Path(second.path, "file").read_bytes() == data
             books_balance(there, owner_of(there), 10_000 * 10**7)
