@@ -164,10 +164,14 @@ class HostContracts:
         )
 
     def stored(self, piece: PieceId, tenant: bytes, piece_bytes: int, now: int) -> None:
-        """A piece has come. One that is covered already has come back, and costs no credit."""
+        """A piece has come. One that is covered already has come back, and costs no credit; one that was about to be
+        let go of is stored anew."""
         if not self.is_owed(piece):
-            row = (piece, tenant, piece_bytes, now)
-            self._database.write("INSERT OR IGNORE INTO local_uncovered VALUES(?, ?, ?, ?, NULL)", row)
+            self._database.write(
+                "INSERT INTO local_uncovered VALUES(?, ?, ?, ?, NULL) ON CONFLICT(piece) DO UPDATE"
+                " SET stored = excluded.stored, until = NULL WHERE until IS NOT NULL",
+                (piece, tenant, piece_bytes, now),
+            )
 
     def hand_over(self, tenant: bytes, pieces: Iterable[tuple[PieceId, int]], now: int, until: int) -> None:
         """Pieces and their bytes, which a contract that is released had covered, wait so long for the owner's next."""

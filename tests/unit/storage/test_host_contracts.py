@@ -76,6 +76,16 @@ def test_a_salt_that_comes_to_nothing_counts_as_none(record: HostContracts) -> N
     assert (owed.salt, owed.salts, owed.problem, owed.state) == (TWO, 2, None, "claimed")
 
 
+def test_what_waits_for_the_next_contract_costs_no_credit_until_it_is_stored_again(record: HostContracts) -> None:
+    record.hand_over(TERMS.tenant, [(ONE, 100), (TWO, 100)], NOW, NOW + 50)
+    assert record.uncovered(TERMS.tenant, NOW).bytes == 200
+    assert record.on_credit(TERMS.tenant, NOW).bytes == 0
+    assert record.overdue(NOW + 49) == {}
+    record.stored(ONE, TERMS.tenant, 100, NOW + 40)
+    assert record.on_credit(TERMS.tenant, NOW + 50) == Uncovered(100, 100 * 10, NOW + 40)
+    assert record.overdue(NOW + 50) == {TERMS.tenant: [TWO]}
+
+
 def test_what_is_stored_costs_credit_until_it_is_covered(record: HostContracts) -> None:
     contract = record.add(TERMS, NOW).number
     for piece, stored in ((ONE, NOW), (TWO, NOW + 10), (ONE, NOW + 20)):
