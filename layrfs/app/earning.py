@@ -1,8 +1,9 @@
 """A host that is paid: what strangers' threads ask of it, and the rounds in which time, silence and salts take effect.
 
-Owns the state of its contracts from agreement to release, and who gets room and is served. Must not know sockets, nor
-how an instalment is read or paid. Invariants: the record changes on the trio thread alone; a ledger that is silent
-stops claims and agreements, never what hosts do for those who have a contract; no failure ends a round for others.
+Owns the state of its contracts from agreement to release, and who gets room and is served. Must not know sockets, how
+an instalment is read or paid, nor how pieces go. Invariants: the record changes on the trio thread alone; a ledger that
+is silent stops claims and agreements, never what hosts do for those who have a contract; no failure ends a round for
+others.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from layrfs.app.agreeing import Agreements, ending_of
 from layrfs.app.claiming import Claimer
 from layrfs.app.earning_report import earning_report, running
 from layrfs.app.in_hand import InHand
+from layrfs.app.letting_go import LettingGo, kept_for
 from layrfs.app.trade import Trade
 from layrfs.crashpoints import reached
 from layrfs.errors import LayrError, LedgerUnavailable, LocalError, WrongLedger
@@ -37,8 +39,6 @@ from layrfs.wire.contracts import ContractRequest, ContractResponse, Cover, Earn
 from layrfs.wire.messages import Reason, Refused
 
 LOOKS_PER_ROUND = 4
-GONE_SECONDS = 3600.0
-DELETED_AT_ONCE = 64
 REPORT_SECONDS = 3.0
 COVERS_AT_ONCE, COVER_SECONDS = 4, 20.0
 """Each reads the heads of thousands of pieces and waits for the ledger; so long it waits for its turn."""
@@ -57,8 +57,9 @@ class Earning:
         self._claimer = Claimer(trade)
         self._told = trio.Event()
         self._reserved: Counter[bytes] = Counter()
-        self._in_hand = InHand()
-        self._agreements = Agreements(trade, self._wake, self._reserved.__getitem__, self._in_hand)
+        in_hand = InHand()
+        self._letting_go = LettingGo(trade, in_hand)
+        self._agreements = Agreements(trade, self._wake, self._reserved.__getitem__, in_hand)
         self._covering = Admission(total=COVERS_AT_ONCE, per_peer=1, patience_seconds=COVER_SECONDS)
         self._unserved: frozenset[bytes] = frozenset()
         self._pause_seconds = earning.LONGEST_ROUND_SECONDS
@@ -78,7 +79,7 @@ class Earning:
         self._see_who_is_served()
         async with trio.open_nursery() as nursery:
             task_status.started()
-            nursery.start_soon(self._forget_gone)
+            nursery.start_soon(self._letting_go.run)
             while True:
                 self._check_record()
                 await self._round(nursery)
@@ -138,7 +139,7 @@ class Earning:
 
     def has_contract(self, tenant: bytes) -> bool:
         """Whether pieces are kept for this owner. Called from threads."""
-        return self._on_trio(lambda: bool(self._paid_for(tenant)))
+        return self._on_trio(lambda: bool(kept_for(self._record, tenant)))
 
     def serves(self, piece: PieceId) -> bool:
         """Whether a piece is given out: not one of an owner who has been silent for too long. Called from threads."""
@@ -153,11 +154,11 @@ class Earning:
 
         None of them is covered until the block ends. Called from threads.
         """
-        free = self._on_trio(partial(self._begin_deleting, tenant, pieces))
+        free = self._on_trio(partial(self._letting_go.begin, tenant, pieces))
         try:
             yield free
         finally:
-            self._on_trio(partial(self._end_deleting, tenant, free))
+            self._on_trio(partial(self._letting_go.end, tenant, free))
 
     def leave(self) -> Leaving:
         """Called from threads."""
@@ -210,13 +211,6 @@ class Earning:
         self._reserved[tenant] += piece_bytes
         return None
 
-    def _begin_deleting(self, tenant: bytes, pieces: Sequence[PieceId]) -> list[PieceId]:
-        return self._in_hand.begin_deleting(tenant, [piece for piece in pieces if not self._record.is_owed(piece)])
-
-    def _end_deleting(self, tenant: bytes, free: Sequence[PieceId]) -> None:
-        self._in_hand.end_deleting(tenant, free)
-        self._forget_those_gone(free)
-
     def _wake(self) -> None:
         self._told.set()
 
@@ -247,7 +241,7 @@ class Earning:
         problem = await _problem_of(self._see_balance())
         for hosted in kept:
             problem = await _problem_of(self._step(hosted, head, now)) or problem
-        return await _problem_of(self._let_go_of_overdue(now)) or problem
+        return await _problem_of(self._letting_go.overdue(now)) or problem
 
     def _begin_claims(self, hosted: Hosted, now: int, nursery: trio.Nursery) -> None:
         for one in earning.claimable(hosted.terms, self._owed(hosted), now):
@@ -269,7 +263,7 @@ class Earning:
             self._bring(hosted, event, now)
         ended = self._record.fresh(hosted)
         if ended is not None and earning.is_to_be_released(ended, now):
-            await self._release(hosted)
+            await self._letting_go.release(hosted)
 
     def _bring(self, hosted: Hosted, event: HostEvent, now: int) -> None:
         state = host_after(hosted.state, event)
@@ -324,61 +318,6 @@ class Earning:
         else:
             self._wake()
 
-    async def _release(self, hosted: Hosted) -> None:
-        """The room is others' now; what an owner with a later contract has not covered in it yet waits for that."""
-        tenant = hosted.terms.tenant
-        pieces = self._record.release(hosted.number)
-        others = self._paid_for(tenant)
-        if any(one.state in {"open", "notice"} for one in others):
-            await self._hand_over(hosted, pieces)
-            return
-        if not others:
-            on_credit = self._record.uncovered_pieces(tenant)
-            self._record.forget_uncovered(on_credit)
-            pieces += on_credit
-        for few in (pieces[at : at + DELETED_AT_ONCE] for at in range(0, len(pieces), DELETED_AT_ONCE)):
-            free = [piece for piece in few if not self._record.is_kept(piece)]  # covered anew by now, perhaps
-            await trio.to_thread.run_sync(_delete_all, self._trade, tenant, free)
-        _log.info("Contract %s is over, and %d pieces with it", hosted.terms.contract_id.hex()[:12], len(pieces))
-
-    def _paid_for(self, tenant: bytes) -> list[Hosted]:
-        """Contracts because of which pieces are here; what was only agreed to costs nothing, and keeps nothing."""
-        return [one for one in self._record.of_tenant(tenant) if not one.released and one.state != "agreed"]
-
-    async def _hand_over(self, hosted: Hosted, pieces: Sequence[PieceId]) -> None:
-        for few in (pieces[at : at + DELETED_AT_ONCE] for at in range(0, len(pieces), DELETED_AT_ONCE)):
-            held = await trio.to_thread.run_sync(_held, self._trade, few)
-            now = self._trade.clock.last_known()
-            self._record.hand_over(hosted.terms.tenant, held, now, earning.handed_until(hosted.terms, now))
-
-    async def _let_go_of_overdue(self, now: int) -> None:
-        """What nobody has covered anew in time; the contract that it waited for goes on without it."""
-        for tenant, pieces in self._record.overdue(now).items():
-            for few in (pieces[at : at + DELETED_AT_ONCE] for at in range(0, len(pieces), DELETED_AT_ONCE)):
-                free = self._begin_deleting(tenant, few)
-                try:
-                    await trio.to_thread.run_sync(_delete_all, self._trade, tenant, free)
-                finally:
-                    self._end_deleting(tenant, free)
-
-    async def _forget_gone(self) -> None:
-        """What is on credit and not here any more, damaged or expired, is no longer owed for."""
-        while True:
-            try:
-                pieces = self._record.uncovered_pieces()
-                gone = await trio.to_thread.run_sync(_not_held, self._trade, pieces)
-                self._forget_those_gone(gone)
-            except LayrError as error:
-                _log.warning("What is gone is owed for until the next look: %s", error)
-            await trio.sleep(GONE_SECONDS)
-
-    def _forget_those_gone(self, pieces: Sequence[PieceId]) -> None:
-        """Looked at again here, where ``stored`` is heard: one that has come back meanwhile would be free of charge."""
-        gone = [piece for piece in pieces if not self._trade.store.has(piece)]
-        if gone:  # a disk that is full must not be needed to find that there is nothing to do
-            self._record.forget_uncovered(gone)
-            self._record.forget_ended(gone)
-
     def _see_who_is_served(self) -> None:
         kept = self._record.kept()
         self._pause_seconds = earning.round_seconds(kept)
@@ -393,22 +332,3 @@ async def _problem_of(step: Awaitable[None]) -> str:
     except (LayrError, OSError) as error:
         return str(error)
     return ""
-
-
-def _not_held(trade: Trade, pieces: Sequence[PieceId]) -> list[PieceId]:
-    found = []
-    for piece in pieces:
-        trio.from_thread.check_cancelled()
-        if trade.store.head(piece) is None:
-            found.append(piece)
-    return found
-
-
-def _held(trade: Trade, pieces: Sequence[PieceId]) -> list[tuple[PieceId, int]]:
-    found = [(piece, trade.store.head(piece)) for piece in pieces]
-    return [(piece, head.length) for piece, head in found if head is not None]
-
-
-def _delete_all(trade: Trade, tenant: bytes, pieces: Sequence[PieceId]) -> None:
-    for piece in pieces:
-        trade.store.delete(piece, tenant)

@@ -217,10 +217,11 @@ class HostContracts:
         """Whether a contract that has not ended needs it: without it the host cannot answer."""
         return self._database.value(f"{_NAMED} AND c.state <> 'ended' LIMIT 1", (piece,)) is not None
 
-    def is_kept(self, piece: PieceId) -> bool:
-        """Whether a contract that is not released names it, or it was stored on credit."""
-        on_credit = self._database.value("SELECT 1 FROM local_uncovered WHERE piece = ?", (piece,))
-        return on_credit is not None or self._database.value(f"{_NAMED} LIMIT 1", (piece,)) is not None
+    def is_kept(self, piece: PieceId, *, besides: int) -> bool:
+        """Whether another contract that is not released names it, or none covers it yet."""
+        uncovered = self._database.value("SELECT 1 FROM local_uncovered WHERE piece = ?", (piece,))
+        named = f"{_NAMED} AND c.number <> ? LIMIT 1"
+        return uncovered is not None or self._database.value(named, (piece, besides)) is not None
 
     def names_all(self, number: int, pieces: Iterable[PieceId], instalment: int) -> bool:
         """Whether an instalment of the contract is about all of these pieces."""
@@ -242,14 +243,15 @@ class HostContracts:
             ((piece,) for piece in pieces),
         )
 
-    def release(self, number: int) -> list[PieceId]:
-        """The contract keeps nothing any more; the pieces that no other contract keeps."""
-        self._database.write("UPDATE local_hosted SET released = 1 WHERE number = ?", (number,))
+    def named_by(self, number: int) -> list[PieceId]:
+        """What a contract covers, or did, and what has not been let go of since."""
         query = "SELECT DISTINCT piece FROM local_hosted_piece WHERE contract = ?"
-        pieces = [PieceId(piece) for (piece,) in self._database.rows(query, (number,))]
-        free = [piece for piece in pieces if not self.is_kept(piece)]
+        return [PieceId(piece) for (piece,) in self._database.rows(query, (number,))]
+
+    def release(self, number: int) -> None:
+        """The contract keeps nothing any more."""
+        self._database.write("UPDATE local_hosted SET released = 1 WHERE number = ?", (number,))
         self._database.write("DELETE FROM local_hosted_piece WHERE contract = ?", (number,))
-        return free
 
     @property
     def leaving(self) -> bool:

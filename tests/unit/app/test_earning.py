@@ -15,7 +15,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from layrfs.app import claiming, proposing
+from layrfs.app import claiming, letting_go, proposing
 from layrfs.crypto import merkle, wallet_keys
 from layrfs.crypto.identity import NodeIdentity
 from layrfs.errors import BadMessage, CorruptFile, LayrError, LedgerUnavailable, LocalError
@@ -896,7 +896,8 @@ async def test_nobody_goes_on_for_nothing_from_one_contract_to_the_next(
     for _ in range(2):
         ledger.go_to(ledger.now + WINDOW_SECONDS)
         await trio.sleep(200)
-    await host.until(lambda: here(host, much) == [False])
+    await host.until(lambda: all(one.released for one in host.record.all()))
+    assert here(host, much) == [False]
     assert await host.ask(OwnerHere(ledger, number=9).propose()) == contracts.Agreed(b""), "nothing is here any more"
 
 
@@ -929,6 +930,71 @@ async def test_what_was_let_go_of_is_at_risk_no_longer(
         found.append((await trio.to_thread.run_sync(host.earning.report)).at_risk_stroops)
         ledger.go_to(ledger.now + WINDOW_SECONDS)
     assert found[0] == found[1] > 0
+
+
+async def test_pieces_of_which_some_are_gone_when_a_host_ends_go_when_it_is_back(
+    autojump_clock: MockClock, tmp_path: Path, ledger: LedgerHere, owner: OwnerHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(letting_go, "DELETED_AT_ONCE", 1)
+    pieces = [*DATA, *MORE]
+    async with hosting(tmp_path, ledger) as host:
+        await covered(host, owner)
+        assert await stored(host, MORE) == []
+        delete, deleted_already = host.store.delete, []
+
+        def delete_one(piece: PieceId, tenant: bytes) -> bool:
+            if deleted_already:
+                raise LocalError("the disk is gone")
+            deleted_already.append(piece)
+            return delete(piece, tenant)
+
+        monkeypatch.setattr(host.store, "delete", delete_one)
+        await seen_to_end(host, owner, ledger)
+        ledger.go_to(owner.terms.end + WINDOW_SECONDS)
+        await host.until(lambda: sum(here(host, pieces)) == 2)
+        await trio.sleep(200)
+    async with hosting(tmp_path, ledger) as host:
+        await host.until(lambda: here(host, pieces) == [False] * 3)
+        await host.until(lambda: host.record.all()[0].released)
+
+
+async def test_who_opens_a_contract_while_pieces_go_keeps_what_is_left(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(letting_go, "DELETED_AT_ONCE", 1)
+    await covered(host, owner)
+    assert await stored(host, MORE) == []
+    await seen_to_end(host, owner, ledger)
+    again = OwnerHere(ledger, number=1)
+    assert await host.ask(again.propose()) == contracts.Agreed(b"")
+    await again.set_up()
+    delete, answers = host.store.delete, []
+
+    def delete_and_hear(piece: PieceId, tenant: bytes) -> bool:
+        answers.append(host.earning.answer(again.opened(), memoryview(b"")))
+        return delete(piece, tenant)
+
+    monkeypatch.setattr(host.store, "delete", delete_and_hear)
+    ledger.go_to(owner.terms.end + WINDOW_SECONDS)
+    await host.until(lambda: host.record.all()[0].released)
+    assert answers == [contracts.Ready(credit_bytes(again.terms))]
+    assert sorted([*here(host, DATA), *here(host, MORE)]) == [False, True, True]
+    left = [one for one in DATA if here(host, [one]) == [True]]
+    assert await host.ask(again.add([*left, *MORE], first=1), again.body()) == contracts.Covered()
+
+
+async def test_what_is_being_covered_is_not_let_go_of(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere
+) -> None:
+    await covered(host, owner)
+    await seen_to_end(host, owner, ledger)
+    with host.earning._agreements._in_hand.covering(TENANT.public_key, [merkle.piece_id(DATA[1])]):
+        ledger.go_to(owner.terms.end + WINDOW_SECONDS)
+        await host.until(lambda: here(host, DATA) == [False, True])
+        await trio.sleep(200)
+        assert (here(host, DATA), host.record.all()[0].released) == ([False, True], False)
+    await host.until(lambda: here(host, DATA) == [False, False])
+    await host.until(lambda: host.record.all()[0].released)
 
 
 async def test_who_could_not_see_the_end_lets_go_a_window_after_it_is_seen(

@@ -109,16 +109,19 @@ def test_a_released_contract_keeps_only_what_another_keeps(record: HostContracts
     first, second = record.add(TERMS, NOW).number, record.add(OTHER, NOW).number
     record.cover(first, 0, NOW, 100, (ONE, TWO), [lock(1)] * 4)
     record.cover(second, 0, NOW, 100, (TWO, THREE), [lock(1)] * 4)
-    assert record.release(first) == [ONE]
-    assert [record.is_kept(piece) for piece in (ONE, TWO, THREE)] == [False, True, True]
+    assert set(record.named_by(first)) == {ONE, TWO}
+    assert [record.is_kept(piece, besides=first) for piece in (ONE, TWO)] == [False, True]
+    record.release(first)
+    assert record.named_by(first) == []
+    assert [record.is_kept(piece, besides=0) for piece in (ONE, TWO, THREE)] == [False, True, True]
     record.set_state(second, "ended", NOW)
-    assert record.is_kept(TWO)
+    assert record.is_kept(TWO, besides=0)
     assert not record.is_owed(TWO)
     assert [one.number for one in record.kept()] == [second]
     assert [one.number for one in record.all()] == [first, second]
-    assert set(record.release(second)) == {TWO, THREE}
+    record.release(second)
     record.stored(TWO, TERMS.tenant, 100, NOW)
-    assert [record.is_kept(piece) for piece in (TWO, THREE)] == [True, False], "it has come again"
+    assert [record.is_kept(piece, besides=0) for piece in (TWO, THREE)] == [True, False], "it has come again"
 
 
 async def test_it_is_there_after_the_host_was_killed(database: Database, record: HostContracts) -> None:
