@@ -225,9 +225,9 @@ class PaidMarket:
     # ------------------------------------------------------------------- steps
 
     def _earlier(self, contract: Contract) -> list[int]:
-        """Other contracts with the host that pay for pieces now."""
+        """Other contracts with the host that pay for pieces now; one that the host broke does not."""
         now = self._escrows.now()
-        others = self._contracts.of_host(contract.terms.node)
+        others = [each for each in self._contracts.of_host(contract.terms.node) if each.state != "broken"]
         return [each.number for each in others if each.number != contract.number and now < each.terms.end]
 
     def _handed_on(self, contract: Contract) -> dict[int, int]:

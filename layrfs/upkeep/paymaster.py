@@ -46,6 +46,9 @@ PASSES_PER_WINDOW = 32
 SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.25, 300.0
 PIECES_PER_COVER = 8192
 
+NOT_NOW = frozenset({"busy", "failed", "not on the ledger"})
+"""What a host says that may agree a little later: its ledger lags, or is away."""
+
 Verdict = Literal["passed", "missing"]
 """What a host showed when an instalment fell due."""
 
@@ -88,7 +91,7 @@ class Paymaster:
         self._heard = heard
         self._nudged = nudged
         self._refused: set[tuple[int, int]] = set()
-        self._told_again: set[int] = set()
+        self._told_again, self._half_told = set[int](), set[int]()
         self.problem: str | None = None
         """Why something that is due is not done, in a sentence."""
 
@@ -160,6 +163,8 @@ class Paymaster:
     async def _do_all(self, contract: Contract, due: Sequence[Step]) -> None:
         """What fails has others wait, but a salt not for long: a host is paid for what it has, takes it more or not."""
         is_well = True
+        if contract.number in self._half_told:
+            await self._host_forgot(contract.number)
         for step in due:
             if not is_well and waits(step, contract.terms, self._escrows.now()):
                 continue
@@ -176,16 +181,21 @@ class Paymaster:
                     return
 
     async def _host_forgot(self, number: int) -> None:
-        """It is told all of it again, once: a host that has lost its record can take it up, with the ledger's word."""
+        """It is told all of it again, once: a host that has lost its record can take it up, with the ledger's word.
+
+        Raises ``LayrError`` when it cannot answer now: then it is told later, before anything else."""
         contract = self._contracts.get(number)
         if contract.whole and number not in self._told_again:
-            self._told_again.add(number)
+            self._half_told.add(number)
             try:
                 await self._tell_again(contract)
-            except LayrError as error:
+            except (HostRefused, MissingPiece) as error:
+                if isinstance(error, HostRefused) and error.reason in NOT_NOW:
+                    raise
                 _log.info("a host that knows no contract does not take it up again: %s", error)
             else:
                 return
+        self._half_told.discard(number)
         self._agreements.event(number, "host broke")
 
     async def _tell_again(self, contract: Contract) -> None:
@@ -196,6 +206,8 @@ class Paymaster:
             then = msgspec.structs.replace(contract, batches=tuple(known[:count]))
             pieces = self._contracts.pieces_of(contract.number, batch.number)
             await self._hosts.ask(contract.terms.node, await self._request(then, batch), Covered, cover_body(pieces))
+        self._half_told.discard(contract.number)
+        self._told_again.add(contract.number)
 
     async def _do(self, number: int, step: Step) -> None:
         contract = self._contracts.get(number)

@@ -30,7 +30,7 @@ from layrfs.policy.pricing import BASE_RESERVE_STROOPS, due_stroops, locked_stro
 from layrfs.storage.database import Database
 from layrfs.storage.intents import IntentTable
 from layrfs.storage.spending import Spending
-from layrfs.wire.contracts import ContractRequest, Cover, Quoted, Settle
+from layrfs.wire.contracts import ContractRequest, Cover, Opened, Propose, Quoted, Settle
 from layrfs.wire.messages import Refused
 from tests.contract_ledger import as_read
 from tests.fakes.ledger import InProcessLedger
@@ -50,6 +50,7 @@ class RealCounterpart:
     def __init__(self) -> None:
         self.host: Hosting
         self.loses_covers = False
+        self.loses_one: type[Propose | Opened | Cover] | None = None
         self.signs_ends = True
 
     def tenant(self, _host: NodeId) -> bytes:
@@ -62,7 +63,10 @@ class RealCounterpart:
         if not self.signs_ends and isinstance(request, Settle):
             raise HostRefused("ending")
         answer = await self.host.ask(request, bytes(body))
-        if self.loses_covers and isinstance(request, Cover):
+        is_lost = self.loses_one is not None and isinstance(request, self.loses_one)
+        if is_lost:
+            self.loses_one = None
+        if is_lost or (self.loses_covers and isinstance(request, Cover)):
             raise TimedOut("the answer was lost")
         if isinstance(answer, Refused):
             raise MissingPiece("") if answer.reason == "missing" else HostRefused(answer.reason)
@@ -355,8 +359,14 @@ async def test_an_owner_who_dies_while_a_contract_ends_pays_once(
     assert 300 + 100 * owner.states.count("claimed") + 100 <= fees <= 300 + 400 + 200 + 200
 
 
+@pytest.mark.parametrize("loses_one", [None, Propose, Opened, Cover])
 async def test_a_host_that_lost_its_record_is_told_all_of_it_again(
-    mock_clock: MockClock, owner: Owner, counterpart: RealCounterpart, offer: Offer, tmp_path: Path
+    mock_clock: MockClock,
+    owner: Owner,
+    counterpart: RealCounterpart,
+    offer: Offer,
+    tmp_path: Path,
+    loses_one: type[Propose | Opened | Cover] | None,
 ) -> None:
     directory = tmp_path / "host"
     directory.mkdir()
@@ -368,6 +378,7 @@ async def test_a_host_that_lost_its_record_is_told_all_of_it_again(
         assert owner.states == ["claimed", "claimed", "waiting", "waiting"]
     for name in directory.glob("contracts.db*"):
         name.unlink()
+    counterpart.loses_one = loses_one
     async with hosting(directory, owner.ledger, offer) as counterpart.host:
         await rounds(owner, counterpart.host, 4 * WINDOW + 500)
         (hosted,) = counterpart.host.record.all()

@@ -728,6 +728,19 @@ async def test_a_host_that_is_slow_to_agree_is_not_waited_for(
     assert owner.contracts.live() == []
 
 
+async def test_what_a_broken_contract_covered_is_covered_by_the_next_one_at_once(
+    mock_clock: MockClock, owner: Owner, host: PaidHost
+) -> None:
+    piece = await owner.store(host, 1)
+    await owner.rounds(WINDOW + 500)
+    owner.agreements.event(1, "host broke")
+    await owner.agreements.make(host.node)
+    salts = await owner.market.agree(host, piece, 1 << 20)
+    owner.market.keep([host.store(piece, bytes([1]) * (1 << 20), salts)])
+    await owner.rounds(WINDOW + 2500)
+    assert owner.contracts.pieces_of(2, 0) == (piece,)
+
+
 async def test_what_a_contract_has_to_go_on_paying_for_has_until_the_other_ends_and_then_until_it_is_let_go(
     mock_clock: MockClock, owner: Owner, host: PaidHost, ledger: InProcessLedger
 ) -> None:
