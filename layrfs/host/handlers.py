@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Generic, Protocol, TypeVar, cast
+from typing import Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast
 
 from msgspec import Struct
 
@@ -49,6 +49,7 @@ from layrfs.wire.delegation import (
 from layrfs.wire.messages import Reason, Request
 
 RequestT = TypeVar("RequestT", bound=Struct)
+Said = ParamSpec("Said")
 
 
 class Pieces(Protocol):
@@ -183,10 +184,8 @@ def handle_has(call: Call[messages.Has]) -> Answer:
 
 def handle_delete(call: Call[messages.Delete]) -> Answer:
     """Only for whoever holds the tenant's private key now, on this connection."""
-    host, visit, request = call.host, call.visit, call.request
-    number = visit.next_number()
-    statement = messages.delete_statement(host.network_id, host.node_id, visit.challenge, number, request.pieces)
-    if not verify_signature(request.tenant, statement, request.signature):
+    host, request = call.host, call.request
+    if not _has_signed(request.tenant, request.signature, call, messages.delete_statement, request.pieces):
         return _refuse("not the owner")
     with _deleting(host, request) as free:
         return Answer(messages.Deleted(sum(host.pieces.delete(piece, request.tenant) for piece in free)))
@@ -200,10 +199,8 @@ def _deleting(host: Host, request: messages.Delete) -> AbstractContextManager[Se
 
 def handle_renew(call: Call[messages.Renew]) -> Answer:
     """Likewise; an owner who has lost the key loses the room, in the end, which nobody else can give back."""
-    host, visit, request = call.host, call.visit, call.request
-    number = visit.next_number()
-    statement = messages.renew_statement(host.network_id, host.node_id, visit.challenge, number, request.pieces)
-    if not verify_signature(request.tenant, statement, request.signature):
+    host, request = call.host, call.request
+    if not _has_signed(request.tenant, request.signature, call, messages.renew_statement, request.pieces):
         return _refuse("not the owner")
     if host.contracts is not None and not host.contracts.has_contract(request.tenant):
         return _refuse("no contract")
@@ -212,12 +209,10 @@ def handle_renew(call: Call[messages.Renew]) -> Answer:
 
 def handle_inventory(call: Call[messages.Inventory]) -> Answer:
     """Only for the tenant itself: to anybody else, what belongs together is not told."""
-    host, visit, request = call.host, call.visit, call.request
-    number = visit.next_number()
-    statement = messages.inventory_statement(host.network_id, host.node_id, visit.challenge, number, request.after)
-    if not verify_signature(request.tenant, statement, request.signature):
+    request = call.request
+    if not _has_signed(request.tenant, request.signature, call, messages.inventory_statement, request.after):
         return _refuse("not the owner")
-    found, through = host.pieces.inventory(request.tenant, request.after)
+    found, through = call.host.pieces.inventory(request.tenant, request.after)
     return Answer(messages.Listing(tuple(found), through))
 
 
@@ -240,15 +235,13 @@ def handle_get_root(call: Call[messages.GetRoot]) -> Answer:
 
 def handle_delegation(call: Call[DelegationRequest]) -> Answer:
     """Only for whoever holds the volume's root key now, on this connection; the volume's id is the public key."""
-    host, visit, request = call.host, call.visit, call.request
-    number = visit.next_number()
-    if host.delegations is None:
-        return _refuse("not allowed")
-    statement = delegation_statement(host.network_id, host.node_id, visit.challenge, number, request, call.body)
-    if not verify_signature(request.volume, statement, request.signature):
+    delegations, request = call.host.delegations, call.request
+    if not _has_signed(request.volume, request.signature, call, delegation_statement, request, call.body):
         return _refuse("not the owner")
+    if delegations is None:
+        return _refuse("not allowed")
     try:
-        return Answer(host.delegations.answer(request, call.body))
+        return Answer(delegations.answer(request, call.body))
     except MissingPiece:
         return _refuse("missing")
     except NoSpace:
@@ -265,15 +258,13 @@ def handle_quote(call: Call[Quote]) -> Answer:
 
 def handle_contract(call: Call[ContractRequest]) -> Answer:
     """Only for whoever holds the tenant's private key now, on this connection."""
-    host, visit, request = call.host, call.visit, call.request
-    number = visit.next_number()
-    if host.contracts is None:
-        return _refuse("not allowed")
-    statement = contract_statement(host.network_id, host.node_id, visit.challenge, number, request, call.body)
-    if not verify_signature(request.tenant, statement, request.signature):
+    contracts, request = call.host.contracts, call.request
+    if not _has_signed(request.tenant, request.signature, call, contract_statement, request, call.body):
         return _refuse("not the owner")
+    if contracts is None:
+        return _refuse("not allowed")
     try:
-        return Answer(host.contracts.answer(request, call.body))
+        return Answer(contracts.answer(request, call.body))
     except BadMessage:
         return _refuse("bad terms")
 
@@ -315,6 +306,20 @@ HANDLERS: dict[type[Struct], Handler] = dict(
         *((kind, cast("Handler", handle_contract)) for kind in (Propose, Opened, Cover, Disclose, Settle, Standing)),
     )
 )
+
+
+def _has_signed(
+    key: bytes,
+    signature: bytes,
+    call: Call[RequestT],
+    statement: Callable[Concatenate[bytes, NodeId, bytes, int, Said], bytes],
+    *said: Said.args,
+    **more: Said.kwargs,
+) -> bool:
+    """Whether the key's holder has signed this, for this host and connection, and not earlier on it."""
+    host, visit = call.host, call.visit
+    signed = statement(host.network_id, host.node_id, visit.challenge, visit.next_number(), *said, **more)
+    return verify_signature(key, signed, signature)
 
 
 def _answered(digest: bytes) -> Answer:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from layrfs.ids import NodeId
 from layrfs.model.contracts import Offer, Terms
-from layrfs.model.ledger import STROOPS_PER_XLM, LedgerHead
+from layrfs.model.ledger import LedgerHead
+from layrfs.model.lumens import shown_lumens
 
 SETUP_SECONDS = 60
 """After the start: until then the set-up can be in the ledger."""
@@ -30,17 +31,17 @@ def terms_faults(terms: Terms, offer: Offer, node: NodeId, tenant: bytes, head: 
         "the terms name another host": terms.node != node,
         "the terms pay into another account than the host's": terms.host != offer.account,
         "the terms name another tenant than the one that sent them": terms.tenant != tenant,
-        f"the terms pay {_xlm(terms.price)} XLM for a TiB and 30 days, and the host asks for {_xlm(offer.price)}": (
-            terms.price < offer.price
-        ),
+        f"the terms pay {shown_lumens(terms.price)} XLM for a TiB and 30 days, and the host asks for "
+        f"{shown_lumens(offer.price)}": terms.price < offer.price,
         f"the terms have {terms.instalments} instalments, and the host takes {_span(instalments)}": (
             terms.instalments not in instalments
         ),
         f"the terms have windows of {terms.window_seconds} seconds, and the host takes {_span(windows)}": (
             terms.window_seconds not in windows
         ),
-        f"the terms want {_xlm(terms.collateral_stroops)} XLM of the host, and it gives "
-        f"{_xlm(offer.most_collateral_stroops)} at most": terms.collateral_stroops > offer.most_collateral_stroops,
+        f"the terms want {shown_lumens(terms.collateral_stroops)} XLM of the host, and it gives "
+        f"{shown_lumens(offer.most_collateral_stroops)} at most": terms.collateral_stroops
+        > offer.most_collateral_stroops,
         "the terms start in the past, or too far ahead, by the ledger's clock": (
             abs(terms.start - head.closed_at) > CLOCKS_APART_SECONDS
         ),
@@ -52,11 +53,6 @@ def terms_faults(terms: Terms, offer: Offer, node: NodeId, tenant: bytes, head: 
         ),
     }
     return tuple(sentence for sentence, is_so in found.items() if is_so)
-
-
-def _xlm(stroops: int) -> str:
-    whole, rest = divmod(stroops, STROOPS_PER_XLM)
-    return f"{whole:,}.{rest:07d}".rstrip("0").rstrip(".")
 
 
 def _span(numbers: range) -> str:
