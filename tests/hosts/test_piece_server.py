@@ -311,10 +311,14 @@ def test_stores_that_never_arrive_keep_nobody_from_reading(tmp_path: Path) -> No
     with local_host(tmp_path, limits=Limits(bodies=2, queue_seconds=0.0)) as host, contextlib.ExitStack() as silent:
         links = HostLinks(NodeIdentity.generate(), NETWORK)
         links.store(host.address, PIECE, DATA, tenant_private=TENANT, deadline_seconds=SECONDS)
-        for _ in range(2):
+
+        def one_more_keeps_it_busy() -> bool:
+            """It is refused, should the place of what was asked before not be free yet."""
             connection, _challenge = silent.enter_context(greeted(host))
             connection.sendall(frame(STORE, DATA)[:1000])
-        wait_for(lambda: is_busy(links, host))
+            return is_busy(links, host)
+
+        wait_for(one_more_keeps_it_busy)
         assert links.retrieve(host.address, PIECE, deadline_seconds=SECONDS) == DATA
         links.close()
 
