@@ -264,6 +264,37 @@ async def test_two_escrows_with_a_host_are_there_for_minutes_of_each_period(
         assert [one.state for one in contract.instalments] == ["claimed"] * 4
 
 
+async def test_contracts_that_are_full_early_are_handed_on_one_after_the_other(
+    mock_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+    owner: Owner,
+    counterpart: RealCounterpart,
+    offer: Offer,
+    tmp_path: Path,
+) -> None:
+    """A host agrees to the next one, although what the one before the last covered has been kept for a short time."""
+    monkeypatch.setattr("layrfs.policy.paymaster.BATCHES_LIMIT", 2)
+    before, stored_so_far = balance(owner.ledger, account_of(WALLET)), list[bytes]()
+    (tmp_path / "host").mkdir()
+    async with hosting(tmp_path / "host", owner.ledger, offer) as counterpart.host:
+        owner.is_wanted, owner.needed = True, []
+        for number in range(1, 6):
+            await store(owner, counterpart.host, data_of(number))
+            stored_so_far += data_of(number)
+            owner.needed = [merkle.piece_id(one) for one in stored_so_far]
+            for _ in range(4):
+                start = owner.contracts.get(1).terms.start
+                await rounds(owner, counterpart.host, owner.ledger.bank.now - start + 100)
+                await digest_anew(owner, stored_so_far)
+        assert owner.ledger.bank.now < owner.contracts.get(1).terms.end
+        assert [owner.contracts.get(number).state for number in (1, 2)] == ["merged", "merged"]
+        assert [each.state for each in owner.contracts.live()][-1] == "open"
+        assert owner.agreements.problem is None
+        assert not any(hosted.released for hosted in counterpart.host.record.all())
+        report = await trio.to_thread.run_sync(counterpart.host.earning.report)
+    assert report.earned_stroops == balance(owner.ledger, account_of(WALLET)) - before > 0
+
+
 async def test_an_owner_who_dies_while_a_renewed_contract_ends_goes_on_with_the_next_one(
     mock_clock: MockClock,
     monkeypatch: pytest.MonkeyPatch,
