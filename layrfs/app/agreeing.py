@@ -52,6 +52,20 @@ class Agreements:
         self._coming_bytes = coming_bytes
         self._in_hand = in_hand
 
+    def quote(self) -> contracts.Quoted:
+        """What terms have to be."""
+        offer = self._trade.offer
+        return contracts.Quoted(
+            offer.price,
+            offer.account,
+            offer.network,
+            offer.fewest_instalments,
+            offer.most_instalments,
+            offer.shortest_window_seconds,
+            offer.longest_window_seconds,
+            offer.most_collateral_stroops,
+        )
+
     async def respond(self, request: ContractRequest, body: bytes) -> ContractResponse | Refused:
         """Raises BadMessage, LocalError, LedgerUnavailable, WrongLedger."""
         match request:
@@ -125,6 +139,8 @@ class Agreements:
         except MissingPiece:
             return Refused("missing")
         signed = await trio.to_thread.run_sync(_are_signed, hosted.terms, request.first, request.locks)
+        if not signed or found_bytes != request.bytes:
+            return Refused("bad lock")
         account = await self._trade.ledger.account(hosted.terms.escrow)
         passed = await self._passed(hosted.terms, account, self._last_claimed(hosted.number, request.first))
         now = await self._trade.clock.now()
@@ -132,8 +148,6 @@ class Agreements:
         reason = self._cover_refusal(request, new, account, passed, now, paid_until)
         if reason is not None:
             return Refused(reason)
-        if not signed or found_bytes != request.bytes:
-            return Refused("bad lock")
         locks = [(lock.amount_stroops, lock.hash, lock.signature) for lock in request.locks]
         self._record.cover(hosted.number, request.first, request.at, request.bytes, pieces, locks)
         await self._trade.database.sync()
@@ -204,7 +218,12 @@ class Agreements:
         hosted = self._running(request.contract, request.tenant)
         if hosted is None or request.instalment >= hosted.terms.instalments:
             return Refused("no contract")
-        now = await self._now_in(hosted.terms, request.instalment)
+        known = _known(self._record.instalments(hosted.number)[request.instalment], request.salt)
+        return await self._disclose_new(request, hosted.terms) if known is None else known
+
+    async def _disclose_new(self, request: contracts.Disclose, terms: Terms) -> ContractResponse | Refused:
+        """All is looked up anew, once it is known when it is."""
+        now = await self._now_in(terms, request.instalment)
         hosted = self._running(request.contract, request.tenant)
         if hosted is None:
             return Refused("no contract")

@@ -25,7 +25,6 @@ from layrfs.app.letting_go import LettingGo, kept_for
 from layrfs.app.trade import Trade
 from layrfs.crashpoints import reached
 from layrfs.errors import LayrError, LedgerUnavailable, LocalError, WrongLedger
-from layrfs.host.admission import Admission
 from layrfs.ids import PieceId
 from layrfs.model.hosted import Ending, Hosted, Owed
 from layrfs.model.ledger import LedgerHead
@@ -35,13 +34,11 @@ from layrfs.policy.agreeing import SETUP_SECONDS
 from layrfs.policy.contracts import HostEvent, host_after
 from layrfs.policy.pricing import credit_bytes
 from layrfs.policy.submitting import can_never_come
-from layrfs.wire.contracts import ContractRequest, ContractResponse, Cover, EarningReport, Leaving, Quoted
+from layrfs.wire.contracts import ContractRequest, ContractResponse, EarningReport, Leaving, Quoted
 from layrfs.wire.messages import Reason, Refused
 
 LOOKS_PER_ROUND = 4
 REPORT_SECONDS = 3.0
-COVERS_AT_ONCE, COVER_SECONDS = 4, 20.0
-"""Each reads the heads of thousands of pieces and waits for the ledger; so long it waits for its turn."""
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +57,6 @@ class Earning:
         in_hand = InHand()
         self._letting_go = LettingGo(trade, in_hand)
         self._agreements = Agreements(trade, self._wake, self._reserved.__getitem__, in_hand)
-        self._covering = Admission(total=COVERS_AT_ONCE, per_peer=1, patience_seconds=COVER_SECONDS)
         self._unserved: frozenset[bytes] = frozenset()
         self._pause_seconds = earning.LONGEST_ROUND_SECONDS
         self._token: trio.lowlevel.TrioToken | None = None
@@ -94,26 +90,10 @@ class Earning:
 
     def quote(self) -> Quoted:
         """See ``layrfs.host.handlers.Contracts``."""
-        offer = self._trade.offer
-        return Quoted(
-            offer.price,
-            offer.account,
-            offer.network,
-            offer.fewest_instalments,
-            offer.most_instalments,
-            offer.shortest_window_seconds,
-            offer.longest_window_seconds,
-            offer.most_collateral_stroops,
-        )
+        return self._agreements.quote()
 
     def answer(self, request: ContractRequest, body: memoryview) -> ContractResponse | Refused:
-        """Called from threads. A cover takes its turn only now that all of it is here, and known to be its tenant's."""
-        if not isinstance(request, Cover):
-            return self._respond(request, body)
-        with self._covering.place(request.tenant) as admitted:
-            return self._respond(request, body) if admitted else Refused("busy")
-
-    def _respond(self, request: ContractRequest, body: memoryview) -> ContractResponse | Refused:
+        """Called from the threads that serve connections."""
         try:
             return trio.from_thread.run(self._agreements.respond, request, bytes(body), trio_token=self._token)
         except (trio.RunFinishedError, trio.Cancelled) as error:
@@ -278,20 +258,24 @@ class Earning:
     async def _event(self, hosted: Hosted, head: LedgerHead, now: int) -> HostEvent | None:
         """Of time, and of the ledger where that is to be asked first."""
         if hosted.ending is not None and hosted.state in {"open", "notice"}:
-            return await self._end_of(hosted, hosted.ending)
+            return await self._end_of(hosted, hosted.ending, now)
         owed = self._record.instalments(hosted.number)  # as they are now: while others were asked, a salt may have come
         on_credit = self._record.on_credit(hosted.terms.tenant, now, hosted.terms.start)
         first = earning.first_in_use(hosted.terms, self._record.batches(hosted.number), on_credit)
         event = earning.event(hosted, owed, first=first, on_credit=on_credit, ledger=head.sequence, now=now)
         return await self._looked_for(hosted) if event == "too late" else event
 
-    async def _end_of(self, hosted: Hosted, ending: Ending) -> HostEvent | None:
-        """Whether the end that we signed came; when it never will, the contract goes on as before."""
-        terms = hosted.terms
-        fate = await self._trade.ledger.fate(ending_of(terms, ending).hash, terms.escrow)
-        if fate.transaction is not None and fate.transaction.successful:
+    async def _end_of(self, hosted: Hosted, ending: Ending, now: int) -> HostEvent | None:
+        """Whether the end that we signed came; when it never will, the contract goes on as before.
+
+        As long as it still may, one question does: all owners of a host that leaves end at the same time.
+        """
+        ledger, terms, wanted = self._trade.ledger, hosted.terms, ending_of(hosted.terms, ending).hash
+        fate = None if now <= ending.latest else await ledger.fate(wanted, terms.escrow)
+        found = await ledger.transaction(wanted) if fate is None else fate.transaction
+        if found is not None and found.successful:
             return "merged"
-        if fate.transaction is not None or can_never_come(fate, ending.sequence, ending.latest):
+        if found is not None or (fate is not None and can_never_come(fate, ending.sequence, ending.latest)):
             self._record.set_ending(hosted.number, None)
             reached("end decided")
         return None

@@ -44,7 +44,9 @@ LOOPBACK = "127.0.0.1"
 STANDBY_SECONDS = 0.5
 """How often a standby looks whether the lock is free."""
 
-LIMITS = Limits(connections_per_address=256, bodies=8, questions=120, questions_per_address=120)
+LIMITS = Limits(
+    connections_per_address=256, bodies=8, questions=120, questions_per_address=120, questions_per_tenant=1200
+)
 """Everybody comes from loopback; five hosts share one machine's memory."""
 
 

@@ -49,12 +49,12 @@ class Admission:
 
 
 class Quota:
-    """So many in any `seconds`. Thread-safe."""
+    """So many in any `seconds`, in all (None: any number) and for one address or other name. Thread-safe."""
 
     def __init__(
         self,
         *,
-        total: int,
+        total: int | None,
         per_address: int,
         seconds: float = 60.0,
         monotonic: Callable[[], float] = time.monotonic,
@@ -73,7 +73,14 @@ class Quota:
             while self._taken and self._taken[0][0] <= now - self._seconds:
                 self._taken.popleft()
             from_there = sum(taken_by == address for _when, taken_by in self._taken)
-            is_free = len(self._taken) < self._total and from_there < self._per_address
+            is_free = (self._total is None or len(self._taken) < self._total) and from_there < self._per_address
             if is_free:
                 self._taken.append((now, address))
             return is_free
+
+    def give_back(self, address: str) -> None:
+        """The last one of this address counts no more."""
+        with self._lock:
+            last = next((one for one in reversed(self._taken) if one[1] == address), None)
+            if last is not None:
+                self._taken.remove(last)

@@ -11,12 +11,13 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from layrfs.crypto import merkle
 from layrfs.crypto.challenges import answer_digest, answer_leaves, chosen_leaves, digest_of_selected
 from layrfs.crypto.identity import verify_signature
 from layrfs.errors import BadMessage, MissingPiece, NoSpace, NotPermitted, WrongBytes
+from layrfs.host.questions import Questions
 from layrfs.ids import NodeId, PieceId
 from layrfs.network.piece_server import Answer, Visit
 from layrfs.storage.piece_ranges import LeafReads, RangeRead
@@ -109,6 +110,7 @@ class Host(Struct, frozen=True):
     """None: this host repairs nothing for others."""
     contracts: Contracts | None = None
     """None: this host is free."""
+    questions: Questions = field(default_factory=Questions)
 
 
 class Call(Struct, Generic[RequestT], frozen=True):
@@ -264,7 +266,9 @@ def handle_contract(call: Call[ContractRequest]) -> Answer:
     if contracts is None:
         return _refuse("not allowed")
     try:
-        return Answer(contracts.answer(request, call.body))
+        answer, is_known = partial(contracts.answer, request, call.body), contracts.has_contract(request.tenant)
+        said = call.host.questions.answered(request, call.visit.address, answer, has_contract=is_known)
+        return Answer(said)
     except BadMessage:
         return _refuse("bad terms")
 

@@ -16,13 +16,14 @@ import msgspec
 
 from layrfs.crypto.identity import NodeIdentity
 from layrfs.errors import LocalError, NoSpace
-from layrfs.host.admission import Admission, Quota
+from layrfs.host.admission import Admission
 from layrfs.host.handlers import HANDLERS, Call, Contracts, Delegations, Host
+from layrfs.host.questions import Questions
 from layrfs.network.piece_server import Answer, Counts, Limits, Visit
 from layrfs.storage.piece_store import PieceStore
 from layrfs.storage.root_store import RootStore
 from layrfs.wire import messages
-from layrfs.wire.contracts import Cover, Opened, Propose
+from layrfs.wire.contracts import Cover
 from layrfs.wire.delegation import Delegate, Entrust
 from layrfs.wire.messages import Reason, Request
 
@@ -56,7 +57,9 @@ class HostService:
         self._requests = Counts()
         self._audits = Counts()
         self._started = time.time()
-        self._host = Host(identity.node_id, network_id, store, roots, self.report, delegations, contracts)
+        self._host = Host(
+            identity.node_id, network_id, store, roots, self.report, delegations, contracts, Questions(limits)
+        )
         self._bringing, self._reading = (
             Admission(
                 total=limits.bodies,
@@ -66,16 +69,11 @@ class HostService:
             )
             for _ in range(2)
         )
-        self._questions = Quota(total=limits.questions, per_address=limits.questions_per_address)
         self._listing = Admission(total=limits.listings, per_peer=1, patience_seconds=limits.queue_seconds)
 
     @contextlib.contextmanager
     def hold(self, visit: Visit, request: Request, body_bytes: int) -> Iterator[Reason | None]:
         """A place in memory for a request that carries a piece, room on the disk for one to store, a turn to list."""
-        if isinstance(request, Propose | Opened) and not self._questions.take(visit.address):
-            self._dropped.add("busy")
-            yield "busy"
-            return
         place = self._place(visit, request)
         with place as admitted, contextlib.ExitStack() as room:
             yield self._refusal(request, body_bytes, room) if admitted else "busy"

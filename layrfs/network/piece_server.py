@@ -54,6 +54,8 @@ class Limits(msgspec.Struct, frozen=True):
     questions: int = 20
     questions_per_address: int = 10
     """In a minute: requests of strangers for which the ledger's servers, that count them too, may have to be asked."""
+    questions_per_tenant: int = 60
+    """In ten minutes: such requests of who has a contract, if they come to nothing."""
     queue_seconds: float = 20.0
     handshake_seconds: float = 10.0
     idle_seconds: float = 90.0

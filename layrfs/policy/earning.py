@@ -32,19 +32,16 @@ MOST_SALTS = 3
 """Different ones for one instalment: each costs a reading of all pieces."""
 
 SHORTEST_ROUND_SECONDS, LONGEST_ROUND_SECONDS = 1.0, 60.0
-ENDING_ROUND_SECONDS = 5.0
 ROUNDS_PER_WINDOW = 20
 
 CoverFault = Literal["wrong window", "bad lock"]
 
 
 def round_seconds(kept: Collection[Hosted]) -> float:
-    """How long a host may wait until it looks at these contracts again. One that may be ending takes nothing new."""
+    """How long a host may wait until it looks at these contracts again."""
     windows = [one.terms.window_seconds for one in kept]
     shortest = min(windows, default=LONGEST_ROUND_SECONDS * ROUNDS_PER_WINDOW)
-    is_ending = any(one.ending is not None and one.state != "ended" for one in kept)
-    longest = ENDING_ROUND_SECONDS if is_ending else LONGEST_ROUND_SECONDS
-    return min(longest, max(SHORTEST_ROUND_SECONDS, shortest / ROUNDS_PER_WINDOW))
+    return min(LONGEST_ROUND_SECONDS, max(SHORTEST_ROUND_SECONDS, shortest / ROUNDS_PER_WINDOW))
 
 
 def claimable(terms: Terms, owed: Sequence[Owed], now: int) -> list[Owed]:

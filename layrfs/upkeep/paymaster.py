@@ -49,6 +49,9 @@ PIECES_PER_COVER = 8192
 NOT_NOW = frozenset({"busy", "failed", "not on the ledger"})
 """What a host says that may agree a little later: its ledger lags, or is away."""
 
+SALT_NOT_NOW = frozenset({"wrong window", "no contract", "ending"}) | NOT_NOW
+"""Why a host may refuse a salt that it takes later."""
+
 Verdict = Literal["passed", "missing"]
 """What a host showed when an instalment fell due."""
 
@@ -360,7 +363,7 @@ class Paymaster:
             self._heard(terms.node, "missing")
             raise
         except HostRefused as error:
-            if error.reason not in {"wrong window", "no contract", "ending"}:
+            if error.reason not in SALT_NOT_NOW:
                 self._refused.add((contract.number, instalment))
             raise
         reached("salt disclosed")

@@ -36,6 +36,7 @@ from layrfs.wire.contracts import (
     Stands,
     covered_untrusted,
 )
+from layrfs.wire.messages import Reason
 from tests.fakes.ledger import InProcessLedger
 
 T = TypeVar("T")
@@ -69,6 +70,7 @@ class PaidHost:
         self.loses_answers = False
         self.refuses_covers = False
         self.sees_no_funds = False
+        self.refuses_salts: Reason | None = None
         self.asked: list[str] = []
 
     def store(self, piece: PieceId, data: bytes, salts: Salts) -> PieceDigests:
@@ -159,6 +161,8 @@ class PaidHost:
         return max(found)
 
     async def _disclose(self, deal: Deal, request: Disclose) -> Disclosed:
+        if self.refuses_salts is not None:
+            raise HostRefused(self.refuses_salts)
         at, now = request.instalment, (await self.ledger.head()).closed_at
         if not earning.is_window_open(deal.terms, at, now):
             raise HostRefused("wrong window")

@@ -539,31 +539,6 @@ async def test_a_cover_that_the_escrow_cannot_pay_is_refused(
     assert last == Refused("no funds")
 
 
-async def test_covers_of_one_owner_take_turns(
-    autojump_clock: MockClock, host: Hosting, owner: OwnerHere, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await opened(host, owner)
-    now, most = [0], [0]
-    account = host.ledger.account
-
-    async def slow_account(key: bytes) -> LedgerAccount | None:
-        if key != owner.terms.escrow:
-            return await account(key)
-        now[0] += 1
-        most[0] = max(most[0], now[0])
-        await trio.sleep(1)
-        now[0] -= 1
-        return await account(key)
-
-    monkeypatch.setattr(host.ledger, "account", slow_account)
-    all_data = [data_of(seed) for seed in range(4)]
-    assert [await stored(host, data) for data in all_data] == [[]] * 4
-    async with trio.open_nursery() as nursery:
-        for data in all_data:
-            nursery.start_soon(host.ask, owner.add(data), owner.body())
-    assert most == [1]
-
-
 async def test_a_salt_of_another_window_or_of_nothing_is_refused(
     autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere
 ) -> None:
@@ -645,6 +620,20 @@ async def test_a_host_that_is_stopped_reads_no_further(
             nursery.cancel_scope.cancel()
             stopped.set()
     assert asked == [merkle.piece_id(DATA[0])]
+
+
+async def test_what_is_known_already_needs_no_ledger(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere
+) -> None:
+    await covered(host, owner)
+    await claimed(host, owner, 0)
+    offered = owner.add(MORE)
+    assert await stored(host, MORE) == []
+    ledger.is_away = True
+    assert await host.ask(owner.disclose(0)) == contracts.Disclosed("claimed")
+    wrong = msgspec.structs.replace(offered, bytes=offered.bytes + 1)
+    assert await host.ask(wrong, owner.body()) == Refused("bad lock")
+    ledger.is_away = False
 
 
 async def test_tries_at_a_salt_are_numbered(autojump_clock: MockClock, host: Hosting, owner: OwnerHere) -> None:

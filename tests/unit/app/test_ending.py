@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import pytest
 import trio
@@ -13,6 +14,7 @@ from layrfs.crypto import merkle
 from layrfs.errors import Rejected
 from layrfs.model.hosted import Ending, Hosted
 from layrfs.payments import envelopes
+from layrfs.payments.ledger import Ledger
 from layrfs.policy.ending import LONGEST_SECONDS, covers_of, host_due_stroops
 from layrfs.policy.pricing import due_stroops
 from layrfs.wire import contracts
@@ -308,3 +310,38 @@ async def test_what_is_on_credit_since_before_a_contract_began_is_covered_before
     assert await host.ask(again.add(MORE), again.body()) == contracts.Covered()
     await ended(host, owner)
     assert await host.ask(again.add(later), again.body()) == contracts.Covered()
+
+
+class CountingLedger:
+    """Counts what its servers are asked; a fate takes three questions."""
+
+    def __init__(self, ledger: LedgerHere) -> None:
+        self._ledger = ledger
+        self.asked = 0
+
+    def __getattr__(self, name: str) -> object:
+        found = getattr(self._ledger, name)
+        if not callable(found):
+            return found
+
+        async def counted(*arguments: object) -> object:
+            self.asked += 3 if name == "fate" else 1
+            return await found(*arguments)
+
+        return counted
+
+
+async def test_ends_that_may_come_hardly_have_the_ledger_asked_more(
+    autojump_clock: MockClock, tmp_path: Path, ledger: LedgerHere
+) -> None:
+    counting = CountingLedger(ledger)
+    async with hosting(tmp_path / "counting", cast("Ledger", counting)) as host:
+        owner = OwnerHere(ledger, window_seconds=648_000)
+        await opened(host, owner)
+        before = counting.asked
+        await trio.sleep(3600)
+        idle = counting.asked - before
+        assert isinstance(await host.ask(await asked(host, owner)), contracts.Settled)
+        before = counting.asked
+        await trio.sleep(3600)
+        assert counting.asked - before <= idle + 3600 / 60 + 5

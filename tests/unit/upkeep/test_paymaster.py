@@ -35,6 +35,7 @@ from layrfs.upkeep.escrows import Escrows
 from layrfs.upkeep.lost_contracts import LostContracts
 from layrfs.upkeep.paid_market import COVER_SECONDS, PROMISED_SECONDS, PaidMarket
 from layrfs.upkeep.paymaster import LONGEST_PAUSE_SECONDS, Paymaster, Verdict
+from layrfs.wire.messages import Reason
 from tests.fakes.ledger import InProcessLedger
 from tests.fakes.paid_hosts import FakeCounterparts, PaidHost
 
@@ -217,6 +218,19 @@ async def test_a_host_that_lost_a_piece_is_not_paid_and_that_counts_against_it(
     await owner.rounds(4 * WINDOW + 500)
     assert owner.states == ["claimed", "claimed", "missed", "missed"]
     assert owner.heard.count((host.node, "missing")) == 2
+
+
+@pytest.mark.parametrize("reason", ["busy", "failed"])
+async def test_a_salt_that_a_host_cannot_take_now_is_told_again(
+    mock_clock: MockClock, owner: Owner, host: PaidHost, reason: Reason
+) -> None:
+    await owner.store(host, 1)
+    host.refuses_salts = reason
+    await owner.rounds(600)
+    assert owner.states[0] == "disclosed"
+    host.refuses_salts = None
+    await owner.rounds(900)
+    assert owner.states[0] == "claimed"
 
 
 async def test_what_is_stored_later_is_paid_from_then_on(mock_clock: MockClock, owner: Owner, host: PaidHost) -> None:
