@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TypeVar
 
 import trio
 
 from layrfs.app.trade import Trade
 from layrfs.app.turns import Turns
 from layrfs.crashpoints import reached
-from layrfs.crypto.instalments import lock_hash
+from layrfs.crypto.instalments import answer, batch_digest, lock_hash
 from layrfs.errors import MissingPiece
-from layrfs.host.instalments import answer_from_disk, are_whole
+from layrfs.host.instalments import digests_of_some, read_some
 from layrfs.ids import PieceId
 from layrfs.model.contracts import Lock
 from layrfs.model.hosted import Hosted, Owed
@@ -31,7 +33,18 @@ _log = logging.getLogger(__name__)
 
 MISSING, NOT_FITTING = "missing", "lock does not fit"
 _AT_ONCE, _LATER = 0, 1
-"""Claims are read for first, the one whose window ends first; only then is looked for whose fault it was."""
+"""Claims are read for first, owners in turns, and of each the one whose window ends first; only then is looked for
+whose fault it was."""
+
+TURN_SECONDS = 5.0
+"""An instalment may take hours to read: so long one owner keeps others from having theirs read."""
+
+ResultT = TypeVar("ResultT")
+_Some = Callable[[Sequence[PieceId], float, Callable[[float], None]], list[ResultT]]
+
+
+class _TooLate(Exception):
+    """Nothing can be claimed with an answer any more."""
 
 
 class Claimer:
@@ -53,10 +66,10 @@ class Claimer:
         key = hosted.number, owed.instalment
         self._running.add(key)
         try:
-            answer = self._answers.get(key) or await self._answer(hosted, owed)
-            if answer is not None:
-                self._answers[key] = answer
-                await self._submit(hosted, owed, answer)
+            answered = self._answers.get(key) or await self._answer(hosted, owed)
+            if answered is not None:
+                self._answers[key] = answered
+                await self._submit(hosted, owed, answered)
         finally:
             self._running.discard(key)
 
@@ -78,29 +91,44 @@ class Claimer:
         return "window over" if can_never_come(fate, sequence(terms, at + 1), terms.window(at)[1]) else None
 
     async def _answer(self, hosted: Hosted, owed: Owed) -> bytes | None:
-        """What opens the lock; None, and a problem on record, when nothing does."""
+        """What opens the lock; None when it is too late, or, with a problem on record, when nothing does."""
         numbers = batches_of(self._record.batches(hosted.number), owed.instalment)
         batches = [self._record.pieces(hosted.number, number) for number in numbers]
         problem = MISSING
         try:
-            answer = await self._read(hosted, owed, batches)
-            if lock_hash(answer) == owed.hash:
-                return answer
-            async with self._reading.turn((_LATER, _last_second(hosted, owed))):
-                whole = await trio.to_thread.run_sync(are_whole, self._trade.store, batches, _rest)
-            problem = NOT_FITTING if whole else MISSING
+            answered = await self._read(hosted, owed, batches)
+            if lock_hash(answered) == owed.hash:
+                return answered
+            look = partial(read_some, self._trade.store)
+            for batch in batches:
+                await self._in_turns(_LATER, hosted, owed, batch, look)
+            problem = NOT_FITTING
         except MissingPiece:
             pass
+        except _TooLate:
+            return None
         _log.warning("Instalment %d of contract %s: %s", owed.instalment, hosted.terms.contract_id.hex()[:12], problem)
         self._record.set_problem(hosted.number, owed.instalment, problem)
         await self._trade.database.sync()
         return None
 
     async def _read(self, hosted: Hosted, owed: Owed, batches: list[tuple[PieceId, ...]]) -> bytes:
-        contract, salt = hosted.terms.contract_id, owed.salt or b""
-        read = partial(answer_from_disk, self._trade.store, contract, owed.instalment, salt, batches, _rest)
-        async with self._reading.turn((_AT_ONCE, _last_second(hosted, owed))):
-            return await trio.to_thread.run_sync(read)
+        salt = owed.salt or b""
+        read = partial(digests_of_some, self._trade.store, owed.instalment, salt)
+        digests = [batch_digest(salt, await self._in_turns(_AT_ONCE, hosted, owed, batch, read)) for batch in batches]
+        return answer(salt, hosted.terms.contract_id, owed.instalment, digests)
+
+    async def _in_turns(
+        self, kind: int, hosted: Hosted, owed: Owed, pieces: Sequence[PieceId], some: _Some[ResultT]
+    ) -> list[ResultT]:
+        """Of all pieces, some in each turn. Raises what ``some`` does, and _TooLate once the window is over."""
+        last_second, found = hosted.terms.window(owed.instalment)[1], list[ResultT]()
+        while len(found) < len(pieces):
+            async with self._reading.turn(hosted.terms.tenant, (kind, last_second)):
+                if self._trade.clock.last_known() > last_second:
+                    raise _TooLate
+                found += await trio.to_thread.run_sync(some, pieces[len(found) :], TURN_SECONDS, _rest)
+        return found
 
     async def _submit(self, hosted: Hosted, owed: Owed, answer: bytes) -> None:
         terms, envelope = hosted.terms, _envelope(hosted, owed)
@@ -121,7 +149,3 @@ def _rest(seconds: float) -> None:
 
 def _envelope(hosted: Hosted, owed: Owed) -> Envelope:
     return claim(hosted.terms, owed.instalment, Lock(owed.amount_stroops, owed.hash))
-
-
-def _last_second(hosted: Hosted, owed: Owed) -> int:
-    return hosted.terms.window(owed.instalment)[1]

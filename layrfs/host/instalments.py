@@ -9,16 +9,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from layrfs.crypto.challenges import answer_leaves, digest_of_selected
-from layrfs.crypto.instalments import answer, batch_digest, kind_of, piece_digest
+from layrfs.crypto.instalments import kind_of, piece_digest
 from layrfs.errors import MissingPiece
 from layrfs.ids import PieceId
 from layrfs.storage.piece_file import PieceHead
 
 SHARE = 0.5
 """Of the time that reading takes; the rest of it is the serving threads'."""
+
+
+ResultT = TypeVar("ResultT")
 
 
 class Holdings(Protocol):
@@ -29,34 +32,28 @@ class Holdings(Protocol):
     def read_unverified(self, piece: PieceId, choose: Callable[[int], Sequence[int]]) -> tuple[int, bytes] | None: ...
 
 
-def answer_from_disk(
+def digests_of_some(
     holdings: Holdings,
-    contract_id: bytes,
     instalment: int,
     salt: bytes,
-    batches: Iterable[Sequence[PieceId]],
+    pieces: Sequence[PieceId],
+    seconds: float,
     rest: Callable[[float], object] = time.sleep,
-) -> bytes:
-    """The 32 bytes that should open the instalment; `batches` are those it is about. Raises MissingPiece.
+) -> list[bytes]:
+    """The parts of the answer of the first of these pieces: as many as there is time for, one at least.
 
-    Only the first instalment reads whole pieces. `rest` is called with seconds after each piece.
+    Only the first instalment reads whole pieces. `rest` is called with seconds after each. Raises MissingPiece.
     """
-    digests = [
-        batch_digest(salt, [_digest(holdings, salt, instalment, piece, rest) for piece in batch]) for batch in batches
-    ]
-    return answer(salt, contract_id, instalment, digests)
+    read = _whole if kind_of(instalment) == "whole" else _leaves
+    return _of_some(pieces, seconds, rest, lambda piece: read(holdings, salt, piece))
 
 
-def are_whole(
-    holdings: Holdings, batches: Iterable[Sequence[PieceId]], rest: Callable[[float], object] = time.sleep
-) -> bool:
-    """Whether all pieces are what they are called: when an answer does not fit, this says whose fault it is."""
-    for piece in (piece for batch in batches for piece in batch):
-        started = time.monotonic()
-        if holdings.read(piece) is None:
-            return False
-        rest((time.monotonic() - started) * (1 / SHARE - 1))
-    return True
+def read_some(
+    holdings: Holdings, pieces: Sequence[PieceId], seconds: float, rest: Callable[[float], object] = time.sleep
+) -> list[int]:
+    """The lengths of the first of these pieces, as above; raises MissingPiece when one is not what it is called: when
+    an answer does not fit, this says whose fault it is."""
+    return _of_some(pieces, seconds, rest, lambda piece: _length(holdings.read(piece)))
 
 
 def held_bytes(holdings: Holdings, tenant: bytes, pieces: Iterable[PieceId]) -> int:
@@ -70,13 +67,27 @@ def held_bytes(holdings: Holdings, tenant: bytes, pieces: Iterable[PieceId]) -> 
     return total
 
 
-def _digest(holdings: Holdings, salt: bytes, instalment: int, piece: PieceId, rest: Callable[[float], object]) -> bytes:
-    started = time.monotonic()
-    digest = _whole(holdings, salt, piece) if kind_of(instalment) == "whole" else _leaves(holdings, salt, piece)
-    if digest is None:
-        raise MissingPiece("a piece of the contract is not here any more")
-    rest((time.monotonic() - started) * (1 / SHARE - 1))
-    return digest
+def _of_some(
+    pieces: Sequence[PieceId],
+    seconds: float,
+    rest: Callable[[float], object],
+    each: Callable[[PieceId], ResultT | None],
+) -> list[ResultT]:
+    found, ends = list[ResultT](), time.monotonic() + seconds
+    for piece in pieces:
+        started = time.monotonic()
+        result = each(piece)
+        if result is None:
+            raise MissingPiece("a piece of the contract is not here any more")
+        found.append(result)
+        rest((time.monotonic() - started) * (1 / SHARE - 1))
+        if time.monotonic() >= ends:
+            break
+    return found
+
+
+def _length(data: bytes | None) -> int | None:
+    return None if data is None else len(data)
 
 
 def _whole(holdings: Holdings, salt: bytes, piece: PieceId) -> bytes | None:

@@ -577,25 +577,72 @@ async def test_the_claim_whose_window_ends_first_is_read_for_first_and_faults_ar
         assert await host.ask(other.add(MORE), other.body()) == contracts.Covered()
     done: list[object] = []
     all_asked = threading.Event()
-    read_from_disk = claiming.answer_from_disk
+    read_from_disk = claiming.digests_of_some
 
-    def read(*arguments: object) -> bytes:
+    def read(*arguments: object) -> list[bytes]:
         assert all_asked.wait(10)
-        done.append(arguments[1])
+        done.append(arguments[2])
         return read_from_disk(*arguments)  # type: ignore[arg-type]  # passed on as they came
 
-    def look(*_arguments: object) -> bool:
+    def look(*_arguments: object) -> list[int]:
         done.append("whose fault")
-        return True
+        return [1, 1]
 
-    monkeypatch.setattr(claiming, "answer_from_disk", read)
-    monkeypatch.setattr(claiming, "are_whole", look)
+    monkeypatch.setattr(claiming, "digests_of_some", read)
+    monkeypatch.setattr(claiming, "read_some", look)
     assert await host.ask(owner.disclose(0, bytes(32))) == contracts.Disclosed("disclosed")
     for other in others:
         assert await host.ask(other.disclose(0)) == contracts.Disclosed("disclosed")
     all_asked.set()
     await host.until(lambda: len(done) == 4)
-    assert done == [owner.id, others[1].id, others[0].id, "whose fault"]
+    assert done == [bytes(32), others[1].salt(0), others[0].salt(0), "whose fault"]
+
+
+def read_one_by_one(host: Hosting, monkeypatch: pytest.MonkeyPatch) -> tuple[list[PieceId], threading.Event]:
+    """What is read, a piece in each turn, and what the first of them waits for."""
+    asked, go_on, read = list[PieceId](), threading.Event(), host.store.read
+
+    def seen(piece: PieceId) -> bytes | None:
+        asked.append(piece)
+        assert go_on.wait(10)
+        return read(piece)
+
+    monkeypatch.setattr(host.store, "read", seen)
+    monkeypatch.setattr(claiming, "TURN_SECONDS", 0.0)
+    return asked, go_on
+
+
+async def test_between_two_pieces_of_one_instalment_another_has_its_turn(
+    autojump_clock: MockClock, host: Hosting, ledger: LedgerHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = OwnerHere(ledger, window_seconds=2 * WINDOW_SECONDS)
+    await covered(host, owner)
+    sooner = OwnerHere(ledger, number=1)
+    await opened(host, sooner)
+    assert await stored(host, MORE) == []
+    assert await host.ask(sooner.add(MORE), sooner.body()) == contracts.Covered()
+    asked, go_on = read_one_by_one(host, monkeypatch)
+    assert await host.ask(owner.disclose(0)) == contracts.Disclosed("disclosed")
+    await host.until(lambda: len(asked) == 1)
+    assert await host.ask(sooner.disclose(0)) == contracts.Disclosed("disclosed")
+    await trio.sleep(10)
+    go_on.set()
+    await host.until(lambda: host.record.instalments(1)[0].state == state_of(host, 0) == "claimed")
+    assert asked == [merkle.piece_id(one) for one in (DATA[0], *MORE, DATA[1])]
+
+
+async def test_when_a_window_is_over_nothing_more_is_read_for_it(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await covered(host, owner)
+    asked, go_on = read_one_by_one(host, monkeypatch)
+    assert await host.ask(owner.disclose(0)) == contracts.Disclosed("disclosed")
+    await host.until(lambda: len(asked) == 1)
+    ledger.go_to(START + WINDOW_SECONDS)
+    await trio.sleep(100)
+    go_on.set()
+    await host.until(lambda: state_of(host, 0) == "missed")
+    assert asked == [merkle.piece_id(DATA[0])]
 
 
 async def test_a_host_that_is_stopped_reads_no_further(

@@ -9,7 +9,7 @@ import pytest
 
 from layrfs.crypto import instalments, merkle
 from layrfs.errors import MissingPiece
-from layrfs.host.instalments import answer_from_disk, are_whole, held_bytes
+from layrfs.host.instalments import digests_of_some, held_bytes, read_some
 from layrfs.ids import PieceId
 from layrfs.storage.piece_store import PieceStore
 
@@ -45,26 +45,35 @@ def test_the_host_answers_what_the_owner_knows(store: PieceStore, instalment: in
         for batch in BATCHES
     ]
     expected = instalments.answer(SALT, CONTRACT, instalment, digests)
-    assert answer_from_disk(store, CONTRACT, instalment, SALT, BATCHES, no_rest) == expected
+    read = [digests_of_some(store, instalment, SALT, batch, 60, no_rest) for batch in BATCHES]
+    found = [instalments.batch_digest(SALT, each) for each in read]
+    assert instalments.answer(SALT, CONTRACT, instalment, found) == expected
 
 
 @pytest.mark.parametrize("instalment", [0, 1])
 def test_a_piece_that_is_gone_is_missing(store: PieceStore, instalment: int) -> None:
-    assert are_whole(store, BATCHES, no_rest)
+    assert read_some(store, PIECES, 60, no_rest) == [len(data) for data in DATA]
     store.delete(PIECES[3], TENANT)
     with pytest.raises(MissingPiece):
-        answer_from_disk(store, CONTRACT, instalment, SALT, BATCHES, no_rest)
-    assert not are_whole(store, BATCHES, no_rest)
+        digests_of_some(store, instalment, SALT, PIECES, 60, no_rest)
+    with pytest.raises(MissingPiece):
+        read_some(store, PIECES, 60, no_rest)
+
+
+def test_as_many_are_read_as_there_is_time_for_and_one_at_least(store: PieceStore) -> None:
+    assert [len(digests_of_some(store, 1, SALT, PIECES, seconds, no_rest)) for seconds in (0, 60)] == [1, 4]
+    assert read_some(store, PIECES[1:], 0, no_rest) == [len(DATA[1])]
 
 
 def test_leaves_are_read_without_the_rest(store: PieceStore, tmp_path: Path) -> None:
-    before = answer_from_disk(store, CONTRACT, 1, SALT, [[PIECES[2]]], no_rest)
+    before = digests_of_some(store, 1, SALT, PIECES[2:3], 60, no_rest)
     other = PieceStore(str(tmp_path), space_bytes=1 << 30)  # it remembers no tree
     chosen = set(merkle_leaves(PIECES[2], len(DATA[2])))
     damaged = next(leaf for leaf in range(merkle.leaf_count(len(DATA[2]))) if leaf not in chosen)
     damage(path_of(tmp_path, PIECES[2]), damaged)
-    assert answer_from_disk(other, CONTRACT, 1, SALT, [[PIECES[2]]], no_rest) == before
-    assert not are_whole(other, [[PIECES[2]]], no_rest)
+    assert digests_of_some(other, 1, SALT, PIECES[2:3], 60, no_rest) == before
+    with pytest.raises(MissingPiece):
+        read_some(other, PIECES[2:3], 60, no_rest)
 
 
 def merkle_leaves(piece: PieceId, size: int) -> tuple[int, ...]:
@@ -81,7 +90,7 @@ def damage(path: Path, leaf: int) -> None:
 
 def test_reading_rests_as_long_as_it_takes(store: PieceStore) -> None:
     rests: list[float] = []
-    answer_from_disk(store, CONTRACT, 0, SALT, BATCHES, rests.append)
+    digests_of_some(store, 0, SALT, PIECES, 60, rests.append)
     assert len(rests) == 4
     assert all(seconds > 0 for seconds in rests)
 
