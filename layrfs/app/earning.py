@@ -113,9 +113,11 @@ class Earning:
                     self._on_trio(partial(self._reserved.subtract, {tenant: piece_bytes}))
 
     def stored(self, piece: PieceId, tenant: bytes, piece_bytes: int) -> None:
-        """It is on the disk: from now on it costs credit until it is covered. Called from threads."""
-        now = self._trade.clock.last_known()
-        self._on_trio(partial(self._record.stored, piece, tenant, piece_bytes, now))
+        """It is on the disk: from now on it costs credit until it is covered. Called from threads.
+
+        Raises LocalError when it is being deleted just now: its owner must not hear that it is here.
+        """
+        self._on_trio(partial(self._note_stored, piece, tenant, piece_bytes))
 
     def has_contract(self, tenant: bytes) -> bool:
         """Whether pieces are kept for this owner. Called from threads."""
@@ -190,6 +192,11 @@ class Earning:
             return "no credit"
         self._reserved[tenant] += piece_bytes
         return None
+
+    def _note_stored(self, piece: PieceId, tenant: bytes, piece_bytes: int) -> None:
+        self._record.stored(piece, tenant, piece_bytes, self._trade.clock.last_known())
+        if self._letting_go.is_going(tenant, piece):
+            raise LocalError("a piece was stored while it was being deleted")
 
     def _wake(self) -> None:
         self._told.set()

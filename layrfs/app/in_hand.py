@@ -36,6 +36,10 @@ class InHand:
         self._deleted.update((tenant, piece) for piece in free)
         return free
 
+    def is_deleted(self, tenant: bytes, piece: PieceId) -> bool:
+        """Whether it is being deleted now."""
+        return (tenant, piece) in self._deleted
+
     def end_deleting(self, tenant: bytes, free: Sequence[PieceId]) -> None:
         """They are gone, or stay after all."""
         _drop(self._deleted, [(tenant, piece) for piece in free])

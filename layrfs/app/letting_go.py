@@ -54,6 +54,10 @@ class LettingGo:
         self._in_hand.end_deleting(tenant, free)
         self._forget_those_gone(free)
 
+    def is_going(self, tenant: bytes, piece: PieceId) -> bool:
+        """Whether it is gone, or may be in a moment."""
+        return self._in_hand.is_deleted(tenant, piece) or not self._trade.store.has(piece)
+
     async def release(self, hosted: Hosted) -> None:
         """The room is others' now; what an owner with a later contract has not covered in it yet waits for that.
 

@@ -707,15 +707,26 @@ async def test_what_a_contract_needs_is_not_forgotten_at_its_owners_word(
     assert await trio.to_thread.run_sync(deleted, host, [*DATA, *MORE]) == MORE
 
 
-async def test_what_comes_back_while_it_is_deleted_costs_credit(
-    autojump_clock: MockClock, host: Hosting, owner: OwnerHere
+async def test_what_comes_back_while_it_is_deleted_costs_credit_and_counts_as_stored_the_next_time(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await opened(host, owner)
     await stored(host, DATA)
     again = partial(trio.from_thread.run, stored, host, DATA[:1])
-    assert await trio.to_thread.run_sync(deleted, host, DATA, again) == DATA
+    with pytest.raises(LocalError):
+        await trio.to_thread.run_sync(deleted, host, DATA, again)
     assert here(host, DATA) == [True, False]
     assert host.record.uncovered_pieces() == [merkle.piece_id(DATA[0])]
+    assert await stored(host, DATA[:1]) == []
+    real = host.store.put
+
+    def put_and_lost(piece: PieceId, data: bytes, tenant: bytes) -> None:
+        real(piece, data, tenant)
+        host.store.delete(piece, tenant)
+
+    monkeypatch.setattr(host.store, "put", put_and_lost)
+    with pytest.raises(LocalError):
+        await stored(host, DATA)
 
 
 async def test_what_is_being_deleted_is_not_covered_nor_deleted_what_is_being_covered(
