@@ -377,8 +377,11 @@ class HostNetwork:
 
     def __enter__(self) -> Self:
         try:
-            for number in range(self.running):
-                self.start(number)
+            self.start(0)
+            for number in range(1, self.running):
+                self._launch(number)
+            for number in range(1, self.running):
+                self._await(number)
         except BaseException:
             self.close()
             raise
@@ -398,6 +401,10 @@ class HostNetwork:
 
     def start(self, number: int) -> None:
         """Start one host (again) on its own port and wait until it accepts connections."""
+        self._launch(number)
+        self._await(number)
+
+    def _launch(self, number: int) -> None:
         home = self.homes[number]
         os.makedirs(home, exist_ok=True)
         place = ["--dir", os.path.join(home, "data"), "--listen", f"{self.address}:{self.ports[number]}"]
@@ -413,6 +420,8 @@ class HostNetwork:
                 command, env=variables, cwd="/",
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output,
             )  # fmt: skip
+
+    def _await(self, number: int) -> None:
         wait_for(
             lambda: self._accepts(number), lambda: f"host {number} listens\n{tail(self.output(number))}", START_SECONDS
         )
