@@ -11,7 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.drive import Drive, HostNetwork, environment, is_mounted, kill, layrfs, processes_of, run, wait_for
+from tests.drive import (
+    STOP_SECONDS,
+    Drive,
+    HostNetwork,
+    environment,
+    is_mounted,
+    kill,
+    layrfs,
+    processes_of,
+    run,
+    wait_for,
+)
 from tests.trees import MIB, source_tree, write_stream
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
@@ -99,10 +110,11 @@ def test_umount_that_waits_can_be_interrupted_and_says_what_is_then(tmp_path: Pa
         Path(path).write_bytes(b"on no host")
         command = [sys.executable, "-m", "layrfs.cli.main", "umount", "--wait", drive.path]
         waiting = subprocess.Popen(command, env=environment(drive.home), cwd="/", stderr=subprocess.PIPE, text=True)
+        wait_for(lambda: is_connected(waiting.pid), "it has asked the drive")
         with pytest.raises(subprocess.TimeoutExpired):
             waiting.wait(3)
         waiting.send_signal(signal.SIGINT)
-        _, said = waiting.communicate(timeout=20)
+        _, said = waiting.communicate(timeout=STOP_SECONDS)
         assert waiting.returncode == 130
         assert f"{drive.path} stays mounted" in said
         assert len(said.splitlines()) == 1
@@ -112,4 +124,12 @@ def test_umount_that_waits_can_be_interrupted_and_says_what_is_then(tmp_path: Pa
         for number in range(3):
             hosts.start(number)
         drive.mount()
-        wait_for(lambda: drive.state(path) == "safe", lambda: f"goes out after the next mount: {drive.state(path)}", 60)
+        wait_for(lambda: drive.state(path) == "safe", lambda: f"goes out after the next mount: {drive.state(path)}")
+
+
+def is_connected(pid: int) -> bool:
+    """Whether a process has a socket."""
+    files = f"/proc/{pid}/fd"
+    return any(
+        os.path.realpath(f"{files}/{number}").rpartition("/")[2].startswith("socket:") for number in os.listdir(files)
+    )

@@ -20,7 +20,7 @@ def filled(drive: Drive, names: int = 6) -> dict[str, bytes]:
     contents |= {f"small{number}": os.urandom(20_000) for number in range(20)}
     for name, data in contents.items():
         Path(drive.path, name).write_bytes(data)
-    drive.sync()
+    drive.make_safe(*(os.path.join(drive.path, name) for name in contents))
     drive.drop_cache()
     return contents
 

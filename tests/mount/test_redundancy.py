@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.drive import Drive, HostNetwork, differences, layrfs, run, wait_for
-from tests.trees import MIB, source_tree, write_stream
+from tests.trees import MIB, files_below, source_tree, write_stream
 
 
 def test_a_coded_folder_reads_with_any_four_of_eight_hosts_killed(tmp_path: Path) -> None:
@@ -17,7 +17,7 @@ def test_a_coded_folder_reads_with_any_four_of_eight_hosts_killed(tmp_path: Path
         os.mkdir(folder)
         set_policy(drive, folder, "redundancy=rs:4/8")
         run("cp", "-a", tree, os.path.join(folder, "tree"))
-        drive.sync()
+        drive.make_safe(*files_below(folder))
         pieces = {len(shard["pieces"]) for shard in manifest_shards(drive, os.path.join(folder, "tree", "large"))}
         assert pieces == {8}
         drive.umount()
@@ -49,8 +49,9 @@ def test_what_is_there_gets_another_redundancy_in_the_background_and_may_be_kill
         assert os.getxattr(os.path.join(copy, "large"), "user.layrfs.sharding") == b"size:4M"
         drive.crash()
         drive.mount()
-        wait_for(lambda: not waiting_bytes(drive, "/"), lambda: f"{waiting_bytes(drive, '/')} bytes are left", 60)
+        wait_for(lambda: not waiting_bytes(drive, "/"), lambda: f"{waiting_bytes(drive, '/')} bytes are left")
         assert differences(tree, copy) == ""
+        drive.make_safe(*files_below(copy))
         totals = {shard["total"] for shard in manifest_shards(drive, os.path.join(copy, "large"))}
         assert totals == {4}
         assert {shard["total"] for shard in manifest_shards(drive, other)} == {2}

@@ -149,7 +149,7 @@ def test_of_metadata_whose_newest_part_is_gone_the_rest_is_used(hosts: HostNetwo
         drive.crash()  # an orderly end would publish one more segment
     last = max(purpose.number for purpose in purposes(hosts, phrase).values())
     for path, purpose in purposes(hosts, phrase).items():
-        if purpose.number == last and path not in before:
+        if purpose.role != "content" and path not in before:  # more than one segment when the clock was quicker
             os.unlink(path)
     refused = layrfs(str(tmp_path / "other"), "recover", "--phrase-file", phrase, *hosts.seeds, check=False)
     assert refused.returncode != 0
