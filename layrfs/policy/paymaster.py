@@ -9,6 +9,7 @@ while a piece is needed, a contract with its host covers it: one ends early when
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from typing import Literal
 
@@ -37,6 +38,9 @@ FEWEST_BYTES = 64 << 20
 
 QUIET_SHARE, LONGEST_QUIET_SECONDS = 32, 600.0
 """Of a window: nothing new for so long, and what there is gets covered."""
+
+LITTLE_SHARE = 64
+"""Of the credit: what is less waits for others to be covered with, as each cover brings pieces itself."""
 
 NO_PRICE = 1
 """In terms that were read from the ledger stands for one that is not known."""
@@ -83,11 +87,14 @@ class Contract(Struct, frozen=True):
 
 
 class Uncovered(Struct, frozen=True):
-    """Pieces that the host has and no batch; ``quiet_seconds``: how long ago the last one came."""
+    """Pieces that the host has and no batch; ``quiet_seconds``: how long ago the last one came; ``covered_seconds``:
+    and the last cover was agreed to. ``is_waited_for``: by another contract that is to end."""
 
     pieces: int = 0
     stored_bytes: int = 0
     quiet_seconds: float = 0.0
+    covered_seconds: float = math.inf
+    is_waited_for: bool = False
 
 
 Kind = Literal["look", "cover again", "cover", "watch", "settled", "settle", "disclose", "renew", "end", "refund"]
@@ -139,7 +146,7 @@ def steps(
         looked = (Step("settled"),) if contract.state == "settling" else ()
         ends = (Step("settle"),) if is_to_end else ()
         return (*looked, *watched, *ends, *salts)
-    covers = _covers(contract, uncovered, now)
+    covers = _covers(contract, uncovered, now, is_empty=is_empty)
     renewals = (Step("renew"),) if is_wanted and not is_renewed and _is_to_be_renewed(contract, now) else ()
     return (*watched, *covers, *salts, *renewals)
 
@@ -202,16 +209,26 @@ def _to_watch(contract: Contract, now: float) -> list[int]:
     ]
 
 
-def _covers(contract: Contract, uncovered: Uncovered, now: float) -> list[Step]:
+def _covers(contract: Contract, uncovered: Uncovered, now: float, *, is_empty: bool) -> list[Step]:
     found = [] if all(batch.covered for batch in contract.batches) else [Step("cover again")]
     terms = contract.terms
     is_much = 2 * uncovered.stored_bytes >= credit_bytes(terms)
     late_at = _late_at(terms, terms.instalment_at(now) or 0)
     is_nearly_late = late_at - _usually_quiet_for(terms) <= now < late_at
-    is_quiet = uncovered.quiet_seconds >= quiet_for(contract, now)
+    is_quiet = uncovered.quiet_seconds >= quiet_for(contract, now) and (
+        is_empty or not _is_too_little(terms, uncovered)
+    )
     if uncovered.pieces and first_open(contract, now) is not None and (is_much or is_nearly_late or is_quiet):
         found.append(Step("cover"))
     return found
+
+
+def _is_too_little(terms: Terms, uncovered: Uncovered) -> bool:
+    """Whether what came since the last cover waits for more. What a cover changes is published, in pieces that are to
+    be covered as well: a drive that nobody uses would go on with that for ever."""
+    share = QUIET_SHARE if uncovered.is_waited_for else LATE_SHARE
+    is_soon = uncovered.quiet_seconds <= uncovered.covered_seconds < terms.window_seconds / share
+    return is_soon and LITTLE_SHARE * uncovered.stored_bytes < credit_bytes(terms)
 
 
 def _to_disclose(contract: Contract, uncovered: Uncovered, now: float) -> list[Step]:

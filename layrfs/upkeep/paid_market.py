@@ -78,6 +78,7 @@ class PaidMarket:
         self._waiting: dict[int, tuple[int, int]] = {}
         self._free: dict[int, int] = {}
         self._came_at: dict[int, float] = {}
+        self._covered_at: dict[int, float] = {}
         self._in_vain_until: dict[int, float] = {}
         self._salts: dict[tuple[int, int], Salts] = {}
         self._covered = trio.Event()
@@ -180,8 +181,14 @@ class PaidMarket:
     def uncovered(self, contract: Contract) -> Uncovered:
         """What could be covered now."""
         pieces, stored_bytes = self._contracts.uncovered(contract.number, self._still_paid(contract))
-        quiet_seconds = trio.current_time() - self._came_at.get(contract.number, -math.inf)
-        return Uncovered(pieces, stored_bytes, quiet_seconds)
+        others = [each for each in self._contracts.of_host(contract.terms.node) if each.number != contract.number]
+        return Uncovered(
+            pieces,
+            stored_bytes,
+            quiet_seconds=trio.current_time() - self._came_at.get(contract.number, -math.inf),
+            covered_seconds=trio.current_time() - self._covered_at.get(contract.number, -math.inf),
+            is_waited_for=any(each.state in {"open", "settling"} for each in others),
+        )
 
     def expects(self, contract: Contract) -> bool:
         """Whether pieces are on their way to the host."""
@@ -189,6 +196,7 @@ class PaidMarket:
 
     def note_covered(self, contract: Contract, stroops: int) -> None:
         """A batch was agreed to, which takes so much of what is free."""
+        self._covered_at[contract.number] = trio.current_time()
         if contract.number in self._free:
             self._free[contract.number] -= stroops
         self.note_less_waits(contract)

@@ -70,6 +70,23 @@ def test_much_is_covered_at_once() -> None:
     assert due(NEW, Uncovered(3, credit_bytes(TERMS_NOW) // 2 + 1, 0.0), TERMS.start + 10) == ["cover"]
 
 
+def test_little_waits_after_a_cover_unless_a_contract_is_to_end() -> None:
+    covered = msgspec.structs.replace(NEW, batches=(batch(0, 0),))
+    now, little = TERMS.start + WINDOW / 4, credit_bytes(TERMS_NOW) // 64 - 1
+
+    def is_covered(stored_bytes: int, seconds: float, *, waited_for: bool = False, empty: bool = False) -> bool:
+        there = Uncovered(1, stored_bytes, 600.0, covered_seconds=seconds, is_waited_for=waited_for)
+        return Step("cover") in steps(covered, there, now, is_renewed=False, is_wanted=True, is_empty=empty)
+
+    assert not is_covered(little, WINDOW / 8 - 1)
+    assert is_covered(little, WINDOW / 8)
+    assert is_covered(little + 2, 601.0)
+    assert is_covered(little, 601.0, empty=True)
+    assert is_covered(little, 599.0), "it was there before"
+    assert not is_covered(little, WINDOW / 32 - 1, waited_for=True)
+    assert is_covered(little, WINDOW / 32, waited_for=True)
+
+
 def test_each_window_asks_for_its_instalment_once_it_is_surely_open() -> None:
     paid = (Instalment("claimed", 1), *NEW.instalments[1:])
     running = msgspec.structs.replace(NEW, batches=(batch(0, 0),), instalments=paid)

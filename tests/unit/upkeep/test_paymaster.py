@@ -20,7 +20,7 @@ from layrfs.model.lumens import parse_lumens
 from layrfs.model.payables import Salts
 from layrfs.payments import envelopes
 from layrfs.policy.budgeting import monthly
-from layrfs.policy.paymaster import Contract, cost_of, unclaimed
+from layrfs.policy.paymaster import LATE_SHARE, Contract, cost_of, unclaimed
 from layrfs.policy.pricing import credit_bytes, escrow_needs
 from layrfs.storage.bookkeeping import read_records
 from layrfs.storage.contracts import Contracts
@@ -240,6 +240,21 @@ async def test_what_is_stored_later_is_paid_from_then_on(mock_clock: MockClock, 
     await owner.rounds(4 * WINDOW + 500)
     paid = [each.paid_stroops for each in owner.contracts.get(1).instalments]
     assert paid[1] > paid[2] == paid[3] > 5 * paid[0]
+
+
+async def test_what_covers_themselves_bring_is_not_covered_again_and_again(
+    mock_clock: MockClock, owner: Owner, host: PaidHost
+) -> None:
+    await owner.store(host, 0, 100 << 20)
+    published = 0
+    for until in range(20, 4 * WINDOW - 100, 20):
+        await owner.rounds(until, step=20)
+        if len(owner.contracts.get(1).batches) > published:
+            published += 1
+            await owner.store(host, published, 1 << 12)
+    assert published <= 4 * LATE_SHARE
+    await owner.rounds(4 * WINDOW + 500)
+    assert owner.states == ["claimed"] * 4
 
 
 async def test_a_host_that_takes_no_more_is_still_paid_for_what_it_has(
