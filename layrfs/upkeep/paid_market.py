@@ -44,6 +44,9 @@ COVER_SECONDS = 20.0
 NO_CREDIT_SECONDS = 300.0
 """As long as this no other piece waits, when one did in vain and nothing was covered since."""
 
+NO_FUNDS_SECONDS = 300.0
+"""So long nobody asks the ledger for another piece whether the wallet has what it lacked."""
+
 PROMISED_SECONDS = 900.0
 """After this a piece that did not arrive is not on its way any more."""
 
@@ -80,6 +83,7 @@ class PaidMarket:
         self._came_at: dict[int, float] = {}
         self._covered_at: dict[int, float] = {}
         self._in_vain_until: dict[int, float] = {}
+        self._unpayable: dict[int, tuple[str, float]] = {}
         self._salts: dict[tuple[int, int], Salts] = {}
         self._covered = trio.Event()
         self._unpaid: frozenset[NodeId] = frozenset()
@@ -210,20 +214,24 @@ class PaidMarket:
 
     async def have_funds_for(self, contract: Contract, stored_bytes: int) -> None:
         """Returns when the escrow can pay for so many bytes more. Raises ``Unfunded``, ``RemoteError``."""
-        number = contract.number
-        async with self._topping_up[number]:
-            wanted = cost_of(self._contracts.get(number), stored_bytes, self._escrows.now())
-            if wanted is None:
-                raise Unavailable("The contract with the host takes no more pieces.")
-            if self._free.get(number, -1) < wanted:
-                await self._see_free(number)
-            if added := top_up(wanted, self._free[number], contract.terms):
-                await self._escrows.top_up(contract.terms, added)
-                await self._see_free(number)
+        async with self._topping_up[contract.number]:
+            await self._fund(contract, stored_bytes)
 
     def note_no_funds(self, contract: Contract) -> None:
         """The host does not see in the escrow what a cover needs."""
         self._free.pop(contract.number, None)
+
+    async def _fund(self, contract: Contract, stored_bytes: int) -> None:
+        number = contract.number
+        wanted = cost_of(self._contracts.get(number), stored_bytes, self._escrows.now())
+        if wanted is None:
+            raise Unavailable("The contract with the host takes no more pieces.")
+        if self._free.get(number, -1) < wanted:
+            await self._see_free(number)
+        if added := top_up(wanted, self._free[number], contract.terms):
+            await self._escrows.top_up(contract.terms, added)
+            await self._see_free(number)
+        self._unpayable.pop(number, None)
 
     async def _see_free(self, number: int) -> None:
         """What is promised is looked up last: covers are agreed to while others wait, and while the ledger is asked."""
@@ -279,7 +287,7 @@ class PaidMarket:
 
     async def _have_credit(self, contract: Contract, piece_bytes: int) -> None:
         limit = credit_bytes(contract.terms)
-        if 2 * (self._outstanding(contract) + piece_bytes) > limit:
+        if 2 * (self._outstanding(contract) + piece_bytes) > limit and not self._is_in_vain(contract.number):
             self._wake()
         waits_until = trio.current_time() + COVER_SECONDS
         while not has_credit(contract, self._outstanding(contract) + piece_bytes):
@@ -287,12 +295,17 @@ class PaidMarket:
 
     async def _is_covered(self, contract: Contract, waits_until: float) -> None:
         """Returns when anything was covered. Raises ``Unavailable``, for some time at once."""
-        if trio.current_time() >= self._in_vain_until.get(contract.number, -math.inf):
+        if not self._is_in_vain(contract.number):
             with trio.move_on_at(waits_until):
                 await self._covered.wait()
                 return
             self._in_vain_until[contract.number] = trio.current_time() + NO_CREDIT_SECONDS
         raise Unavailable("The host takes no more pieces before those it has are covered.")
+
+    def _is_in_vain(self, number: int) -> bool:
+        """Whether nothing could be covered or paid a moment ago, so that trying again helps no piece."""
+        _why, until = self._unpayable.get(number, ("", -math.inf))
+        return trio.current_time() < max(until, self._in_vain_until.get(number, -math.inf))
 
     def _check_budget(self, contract: Contract, piece_bytes: int) -> None:
         if (budget := self._limits.get().budget) is None:
@@ -316,12 +329,27 @@ class PaidMarket:
         wanted = cost_of(contract, outstanding, self._escrows.now())
         if wanted is not None and self._free.get(contract.number, -1) >= wanted:
             return
-        try:
-            await self.have_funds_for(contract, outstanding)
-        except LedgerUnavailable as error:
-            _log.debug("a host takes pieces on credit: %s", error)
-        except (RemoteError, OwnerError) as error:
-            raise Unavailable(f"The host cannot be paid now: {error}") from error
+        async with self._topping_up[contract.number]:
+            self._check_payable(contract.number)
+            try:
+                await self._fund(contract, outstanding)
+            except LedgerUnavailable as error:
+                _log.debug("a host takes pieces on credit: %s", error)
+                self._rest(contract.number, COVER_SECONDS)  # if there was too little before, nobody says there is more
+            except (RemoteError, OwnerError) as error:
+                self._unpayable[contract.number] = f"The host cannot be paid now: {error}", math.inf
+                self._rest(contract.number, NO_FUNDS_SECONDS if isinstance(error, OwnerError) else COVER_SECONDS)
+            self._check_payable(contract.number)
+
+    def _rest(self, number: int, seconds: float) -> None:
+        """Who could not be paid before is tried again after so long."""
+        if number in self._unpayable:
+            self._unpayable[number] = self._unpayable[number][0], trio.current_time() + seconds
+
+    def _check_payable(self, number: int) -> None:
+        why, until = self._unpayable.get(number, ("", -math.inf))
+        if trio.current_time() < until:
+            raise Unavailable(why)
 
     def _outstanding(self, contract: Contract) -> int:
         """Bytes that the host has, or is about to get, and no batch covers."""

@@ -44,6 +44,9 @@ from layrfs.wire.contracts import (
 
 PASSES_PER_WINDOW = 32
 SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.25, 300.0
+NUDGED_SECONDS = 1.0
+"""Between two rounds at least, however often something comes that is to be done."""
+
 PIECES_PER_COVER = 8192
 
 NOT_NOW = frozenset({"busy", "failed", "not on the ledger"})
@@ -107,8 +110,10 @@ class Paymaster:
                 pause_seconds = self._pause_seconds()
             except LayrError as error:
                 self._note(f"hosts cannot be paid now: {error}")
+            ended_at = trio.current_time()
             with trio.move_on_after(pause_seconds):
                 await nudged.wait()
+                await trio.sleep_until(ended_at + NUDGED_SECONDS)
 
     async def go_round(self) -> None:
         """Do what is due in all contracts, each host's at the same time as others'.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -33,7 +33,7 @@ from layrfs.upkeep.agreeing import Agreements, Period
 from layrfs.upkeep.counterparts import Counterparts
 from layrfs.upkeep.escrows import Escrows
 from layrfs.upkeep.lost_contracts import LostContracts
-from layrfs.upkeep.paid_market import COVER_SECONDS, PROMISED_SECONDS, PaidMarket
+from layrfs.upkeep.paid_market import COVER_SECONDS, NO_FUNDS_SECONDS, PROMISED_SECONDS, PaidMarket
 from layrfs.upkeep.paymaster import LONGEST_PAUSE_SECONDS, Paymaster, Verdict
 from layrfs.wire.messages import Reason
 from tests.fakes.ledger import InProcessLedger
@@ -107,8 +107,12 @@ class Owner:
             is_empty=lambda _host: self.is_empty,
             is_only_in=is_only_in,
             heard=lambda *verdict: self.heard.append(verdict),
-            nudged=trio.Event,
+            nudged=self.next_nudge,
         )
+        self.nudged: Callable[[], trio.Event] = trio.Event
+
+    def next_nudge(self) -> trio.Event:
+        return self.nudged()
 
     async def store(self, host: PaidHost, number: int, length: int = 1 << 20) -> PieceId:
         """One piece, as an upload would."""
@@ -637,6 +641,62 @@ async def test_when_a_host_sees_no_funds_the_ledger_is_asked_again(
     contract = owner.contracts.get(1)
     assert contract.batches
     assert asked.count(contract.terms.escrow) == 2, "by its owner, and by the host for the cover"
+
+
+async def test_an_empty_wallet_is_not_asked_for_at_every_piece_and_nothing_goes_on_credit_for_that(
+    mock_clock: MockClock, owner: Owner, host: PaidHost, ledger: InProcessLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await owner.store(host, 1)
+    asked, account = [], ledger.account
+
+    async def noted(key: bytes) -> LedgerAccount | None:
+        asked.append(key)
+        found = await account(key)
+        return found and msgspec.structs.replace(found, balance_stroops=0)
+
+    async def is_refused(number: int, piece_bytes: int = 1 << 20) -> None:
+        with pytest.raises(Unavailable, match="cannot be paid now"):
+            await owner.market.agree(host, PieceId(number.to_bytes(32, "big")), piece_bytes)
+
+    monkeypatch.setattr(ledger, "account", noted)
+    contract = owner.contracts.get(1)
+    owner.market.note_no_funds(contract)
+    owner.wakes.clear()
+    async with trio.open_nursery() as nursery:
+        for number in range(2, 52):
+            nursery.start_soon(is_refused, number)
+    most = credit_bytes(contract.terms) - (2 << 20)
+    for number in range(52, 102):
+        await is_refused(number, most)
+    assert asked == [contract.terms.escrow, owner.escrows.account]
+    assert owner.wakes == []
+    ledger.is_away = True
+    for _ in range(3):
+        await is_refused(103)
+        mock_clock.jump(NO_FUNDS_SECONDS)
+    ledger.is_away = False
+    monkeypatch.undo()
+    mock_clock.jump(NO_FUNDS_SECONDS)
+    await owner.market.agree(host, PieceId(b"x" * 32), most)
+
+
+async def test_however_often_there_is_something_to_do_rounds_are_a_second_apart(
+    owner: Owner, autojump_clock: MockClock
+) -> None:
+    rounds: list[float] = []
+    with trio.move_on_after(9.5) as scope:
+
+        def nudged() -> trio.Event:
+            rounds.append(trio.current_time())
+            if len(rounds) > 100:
+                scope.cancel()
+            event = trio.Event()
+            event.set()
+            return event
+
+        owner.nudged = nudged
+        await owner.paymaster.run()
+    assert len(rounds) == 10
 
 
 async def test_while_nothing_can_be_covered_not_every_piece_waits_for_that(
