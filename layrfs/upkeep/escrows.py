@@ -140,9 +140,14 @@ class Escrows:
         signatures = {terms.owner: envelope.sign(self._private), terms.escrow: envelope.sign(escrow)}
         await self._submit(envelope.xdr(signatures), f"contract {terms.number} with host {terms.node.hex()[:12]}")
 
-    async def top_up(self, terms: Terms, stroops: int) -> None:
-        """Returns when so much more is in the escrow. Raises as `turn` and `set_up` do."""
+    async def top_up(self, terms: Terms, stroops: int, *, least: int) -> None:
+        """Returns when so much more is in the escrow, or ``least`` where the wallet has not that much.
+
+        Raises as `turn` and `set_up` do.
+        """
         async with self.turn() as turn:
+            if stroops + FEE_STROOPS > turn.spendable_stroops:
+                stroops = least
             _check_funds(turn, stroops, 1)
             envelope = envelopes.payment(
                 terms.network,

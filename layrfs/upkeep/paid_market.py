@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import logging
 import math
+from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate
 
 import trio
 
 from layrfs.crypto.wallet_keys import instalment_salt
-from layrfs.errors import LedgerUnavailable, OwnerError, RemoteError, Unavailable
+from layrfs.errors import LedgerUnavailable, OwnerError, RemoteError, Unavailable, Unfunded
 from layrfs.ids import NodeId, PieceId
 from layrfs.model.payables import PieceDigests, Salts
 from layrfs.model.records import NodeRecord
@@ -212,24 +214,42 @@ class PaidMarket:
         self._covered.set()
         self._covered = trio.Event()
 
-    async def have_funds_for(self, contract: Contract, stored_bytes: int) -> None:
-        """Returns when the escrow can pay for so many bytes more. Raises ``Unfunded``, ``RemoteError``."""
+    async def have_funds_for(
+        self, contract: Contract, pieces: Sequence[PieceDigests], now: float
+    ) -> Sequence[PieceDigests]:
+        """Returns when the escrow can pay for these pieces; the first of them, where the wallet has too little for all.
+
+        ``now``: when the cover was begun, as asking takes time. Raises ``Unfunded``: for none; ``RemoteError``.
+        """
+        sums = list(accumulate(piece.piece_bytes for piece in pieces))
         async with self._topping_up[contract.number]:
-            await self._fund(contract, stored_bytes)
+            try:
+                await self._fund(contract, sums[-1], now)
+            except Unfunded:
+                if some := pieces[: self._payable_sums(contract, sums, now)]:
+                    return some
+                raise
+            return pieces
 
     def note_no_funds(self, contract: Contract) -> None:
         """The host does not see in the escrow what a cover needs."""
         self._free.pop(contract.number, None)
 
-    async def _fund(self, contract: Contract, stored_bytes: int) -> None:
+    def _payable_sums(self, contract: Contract, sums: Sequence[int], now: float) -> int:
+        """How many of these numbers of bytes, each more than the one before, the escrow pays for as it is."""
+        free = self._free.get(contract.number, 0)
+        known = self._contracts.get(contract.number)
+        return bisect_right(sums, free, key=lambda stored_bytes: cost_of(known, stored_bytes, now) or free + 1)
+
+    async def _fund(self, contract: Contract, stored_bytes: int, now: float) -> None:
         number = contract.number
-        wanted = cost_of(self._contracts.get(number), stored_bytes, self._escrows.now())
+        wanted = cost_of(self._contracts.get(number), stored_bytes, now)
         if wanted is None:
             raise Unavailable("The contract with the host takes no more pieces.")
         if self._free.get(number, -1) < wanted:
             await self._see_free(number)
         if added := top_up(wanted, self._free[number], contract.terms):
-            await self._escrows.top_up(contract.terms, added)
+            await self._escrows.top_up(contract.terms, added, least=wanted - self._free[number])
             await self._see_free(number)
         self._unpayable.pop(number, None)
 
@@ -332,7 +352,7 @@ class PaidMarket:
         async with self._topping_up[contract.number]:
             self._check_payable(contract.number)
             try:
-                await self._fund(contract, outstanding)
+                await self._fund(contract, outstanding, self._escrows.now())
             except LedgerUnavailable as error:
                 _log.debug("a host takes pieces on credit: %s", error)
                 self._rest(contract.number, COVER_SECONDS)  # if there was too little before, nobody says there is more

@@ -263,12 +263,12 @@ class Paymaster:
     async def _cover(self, contract: Contract) -> None:
         now = self._escrows.now()
         first = first_open(contract, now)
-        pieces, since = self._market.to_cover(contract, PIECES_PER_COVER)
-        if first is None or not pieces:
+        waiting, since = self._market.to_cover(contract, PIECES_PER_COVER)
+        if first is None or not waiting:
             return
-        first = max(first, *(piece.first for piece in pieces))
         await self._agreements.make_ready(contract)
-        await self._market.have_funds_for(contract, sum(piece.piece_bytes for piece in pieces))
+        pieces = await self._market.have_funds_for(contract, waiting, now)
+        first = max(first, *(piece.first for piece in pieces))
         salts = self._market.salts(contract, first)
         batch = self._contracts.offer(contract.number, pieces, first, since, salts)
         await self._database.sync()

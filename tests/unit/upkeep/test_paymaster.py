@@ -17,7 +17,7 @@ from layrfs.ids import NodeId, PieceId
 from layrfs.model.intents import Intent
 from layrfs.model.ledger import LedgerAccount
 from layrfs.model.lumens import parse_lumens
-from layrfs.model.payables import Salts
+from layrfs.model.payables import PieceDigests, Salts
 from layrfs.payments import envelopes
 from layrfs.policy.budgeting import monthly
 from layrfs.policy.paymaster import LATE_SHARE, Contract, cost_of, unclaimed
@@ -120,6 +120,19 @@ class Owner:
         salts = await self.market.agree(host, piece, length)
         self.market.keep([host.store(piece, bytes([number % 256]) * length, salts)])
         return piece
+
+    async def spend_all_but(self, stroops: int) -> None:
+        """The wallet can spend that much afterwards."""
+        async with self.escrows.turn() as turn:
+            spent = envelopes.payment(
+                self.escrows.network,
+                self.escrows.account,
+                PaidHost(9, self.ledger, PRICE).account,
+                stroops=turn.spendable_stroops - 100 - stroops,
+                sequence_number=turn.account.sequence + 1,
+                last_second=self.ledger.bank.now + 1000,
+            )
+            await self.ledger.submit(spent.xdr({self.escrows.account: spent.sign(PRIVATE)}))
 
     async def rounds(self, until: int, step: int = 100) -> None:
         """Go round while the ledger's time passes, to a second after the first contract's start."""
@@ -278,16 +291,7 @@ async def test_with_an_empty_wallet_a_host_is_still_paid_for_what_it_has(
 ) -> None:
     await owner.store(host, 1)
     await owner.rounds(300)
-    async with owner.escrows.turn() as turn:
-        everything = envelopes.payment(
-            owner.escrows.network,
-            owner.escrows.account,
-            host.account,
-            stroops=turn.spendable_stroops - 100,
-            sequence_number=turn.account.sequence + 1,
-            last_second=ledger.bank.now + 1000,
-        )
-        await ledger.submit(everything.xdr({owner.escrows.account: everything.sign(PRIVATE)}))
+    await owner.spend_all_but(0)
     piece, salts = PieceId(b"p" * 32), Salts(1, 1, owner.market.salts(owner.contracts.get(1), 1))
     much = msgspec.structs.replace(host.store(piece, b"", salts), piece_bytes=1 << 40)
     owner.market.keep([much])
@@ -608,6 +612,38 @@ async def test_an_escrow_is_topped_up_when_more_is_stored_than_it_was_made_for(
     assert fees == (3 + 4 + 1 + 2) * 100, "set-up, claims, refund, and two top-ups: 300 MiB instead of 128"
 
 
+async def test_what_lacks_is_added_where_the_wallet_has_no_whole_deposit(
+    mock_clock: MockClock, owner: Owner, host: PaidHost, ledger: InProcessLedger
+) -> None:
+    owner.limits.set(Spending(PRICE, PRICE >> 13))  # of 128 MiB
+    await owner.store(host, 1, 110 << 20)
+    owner.limits.set(Spending(PRICE, None))
+    await owner.rounds(300)
+    terms = owner.contracts.get(1).terms
+    await owner.spend_all_but(terms.deposit_stroops // 2)
+    await owner.store(host, 2, 30 << 20)
+    await owner.rounds(600)
+    assert owner.contracts.uncovered(1) == (0, 0)
+
+
+async def test_with_too_little_for_all_that_waits_what_the_escrow_pays_for_is_covered(
+    mock_clock: MockClock, owner: Owner, host: PaidHost, ledger: InProcessLedger
+) -> None:
+    owner.limits.set(Spending(PRICE, PRICE >> 13))  # of 128 MiB
+    await owner.store(host, 1, 110 << 20)
+    owner.limits.set(Spending(PRICE, None))
+    await owner.rounds(100)
+    await owner.spend_all_but(0)
+    ledger.is_away = True
+    for number in range(2, 8):
+        await owner.store(host, number, 5 << 20)
+    ledger.is_away = False
+    await owner.rounds(600)
+    pieces, _bytes = owner.contracts.uncovered(1)
+    assert 0 < pieces < 6
+    assert "the wallet can spend 0 XLM" in (owner.paymaster.problem or "")
+
+
 async def test_what_is_free_in_an_escrow_is_reckoned_with_the_covers_of_meanwhile(
     mock_clock: MockClock, owner: Owner, host: PaidHost, ledger: InProcessLedger
 ) -> None:
@@ -616,7 +652,8 @@ async def test_what_is_free_in_an_escrow_is_reckoned_with_the_covers_of_meanwhil
     before = owner.contracts.get(1)
     owner.limits.set(Spending(PRICE, None))
     await owner.rounds(300)
-    await owner.market.have_funds_for(before, 100 << 20)
+    more = [PieceDigests(PieceId(bytes(32)), 100 << 20, 1, 0, ())]
+    await owner.market.have_funds_for(before, more, owner.escrows.now())
     now = owner.contracts.get(1)
     assert now.batches
     free = balance(ledger, now.terms.escrow) - escrow_needs(unclaimed(now))
