@@ -45,9 +45,9 @@ def write_stream(path: str, total_bytes: int, seed: int = 1) -> None:
 
 
 def files_below(root: str) -> list[str]:
-    """Paths of everything below a directory that is neither directory nor symbolic link."""
+    """Paths of all regular files below a directory."""
     paths = (os.path.join(top, name) for top, _, names in os.walk(root) for name in names)
-    return [path for path in paths if not os.path.islink(path)]
+    return [path for path in paths if os.path.isfile(path) and not os.path.islink(path)]
 
 
 def source_text(dice: random.Random, length: int) -> bytes:

@@ -94,7 +94,7 @@ def test_what_was_fsynced_survives_the_mount_being_killed(drive: Drive, tmp_path
         writers = [start(WRITER, log, os.path.join(drive.path, f"turn{turn}"), str(turn))]
         writers.append(start(WRITER, f"{log}.too", os.path.join(drive.path, f"other{turn}"), str(100 + turn)))
         try:
-            wait_for(lambda log=log, wanted=wanted: len(lines_of(log)) >= wanted, f"{wanted} files written", 60)  # type: ignore[misc]
+            wait_for(lambda log=log, wanted=wanted: len(lines_of(log)) >= wanted, f"{wanted} files written")  # type: ignore[misc]
             drive.crash()
         finally:
             for writer in writers:
@@ -193,13 +193,12 @@ def test_a_killed_helper_process_comes_back_and_the_upload_ends(drive: Drive, tm
     assert first, f"no process has {word} in its command line"
     run("cp", plain, os.path.join(drive.path, "stream"))
     for pieces in (3, 18):
-        wait_for(lambda wanted=pieces: len(drive.piece_files()) >= wanted, "the upload goes on", 60)  # type: ignore[misc]
+        wait_for(lambda wanted=pieces: len(drive.piece_files()) >= wanted, "the upload goes on")  # type: ignore[misc]
         for pid in drive.pids(word):
             kill(pid)
         wait_for(lambda: bool(drive.pids(word)), f"{word} is started again")
         assert os.listdir(drive.path) == ["stream"]
-    drive.sync()
-    assert drive.state(os.path.join(drive.path, "stream")) == "safe"
+    drive.make_safe(os.path.join(drive.path, "stream"))
     assert not set(first) & set(drive.pids(word))
     drive.drop_cache()
     for pid in drive.pids(word):
@@ -215,8 +214,7 @@ def test_a_killed_sync_command_harms_nothing(drive: Drive) -> None:
     wait_for(lambda: len(drive.piece_files()) > 3, "it has begun")
     syncing.send_signal(signal.SIGKILL)
     syncing.wait()
-    drive.sync()
-    assert drive.state(os.path.join(drive.path, "stream")) == "safe"
+    drive.make_safe(os.path.join(drive.path, "stream"))
 
 
 def test_a_stale_mountpoint_is_named_and_can_be_cleaned(drive: Drive) -> None:

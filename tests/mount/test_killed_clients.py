@@ -15,7 +15,7 @@ def test_a_request_taken_back_before_it_is_read_does_not_stop_the_drive(tmp_path
     os.mkdir(mountpoint)
     command = [sys.executable, "-m", "tests.mount.withdrawn_requests", mountpoint]
     try:
-        drive = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
+        drive = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=240, check=False)
         assert (drive.stdout, drive.returncode) == ("answers\n", 0), drive.stderr
         assert not is_mounted(mountpoint)
     finally:

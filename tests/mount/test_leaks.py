@@ -17,7 +17,7 @@ from typing import Self
 import pytest
 
 from tests.drive import REPOSITORY, Drive, HostNetwork, differences, run
-from tests.trees import MIB, source_tree, write_stream
+from tests.trees import MIB, files_below, source_tree, write_stream
 
 MARKERS = [
     b"Directory-Marker-Kestrel", b"File-Marker-Cormorant", b"Text-Marker-Dunnock", b"Block-Marker-Turnstone",
@@ -188,7 +188,7 @@ def test_a_flipped_bit_is_detected_another_copy_used_and_status_says_so(hosts: H
     with Drive(str(tmp_path / "drive"), seeds=hosts.seeds) as drive:
         copy = os.path.join(drive.path, "tree")
         run("rsync", "-a", f"{tree}/", f"{copy}/")
-        drive.sync()
+        drive.make_safe(*files_below(copy))
         drive.umount()
         drive.drop_cache()
         for path in two_of_three_copies(drive, hosts, copy):
@@ -203,12 +203,12 @@ def test_a_flipped_bit_is_detected_another_copy_used_and_status_says_so(hosts: H
 def two_of_three_copies(drive: Drive, hosts: HostNetwork, copy: str) -> list[str]:
     """Piece files of all but one copy of every shard, so that nearly every first choice of a reader is a bad one."""
     drive.mount()
-    shards = {}
-    for top, _, names in os.walk(copy):
-        for name in names:
-            if not os.path.islink(os.path.join(top, name)):
-                for shard in drive.manifest(os.path.join(top, name))["shards"]:
-                    shards[shard["id"]] = [piece["id"] for piece in shard["pieces"]]
+    manifests = [drive.manifest(path) for path in files_below(copy)]
+    shards = {
+        shard["id"]: [piece["id"] for piece in shard["pieces"]]
+        for manifest in manifests
+        for shard in manifest["shards"]
+    }
     drive.umount()
     where = {os.path.basename(path): path for number in range(5) for path in hosts.piece_files(number)}
     return [where[piece] for pieces in shards.values() for piece in pieces[:2]]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.drive import Drive, differences, layrfs, run, wait_for
-from tests.trees import MIB, decorate_tree, source_tree, write_stream
+from tests.trees import MIB, decorate_tree, files_below, source_tree, write_stream
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +36,7 @@ def stored_bytes(drive: Drive) -> int:
 def test_a_tree_reads_back_from_the_hosts_after_the_cache_is_gone(drive: Drive, tree: str) -> None:
     copy = os.path.join(drive.path, "tree")
     run("rsync", "-aHAX", f"{tree}/", f"{copy}/")
-    drive.sync()
-    assert drive.state(os.path.join(copy, "large")) == "safe"
+    drive.make_safe(os.path.join(copy, "large"))
     assert stored_bytes(drive) > 3 * os.path.getsize(os.path.join(tree, "large"))
     drive.remount(emptied=True)
     assert differences(tree, copy) == ""
@@ -54,7 +53,7 @@ def test_umount_waits_for_the_network_and_leaves_no_process(drive: Drive) -> Non
 
 def test_dropping_the_cache_of_a_mounted_drive_keeps_it_readable(drive: Drive) -> None:
     write_stream(os.path.join(drive.path, "kept"), 9 * MIB, seed=6)
-    drive.sync()
+    drive.make_safe(*files_below(drive.path))
     drive.drop_cache()
     assert drive.status()["cached_bytes"] == 0
     write_stream(os.path.join(os.path.dirname(drive.home), "kept"), 9 * MIB, seed=6)
@@ -66,7 +65,7 @@ def test_dropping_the_cache_of_a_mounted_drive_keeps_it_readable(drive: Drive) -
 def test_a_manifest_names_three_hosts_for_every_shard(drive: Drive) -> None:
     path = os.path.join(drive.path, "named")
     write_stream(path, 9 * MIB, seed=8)
-    drive.sync()
+    drive.make_safe(path)
     manifest = drive.manifest(path)
     assert manifest["fileSize"] == 9 * MIB
     assert len(manifest["shards"]) >= 3
@@ -78,7 +77,7 @@ def test_a_manifest_names_three_hosts_for_every_shard(drive: Drive) -> None:
 
 def test_the_same_bytes_twice_are_stored_once(drive: Drive) -> None:
     write_stream(os.path.join(drive.path, "once"), 16 * MIB, seed=9)
-    drive.sync()
+    drive.make_safe(os.path.join(drive.path, "once"))
     before = stored_bytes(drive)
     write_stream(os.path.join(drive.path, "twice"), 16 * MIB, seed=9)
     drive.sync()

@@ -16,8 +16,6 @@ import pytest
 from tests.drive import Drive, HostNetwork, differences, layrfs, run, wait_for
 from tests.trees import MIB, decorate_tree, source_tree, write_stream
 
-PASSING_SECONDS = 3.0
-
 
 def snapshot(drive: Drive, *arguments: str) -> str:
     """What ``layrfs snapshot`` prints."""
@@ -139,7 +137,7 @@ def test_a_log_that_is_written_all_the_time_ends_with_what_was_written(hosts: Ho
         with ThreadPoolExecutor() as threads:
             appending = threads.submit(append)
             try:
-                wait_for(lambda: path.exists() and path.stat().st_size > 100, "the log grows", 20)
+                wait_for(lambda: path.exists() and path.stat().st_size > 100, "the log grows")
                 past = Path(snapshot(drive, "create").strip())
             finally:
                 done.set()
@@ -171,7 +169,7 @@ def test_commands_say_what_is_wrong(hosts: HostNetwork, tmp_path: Path) -> None:
         assert kept.read_text() == "1"
         snapshot(drive, "delete", "one")
         assert "one" not in [entry["name"] for entry in listed(drive)]
-        wait_for(lambda: not kept.exists(), "a deleted snapshot is gone from .snapshots", PASSING_SECONDS)
+        wait_for(lambda: not kept.exists(), "a deleted snapshot is gone from .snapshots")
         drive.sync()
         assert drive.status()["problems"] == []
 

@@ -108,7 +108,7 @@ def test_of_two_that_begin_at_once_one_writes(machines: tuple[Drive, Drive]) -> 
         for command, drive in zip(commands, machines, strict=True)
     ]
     try:
-        codes = [process.wait(60) for process in started]
+        codes = [process.wait(240) for process in started]
         assert sorted(codes) == [0, HELD], codes
         winner, loser = sorted(machines, key=lambda drive: not is_mounted(drive.path))
         assert not is_mounted(loser.path)
