@@ -52,9 +52,6 @@ PIECES_PER_COVER = 8192
 NOT_NOW = frozenset({"busy", "failed", "not on the ledger"})
 """What a host says that may agree a little later: its ledger lags, or is away."""
 
-SALT_NOT_NOW = frozenset({"wrong window", "no contract", "ending"}) | NOT_NOW
-"""Why a host may refuse a salt that it takes later."""
-
 Verdict = Literal["passed", "missing"]
 """What a host showed when an instalment fell due."""
 
@@ -368,7 +365,7 @@ class Paymaster:
             self._heard(terms.node, "missing")
             raise
         except HostRefused as error:
-            if error.reason not in SALT_NOT_NOW:
+            if error.reason not in NOT_NOW | {"wrong window", "no contract", "ending"}:
                 self._refused.add((contract.number, instalment))
             raise
         reached("salt disclosed")
