@@ -16,7 +16,7 @@ from layrfs.app.trade import LedgerClock, Trade
 from layrfs.crypto import instalments, merkle, wallet_keys
 from layrfs.crypto.identity import NodeIdentity
 from layrfs.ids import PieceId
-from layrfs.model.contracts import Lock, Offer, Terms
+from layrfs.model.contracts import Lock, Offer, Terms, paid_bytes
 from layrfs.model.hosted import Batch
 from layrfs.payments import envelopes
 from layrfs.payments.ledger import Ledger
@@ -171,7 +171,9 @@ class OwnerHere:
     def add(self, data: Sequence[bytes], *, first: int = 0, at: int | None = None) -> contracts.Cover:
         """Cover these pieces as well."""
         pieces = [merkle.piece_id(one) for one in data]
-        batch = Batch(first, self.ledger.now if at is None else at, sum(map(len, data)), len(data))
+        batch = Batch(
+            first, self.ledger.now if at is None else at, sum(paid_bytes(len(one)) for one in data), len(data)
+        )
         self.batches.append((batch, pieces, list(data)))
         return self.cover(len(self.batches) - 1)
 

@@ -26,6 +26,7 @@ from layrfs.app.trade import Trade
 from layrfs.crashpoints import reached
 from layrfs.errors import LayrError, LedgerUnavailable, LocalError, WrongLedger
 from layrfs.ids import PieceId
+from layrfs.model.contracts import paid_bytes
 from layrfs.model.hosted import Ending, Hosted, Owed
 from layrfs.model.ledger import LedgerHead
 from layrfs.payments.envelopes import setup
@@ -104,13 +105,14 @@ class Earning:
     @contextlib.contextmanager
     def room(self, tenant: bytes, piece_bytes: int) -> Iterator[Reason | None]:
         """Credit for one piece while it is on its way: None, or why there is none. Called from threads."""
-        reason = self._on_trio(partial(self._reserve, tenant, piece_bytes))
+        counted_bytes = paid_bytes(piece_bytes)
+        reason = self._on_trio(partial(self._reserve, tenant, counted_bytes))
         try:
             yield reason
         finally:
             if reason is None:
                 with contextlib.suppress(LocalError):
-                    self._on_trio(partial(self._reserved.subtract, {tenant: piece_bytes}))
+                    self._on_trio(partial(self._reserved.subtract, {tenant: counted_bytes}))
 
     def stored(self, piece: PieceId, tenant: bytes, piece_bytes: int) -> None:
         """It is on the disk: from now on it costs credit until it is covered. Called from threads.
@@ -194,7 +196,7 @@ class Earning:
         return None
 
     def _note_stored(self, piece: PieceId, tenant: bytes, piece_bytes: int) -> None:
-        self._record.stored(piece, tenant, piece_bytes, self._trade.clock.last_known())
+        self._record.stored(piece, tenant, paid_bytes(piece_bytes), self._trade.clock.last_known())
         if self._letting_go.is_going(tenant, piece):
             raise LocalError("a piece was stored while it was being deleted")
 

@@ -16,6 +16,7 @@ from layrfs.app.in_hand import InHand
 from layrfs.app.trade import Trade
 from layrfs.errors import LayrError
 from layrfs.ids import PieceId
+from layrfs.model.contracts import paid_bytes
 from layrfs.model.hosted import Hosted
 from layrfs.policy import earning
 from layrfs.storage.host_contracts import HostContracts
@@ -130,7 +131,7 @@ def _not_held(trade: Trade, pieces: Sequence[PieceId]) -> list[PieceId]:
 
 def _held(trade: Trade, pieces: Sequence[PieceId]) -> list[tuple[PieceId, int]]:
     found = [(piece, trade.store.head(piece)) for piece in pieces]
-    return [(piece, head.length) for piece, head in found if head is not None]
+    return [(piece, paid_bytes(head.length)) for piece, head in found if head is not None]
 
 
 def _delete_all(trade: Trade, tenant: bytes, pieces: Sequence[PieceId]) -> None:

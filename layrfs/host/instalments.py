@@ -15,6 +15,7 @@ from layrfs.crypto.challenges import answer_leaves, digest_of_selected
 from layrfs.crypto.instalments import kind_of, piece_digest
 from layrfs.errors import MissingPiece
 from layrfs.ids import PieceId
+from layrfs.model.contracts import paid_bytes
 from layrfs.storage.piece_file import PieceHead
 
 SHARE = 0.5
@@ -57,13 +58,13 @@ def read_some(
 
 
 def held_bytes(holdings: Holdings, tenant: bytes, pieces: Iterable[PieceId]) -> int:
-    """Of the pieces all together. Raises MissingPiece when one is not here, or another tenant's."""
+    """Of the pieces all together, as they count. Raises MissingPiece when one is not here, or another tenant's."""
     total = 0
     for piece in pieces:
         head = holdings.head(piece)
         if head is None or head.tenant != tenant:
             raise MissingPiece("a piece that is to be covered is not here")
-        total += head.length
+        total += paid_bytes(head.length)
     return total
 
 

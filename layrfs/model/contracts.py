@@ -92,6 +92,15 @@ class Terms(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
         return encode(self)
 
 
+LEAST_PAID_BYTES = 4096
+"""A host's disk has no smaller room for a piece."""
+
+
+def paid_bytes(piece_bytes: int) -> int:
+    """As how many bytes a piece counts: for credit, in covers, and so in what is paid."""
+    return max(piece_bytes, LEAST_PAID_BYTES)
+
+
 class Lock(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """What one instalment pays (the collateral's share included), and the SHA-256 of the answer that opens it."""
 

@@ -11,6 +11,7 @@ import msgspec
 from layrfs.crypto.digests import Buffer
 from layrfs.crypto.instalments import piece_digest
 from layrfs.ids import PieceId
+from layrfs.model.contracts import paid_bytes
 
 
 class Salts(msgspec.Struct, frozen=True):
@@ -26,6 +27,8 @@ class PieceDigests(msgspec.Struct, frozen=True):
 
     piece: PieceId
     piece_bytes: int
+    """As it counts, not as it is: `paid_bytes`."""
+
     contract: int
     first: int
     digests: tuple[bytes, ...]
@@ -34,4 +37,4 @@ class PieceDigests(msgspec.Struct, frozen=True):
 def digests_of(salts: Salts, piece: PieceId, data: Buffer) -> PieceDigests:
     """Of a piece whose (masked) bytes are ``data``."""
     digests = (piece_digest(salt, instalment, piece, data) for instalment, salt in enumerate(salts.salts, salts.first))
-    return PieceDigests(piece, len(data), salts.contract, salts.first, tuple(digests))
+    return PieceDigests(piece, paid_bytes(len(data)), salts.contract, salts.first, tuple(digests))

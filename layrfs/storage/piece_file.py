@@ -97,6 +97,11 @@ def file_bytes(piece_bytes: int) -> int:
     return HEAD_BYTES + piece_bytes
 
 
+def disk_bytes(size_bytes: int) -> int:
+    """What a file of this size takes of the disk: a piece of three bytes as much as one of 3,968."""
+    return _whole_blocks(size_bytes)
+
+
 def write_new(path: str, head: PieceHead, data: Buffer, buffers: AlignedBuffers) -> None:
     """A new file, its bytes durable (its name is not yet). OSError as the system says."""
     size = file_bytes(len(data))

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from layrfs.durable import make_directory, sync_directory, write_atomically
 from layrfs.errors import CorruptFile, NewerFormat
 from layrfs.ids import PIECE_ID_BYTES, PieceId
+from layrfs.storage.piece_file import disk_bytes
 
 FORMAT_VERSION = 1
 QUARANTINE_FILES = 64
@@ -49,9 +50,9 @@ class PieceFolders:
                         yield piece
 
     def measure(self) -> tuple[int, int]:
-        """Bytes and number of all pieces' files."""
+        """What all pieces' files take of the disk, in bytes, and their number."""
         sizes = [
-            entry.stat().st_size
+            disk_bytes(entry.stat().st_size)
             for number in range(256)
             for entry in os.scandir(os.path.join(self.root, f"{number:02x}"))
         ]

@@ -32,6 +32,7 @@ from layrfs.storage.piece_file import (
     HEAD_BYTES,
     AlignedBuffers,
     PieceHead,
+    disk_bytes,
     file_bytes,
     read_head,
     read_whole,
@@ -47,6 +48,9 @@ T = TypeVar("T")
 
 FREE_DISK_RESERVE_BYTES = 256 << 20
 """Left free on the disk whatever the quota says: other programs live there too."""
+
+FREE_FILES_RESERVE = 10_000
+"""Likewise; a file system that has no fixed number of files says 0 of 0."""
 
 _DAMAGE = {errno.EIO, errno.EUCLEAN, errno.EBADMSG}
 """What a disk or file system says of bytes it has lost."""
@@ -106,7 +110,7 @@ class PieceStore:
     @contextlib.contextmanager
     def room(self, piece_bytes: int) -> Iterator[None]:
         """Set room for one piece aside while it is on its way; NoSpace when there is none."""
-        wanted = file_bytes(piece_bytes)
+        wanted = disk_bytes(file_bytes(piece_bytes))
         with self._lock:
             if wanted > self._free_bytes():
                 raise NoSpace("the space set aside for others is full")
@@ -178,7 +182,7 @@ class PieceStore:
             if head is None or head.tenant != tenant:
                 return False
             os.unlink(self._folders.path(piece))
-            self._account(-file_bytes(head.length), -1)
+            self._account(-disk_bytes(file_bytes(head.length)), -1)
             self._trees.pop(piece, None)
         return True
 
@@ -212,7 +216,7 @@ class PieceStore:
             if found.st_mtime >= before:
                 return False
             os.unlink(path)
-            self._account(-found.st_size, -1)
+            self._account(-disk_bytes(found.st_size), -1)
             self._trees.pop(piece, None)
         return True
 
@@ -275,6 +279,8 @@ class PieceStore:
 
     def _free_bytes(self) -> int:
         disk = os.statvfs(self._folders.root)
+        if disk.f_files and disk.f_favail <= FREE_FILES_RESERVE:
+            return 0
         on_disk = disk.f_bavail * disk.f_frsize - FREE_DISK_RESERVE_BYTES
         return max(0, min(self._space_bytes - self._used, on_disk) - self._reserved)
 
@@ -298,7 +304,7 @@ class PieceStore:
                 raise NotPermitted("another tenant has stored this piece here")
             os.rename(temporary, path)
             if head is None:
-                self._account(file_bytes(piece_bytes), 1)
+                self._account(disk_bytes(file_bytes(piece_bytes)), 1)
         reached("piece named")
         sync_directory(os.path.dirname(path))
         reached("piece durable")
@@ -379,7 +385,7 @@ class PieceStore:
                 return
             size = os.fstat(descriptor).st_size
             self._folders.set_aside(piece)
-            self._account(-size, -1)
+            self._account(-disk_bytes(size), -1)
             self._quarantined += 1
 
 

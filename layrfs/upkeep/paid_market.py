@@ -18,6 +18,7 @@ import trio
 from layrfs.crypto.wallet_keys import instalment_salt
 from layrfs.errors import LedgerUnavailable, OwnerError, RemoteError, Unavailable, Unfunded
 from layrfs.ids import NodeId, PieceId
+from layrfs.model.contracts import paid_bytes
 from layrfs.model.payables import PieceDigests, Salts
 from layrfs.model.records import NodeRecord
 from layrfs.model.shards import PieceRecord
@@ -107,10 +108,11 @@ class PaidMarket:
         if contract is None:
             raise Unavailable("There is no contract with the host.")
         await self._make_ready(contract)
-        self._check_budget(contract, piece_bytes)
-        await self._have_credit(contract, piece_bytes)
-        self._check_budget(contract, piece_bytes)  # others were promised something meanwhile
-        self._promised[contract.number][piece] = (piece_bytes, trio.current_time())
+        counted_bytes = paid_bytes(piece_bytes)
+        self._check_budget(contract, counted_bytes)
+        await self._have_credit(contract, counted_bytes)
+        self._check_budget(contract, counted_bytes)  # others were promised something meanwhile
+        self._promised[contract.number][piece] = (counted_bytes, trio.current_time())
         try:
             await self._have_funds(contract)
         except Unavailable:

@@ -10,7 +10,7 @@ from layrfs.crypto.digests import Buffer
 from layrfs.crypto.wallet_keys import account_of
 from layrfs.errors import MissingPiece, Unreachable
 from layrfs.ids import NodeId, PieceId
-from layrfs.model.contracts import Lock, Offer, Terms, terms_untrusted
+from layrfs.model.contracts import Lock, Offer, Terms, paid_bytes, terms_untrusted
 from layrfs.model.hosted import Batch, Hosted, Owed
 from layrfs.model.payables import PieceDigests, Salts, digests_of
 from layrfs.network.connections import HostRefused
@@ -132,7 +132,7 @@ class PaidHost:
         if not all(piece in self.data for piece in pieces):
             raise MissingPiece("the host has not all of the pieces")
         batch = Batch(request.first, request.at, request.bytes, len(pieces))
-        assert request.bytes == sum(len(self.data[piece]) for piece in pieces)
+        assert request.bytes == sum(paid_bytes(len(self.data[piece])) for piece in pieces)
         amounts = [one.amount_stroops for one in request.locks]
         now = (await self.ledger.head()).closed_at
         until = self._paid_until(pieces, now)

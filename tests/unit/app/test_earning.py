@@ -368,10 +368,25 @@ async def test_credit_is_one_instalment_and_comes_back_with_a_cover(
 ) -> None:
     credit = credit_bytes(owner.terms)
     await opened(host, owner)
-    big = data_of(3, (credit - 1000, 1000, 1))
+    big = data_of(3, (credit - 5000, 5000, 1))
     assert await stored(host, big) == ["no credit"]
     assert await host.ask(owner.add(big[:2]), owner.body()) == contracts.Covered()
     assert await stored(host, big[2:]) == []
+
+
+async def test_a_piece_counts_as_what_the_disk_gives_it_at_least(
+    autojump_clock: MockClock, host: Hosting, ledger: LedgerHere
+) -> None:
+    owner = OwnerHere(ledger, stored_bytes=1 << 14)
+    await opened(host, owner)
+    credit = credit_bytes(owner.terms)
+    tiny = [bytes([number]) for number in range(credit // 4096 + 1)]
+    assert await stored(host, tiny) == ["no credit"]
+    said = owner.add(tiny[:-1])
+    assert said.bytes == 4096 * (len(tiny) - 1)
+    less = msgspec.structs.replace(said, bytes=len(tiny) - 1)
+    assert await host.ask(less, owner.body()) == Refused("bad lock")
+    assert await host.ask(said, owner.body()) == contracts.Covered()
 
 
 async def test_what_is_gone_costs_no_credit(autojump_clock: MockClock, host: Hosting, owner: OwnerHere) -> None:
@@ -883,7 +898,7 @@ async def test_what_is_covered_late_is_kept_for_it_and_served_and_goes_alone_whe
     assert await stored(host, [b"x"]) == [], "it takes none of the credit"
     ledger.go_to(owner.terms.end + 3 * WINDOW_SECONDS)
     await host.until(lambda: here(host, data) == [True, False])
-    await host.until(lambda: host.record.uncovered(TENANT.public_key, 0).bytes == 1)
+    await host.until(lambda: host.record.uncovered(TENANT.public_key, 0).bytes == 4096)
     assert host.record.all()[1].state == "open"
 
 

@@ -9,6 +9,7 @@ import os
 import random
 import struct
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -138,7 +139,7 @@ def test_a_damaged_piece_can_be_stored_again(store: PieceStore, tmp_path: Path) 
     flip(file_of(tmp_path, piece), 1000)
     stored(store)
     assert store.read(piece) == data
-    assert store.statistics().used_bytes == file_of(tmp_path, piece).stat().st_size
+    assert store.statistics().used_bytes == piece_file.disk_bytes(file_of(tmp_path, piece).stat().st_size)
 
 
 def test_a_name_that_is_another_pieces_is_damage(store: PieceStore, tmp_path: Path) -> None:
@@ -196,6 +197,29 @@ def test_reopening_counts_what_is_there_and_removes_what_a_crash_left(store: Pie
     again = opened(tmp_path).statistics()
     assert (again.pieces, again.used_bytes) == (2, store.statistics().used_bytes)
     assert os.listdir(tmp_path / "incoming") == []
+
+
+def test_a_piece_takes_what_the_disk_gives_it(store: PieceStore, tmp_path: Path) -> None:
+    for seed, size in enumerate((1, 3, 3968, 3969, 8064, 100_000)):
+        stored(store, size, seed)
+    on_disk = sum(file_of(tmp_path, piece).stat().st_blocks * 512 for piece in store.pieces())
+    assert store.statistics().used_bytes == on_disk
+    small = opened(tmp_path / "small", space_bytes=4096)
+    with small.room(3), pytest.raises(NoSpace), small.room(3):
+        raise AssertionError
+
+
+def test_a_disk_that_has_hardly_files_left_is_full(store: PieceStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = store.free_bytes()
+    real = os.statvfs(store._folders.root)
+
+    def statvfs(_path: str, free_files: int, files: int = 1 << 20) -> os.statvfs_result:
+        return os.statvfs_result((*real[:5], files, free_files, free_files, *real[8:]))
+
+    monkeypatch.setattr(os, "statvfs", partial(statvfs, free_files=10_000))
+    assert store.free_bytes() == 0
+    monkeypatch.setattr(os, "statvfs", partial(statvfs, free_files=0, files=0))
+    assert store.free_bytes() == free > 0
 
 
 def test_strange_files_are_not_pieces(store: PieceStore, tmp_path: Path) -> None:
@@ -290,7 +314,7 @@ def test_many_threads_storing_the_same_and_other_pieces(store: PieceStore, tmp_p
     for thread in threads:
         thread.join()
     assert failures == []
-    on_disk = [file_of(tmp_path, piece).stat().st_size for piece in store.pieces()]
+    on_disk = [piece_file.disk_bytes(file_of(tmp_path, piece).stat().st_size) for piece in store.pieces()]
     found = store.statistics()
     assert (found.pieces, found.used_bytes) == (len(on_disk), sum(on_disk))
 
@@ -336,7 +360,7 @@ def test_what_nobody_renews_expires(tmp_path: Path) -> None:
     assert [store.has(piece) for piece in (kept, gone, foreign, again)] == [True, False, False, True]
     assert store.read(gone) is None
     assert store.statistics().pieces == 2
-    assert used - store.statistics().used_bytes == 6000 + 7000 + 2 * piece_file.HEAD_BYTES
+    assert used - store.statistics().used_bytes == 2 * 8192
 
 
 def test_leases_survive_a_restart(tmp_path: Path) -> None:

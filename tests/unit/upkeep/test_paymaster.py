@@ -237,6 +237,17 @@ async def test_a_host_that_lost_a_piece_is_not_paid_and_that_counts_against_it(
     assert owner.heard.count((host.node, "missing")) == 2
 
 
+async def test_a_tiny_piece_is_promised_and_paid_for_as_what_a_disk_gives_it(
+    mock_clock: MockClock, owner: Owner, host: PaidHost
+) -> None:
+    await owner.market.agree(host, PieceId(bytes(32)), 1)
+    contract = owner.contracts.get(1)
+    assert owner.market._promised_bytes(contract.number) == 4096
+    await owner.store(host, 1, 3)
+    await owner.rounds(500)
+    assert [batch.stored_bytes for batch in owner.contracts.get(1).batches] == [4096]
+
+
 @pytest.mark.parametrize("reason", ["busy", "failed"])
 async def test_a_salt_that_a_host_cannot_take_now_is_told_again(
     mock_clock: MockClock, owner: Owner, host: PaidHost, reason: Reason
