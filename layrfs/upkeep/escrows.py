@@ -89,6 +89,10 @@ class Escrows:
         """What stands for the ledger in terms."""
         return envelopes.network_id(self._ledger.passphrase)
 
+    def is_here(self, terms: Terms) -> bool:
+        """Whether a contract is on this ledger: of others, what is not found here proves nothing."""
+        return terms.network == self.network
+
     @property
     def knows_time(self) -> bool:
         """Whether the ledger has said it in this run. Our clock alone may be years off."""

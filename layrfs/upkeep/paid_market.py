@@ -140,7 +140,7 @@ class PaidMarket:
         """The newest contract with a host that can take more."""
         now = self._escrows.now()
         found = [each for each in self._contracts.of_host(host) if first_open(each, now) is not None]
-        return found[-1] if found else None
+        return next((each for each in reversed(found) if self._escrows.is_here(each.terms)), None)
 
     def pays_on(self, host: NodeRecord) -> bool:
         """Whether what a host has is to be paid for: at the price of now, or as was agreed before that rose."""

@@ -113,14 +113,15 @@ class Paymaster:
                 await trio.sleep_until(ended_at + NUDGED_SECONDS)
 
     async def go_round(self) -> None:
-        """Do what is due in all contracts, each host's at the same time as others'.
+        """Do what is due in all contracts on this ledger, each host's at the same time as others'.
 
         A salt that is disclosed before its window is lost, so nothing is done before the ledger has said the time.
         """
         live = self._contracts.live()
-        if not live:
+        here = [each for each in live if self._escrows.is_here(each.terms)]
+        self.problem = None if len(here) == len(live) else "contracts wait for another ledger than the one that is used"
+        if not here:
             return
-        self.problem = None
         try:
             await self._escrows.look()
             await self._escrows.settle()
@@ -129,7 +130,7 @@ class Paymaster:
             if not self._escrows.knows_time:
                 return
         by_host: dict[NodeId, list[Contract]] = {}
-        for contract in live:
+        for contract in here:
             by_host.setdefault(contract.terms.node, []).append(contract)
         async with trio.open_nursery() as nursery:
             for contracts in by_host.values():

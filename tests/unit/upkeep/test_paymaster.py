@@ -928,6 +928,31 @@ async def test_a_host_that_does_not_like_the_escrow_is_left_alone_for_a_while(
     assert again.agreements.problem is None
 
 
+class AnotherLedger(InProcessLedger):
+    """It is somebody else's, and has nothing of ours."""
+
+    @property
+    def passphrase(self) -> str:
+        return super().passphrase + ", another"
+
+
+async def test_of_a_contract_on_another_ledger_nothing_is_concluded(
+    mock_clock: MockClock, owner: Owner, host: PaidHost, ledger: InProcessLedger, database: Database
+) -> None:
+    await owner.store(host, 1)
+    await owner.rounds(500)
+    before = owner.contracts.get(1)
+    elsewhere = Owner(database, AnotherLedger(), [host], mock_clock)
+    assert elsewhere.market.usable(host.node) is None
+    await elsewhere.rounds(5 * WINDOW, step=500)
+    assert elsewhere.contracts.get(1) == before
+    assert "another ledger" in (elsewhere.paymaster.problem or "")
+    again = Owner(database, ledger, [host], mock_clock)
+    await again.rounds(5 * WINDOW, step=500)
+    assert again.contracts.get(1).state == "merged"
+    assert again.states == ["claimed"] * 4
+
+
 async def test_servers_that_are_behind_change_nothing_on_record(
     mock_clock: MockClock, owner: Owner, host: PaidHost, ledger: InProcessLedger
 ) -> None:
