@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.damage import DAMAGES, damage_page, pages_of
-from tests.drive import Drive, HostNetwork, differences, environment, finished, layrfs, run, said
+from tests.drive import STOP_SECONDS, Drive, HostNetwork, differences, environment, finished, layrfs, run, said
 from tests.trees import MIB, source_tree, write_stream
 
 SOUND, FAILED, REPAIRED, UNREADABLE, IN_USE, NETWORK = 0, 1, 15, 8, 9, 11
@@ -245,7 +245,7 @@ def test_pages_damaged_under_a_mount_give_errors_and_no_wrong_bytes(drive: Drive
         assert drive.process is not None
         assert drive.process.poll() is None, "a damaged database does not end the mount"
         layrfs(drive.home, "umount", drive.path, "--no-wait", check=False)
-        drive.process.wait(20)
+        drive.process.wait(STOP_SECONDS)
         expect(drive, REPAIRED, "--repair")
         drive.mount()
         assert differences(plain, os.path.join(drive.path, "tree")) == ""
