@@ -195,7 +195,7 @@ class Answers:
         ]
         if totals.needed:
             problems.append(f"{totals.needed} shards could not be read from any host")
-        problems += self._upkeep.payments.problems(self._membership.known_hosts())
+        problems += self._upkeep.payments.problems(self._membership.known_hosts(), self._catalog.pieces.holders)
         problems += money.warnings
         problems += [
             f"what only this machine had is in {name}; remove it when you have what you need"

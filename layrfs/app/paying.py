@@ -7,7 +7,7 @@ come back.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -30,7 +30,7 @@ from layrfs.model.status import MoneyStatus, SpendingLimit
 from layrfs.pipeline.paying import Market, OnlyFree
 from layrfs.policy.bookkeeping import Records
 from layrfs.policy.budgeting import monthly
-from layrfs.policy.paymaster import out_of_reach
+from layrfs.policy.paymaster import left_unpaid, out_of_reach
 from layrfs.policy.purse import Facts, Purse, purse
 from layrfs.storage.bookkeeping import read_holdings, read_records
 from layrfs.storage.contracts import Contracts
@@ -137,11 +137,25 @@ class Payments:
         """Hosts that are going to let their pieces go, because nobody pays for them."""
         return frozenset() if self._desk is None else self._desk.unpaid()
 
-    def problems(self, hosts: Iterable[NodeRecord]) -> list[str]:
-        """What keeps hosts from being paid, in sentences; ``hosts`` are those that can be reached."""
+    def problems(self, hosts: Sequence[NodeRecord], holders: Callable[[], Iterable[NodeId]]) -> list[str]:
+        """What keeps hosts from being paid, in sentences; ``hosts`` are known, ``holders`` have pieces."""
         dear = out_of_reach([host.price for host in hosts if host.tcp_port], self.limits.get().max_price)
         of_desk = () if self._desk is None else self._desk.problems()
-        return [problem for problem in (dear, self._problem, *of_desk) if problem]
+        found = (dear, self._left_unpaid(hosts, holders), self._problem, *of_desk)
+        return [problem for problem in found if problem]
+
+    def _left_unpaid(self, hosts: Sequence[NodeRecord], holders: Callable[[], Iterable[NodeId]]) -> str | None:
+        """Of hosts that were free when they got pieces: those with a contract are the pay desk's."""
+        highest = self.limits.get().max_price or 0
+        dear = {host.node_id: host.price for host in hosts if host.price > highest}
+        if not dear:
+            return None
+        try:
+            others = self.unpaid() | {each.terms.node for each in self._contracts.live()}
+            concerned = [host for host in holders() if host in dear and host not in others]
+        except LayrError:  # a database that fails says so itself
+            return None
+        return left_unpaid([dear[host] for host in concerned])
 
     async def money(self, hosts: Iterable[NodeRecord], placed_bytes: int, waiting_bytes: int) -> Money:
         """All there is to know. Bytes are of files: on hosts, and not there yet. Raises ``LocalError``."""

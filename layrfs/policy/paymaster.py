@@ -307,6 +307,16 @@ def out_of_reach(prices: Collection[int], highest: int | None) -> str | None:
     )
 
 
+def left_unpaid(prices: Collection[int]) -> str | None:
+    """What may become of pieces at hosts that want these prices and get nothing, in a sentence."""
+    if not prices:
+        return None
+    return (
+        f"{len(prices)} hosts that have pieces want money for them by now, up to {shown_lumens(max(prices))} XLM for a"
+        " TiB and 30 days, and are not paid: they may let what they have go (`layrfs set MOUNTPOINT max_price=XLM`)"
+    )
+
+
 def is_paid_on(contract: Contract, now: float) -> bool:
     """Whether a host will be paid for some time, by the newest contract with it: else it lets its pieces go."""
     terms = contract.terms

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+import msgspec
 import pytest
 import trio
 from trio.testing import MockClock
@@ -18,7 +19,9 @@ from layrfs.config import MountOptions, Paths
 from layrfs.control.commands import Nothing, SetSpending
 from layrfs.errors import ReadOnly, UsageError
 from layrfs.model.status import SpendingLimit
+from layrfs.storage.contracts import Contracts
 from layrfs.storage.database import Database
+from tests.contract_terms import TERMS
 from tests.drive import REPOSITORY
 from tests.fakes.loopback import KEYS
 from tests.unit.pipeline.test_placing import record
@@ -60,9 +63,26 @@ async def test_nobody_is_paid_before_a_limit_is_set_and_it_is_said_when_that_is_
     paying = payments(database, tmp_path)
     assert paying.highest_price() == 0
     assert paying.unpaid() == frozenset()
-    assert paying.problems([record(1), record(2, price=7)]) == []
-    (problem,) = paying.problems([record(1, price=9), record(2, price=7)])
+    assert paying.problems([record(1), record(2, price=7)], set) == []
+    (problem,) = paying.problems([record(1, price=9), record(2, price=7)], set)
     assert "max_price" in problem
+
+
+async def test_hosts_that_begin_to_want_more_than_is_paid_are_named_while_they_have_pieces(
+    database: Database, tmp_path: Path
+) -> None:
+    paying, hosts = payments(database, tmp_path), [record(1), record(2, price=7), record(3, price=9)]
+    holders = {host.node_id for host in hosts[:2]}
+    (problem,) = paying.problems(hosts, lambda: holders)
+    assert "1 hosts that have pieces" in problem
+    assert paying.problems(hosts[:1], lambda: holders) == []
+    await paying.set(SetSpending(max_price="0.0000007"), print)
+    assert paying.problems(hosts, lambda: holders) == []
+    await paying.set(SetSpending(max_price="0.0000006"), print)
+    number = Contracts(database).add(msgspec.structs.replace(TERMS, node=hosts[1].node_id), "open")
+    assert paying.problems(hosts, lambda: holders) == [], "what was agreed holds"
+    Contracts(database).set_state(number, "merged")
+    assert len(paying.problems(hosts, lambda: holders)) == 1
 
 
 async def test_records_that_cannot_be_read_end_no_drive(
@@ -73,7 +93,7 @@ async def test_records_that_cannot_be_read_end_no_drive(
     with trio.move_on_after(2 * LOOK_SECONDS) as waited:
         await paying.run(cast("Reach", None))  # looked at when a ledger has been chosen
     assert waited.cancelled_caught
-    assert any("no host can be paid" in problem for problem in paying.problems([]))
+    assert any("no host can be paid" in problem for problem in paying.problems([], set))
 
 
 async def test_who_was_taken_over_pays_nobody_any_more(
