@@ -5,12 +5,14 @@ import signal
 import pytest
 from hypothesis import settings
 
-settings.register_profile("no test asserts a time", deadline=None)
+settings.register_profile("big", deadline=None)
+settings.register_profile("quick", deadline=None, derandomize=True)
 
 
-def pytest_configure() -> None:
-    """Started in the background, we may have inherited deafness to Ctrl-C; programs under test shall not."""
-    settings.load_profile("no test asserts a time")
+def pytest_configure(config: pytest.Config) -> None:
+    """Properties see the same examples in every quick run, so that a change is judged by what it changes; `--big` looks
+    for new ones. Started in the background, we may have inherited deafness to Ctrl-C; programs under test shall not."""
+    settings.load_profile("big" if config.getoption("--big") else "quick")
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
