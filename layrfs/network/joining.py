@@ -94,6 +94,7 @@ class Joining:
                 if len(table) > known or trio.current_time() >= explored_at + SEEDS_AGAIN_SECONDS:
                     await self._explore(thoroughly=not known)
                     explored_at = trio.current_time()
+                await self._greet_all(self._next_met())
                 pause = FIRST_PAUSE_SECONDS
                 await self._rest(SEEDS_SOON_SECONDS if len(table) < K else SEEDS_AGAIN_SECONDS)
             else:
@@ -122,11 +123,22 @@ class Joining:
                 await self._node.look_up(target, width=EXPLORED)
 
     async def _greet_seeds(self) -> None:
-        async with trio.open_nursery() as nursery:
-            for seed in [*self._seeds, *self._next_met()]:
-                nursery.start_soon(self._greet, seed)
+        """Who was merely met is asked when no seed is there, until one of them is: most may be gone."""
+        await self._greet_all(self._seeds)
+        if not self._has_contacts():
+            await self._greet_all(self._next_met(), one_is_enough=True)
         if not self._has_contacts() and not self._problems:
             self.joined.set()  # all seeds are ourselves, or there are none: this node is the network
+
+    async def _greet_all(self, addresses: Sequence[Address], *, one_is_enough: bool = False) -> None:
+        async def greet(address: Address) -> None:
+            await self._greet(address)
+            if one_is_enough and self._has_contacts():
+                nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            for address in addresses:
+                nursery.start_soon(greet, address)
 
     def _next_met(self) -> list[Address]:
         """Those whose turn it is."""

@@ -8,7 +8,7 @@ those exist. Tables named ``local…`` describe this machine and never leave it.
 
 from __future__ import annotations
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 """Kept in ``PRAGMA user_version``; a higher one is a newer LayrFS's file."""
 
 APPLICATION_ID = 0x4C595246

@@ -156,6 +156,11 @@ async def test_who_has_only_dead_seeds_finds_the_one_host_that_is_left_of_all_th
             await drive.node.joined.wait()
         assert known_to(drive) == {living.id}
 
+        began = trio.current_time()
+        hurried = await network.add(seeds=[living.address], met=gone, serving=False)
+        await hurried.node.joined.wait()
+        assert trio.current_time() < began + 1  # as fast as one that never met anybody
+
         lost = await network.add(seeds=gone[:1], met=gone[1:40], serving=False)
         with trio.move_on_after(30):
             await lost.node.joined.wait()
