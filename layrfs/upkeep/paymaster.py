@@ -164,7 +164,7 @@ class Paymaster:
     def _is_handed_on(self, contract: Contract, contracts: Sequence[Contract]) -> bool:
         """``contracts``: all with the host."""
         later = [each.number for each in contracts if each.state == "open" and each.terms.start > contract.terms.start]
-        return bool(later) and not self._is_only_in(contract, later)
+        return contract.whole and bool(later) and not self._is_only_in(contract, later)
 
     async def _do_all(self, contract: Contract, due: Sequence[Step]) -> None:
         """What fails has others wait, but a salt not for long: a host is paid for what it has, takes it more or not."""

@@ -354,6 +354,22 @@ async def test_a_contract_is_renewed_while_its_pieces_are_needed(
     assert [owner.contracts.get(number).state for number in (1, 2)] == ["merged", "merged"]
 
 
+async def test_a_contract_of_which_covers_are_lost_is_paid_on_when_there_is_another(
+    mock_clock: MockClock, owner: Owner, host: PaidHost
+) -> None:
+    owner.needed = [await owner.store(host, 1)]
+    await owner.rounds(WINDOW + 500)
+    owner.contracts.withdraw(1, 0)
+    owner.contracts.set_not_whole(1)
+    owner.is_wanted = True
+    await owner.rounds(WINDOW + 600)
+    assert owner.contracts.get(2).state == "open"
+    owner.is_wanted = False
+    await owner.rounds(4 * WINDOW + 500)
+    assert owner.states == ["claimed"] * 4
+    assert owner.contracts.get(1).state == "merged"
+
+
 async def test_a_budget_that_is_used_up_keeps_no_contract_from_being_renewed(
     mock_clock: MockClock, owner: Owner, host: PaidHost
 ) -> None:
