@@ -32,7 +32,7 @@ from layrfs.policy.ending import FEES_STROOPS
 from layrfs.policy.paymaster import Contract, unclaimed
 from layrfs.policy.pricing import FEE_STROOPS, escrow_needs, starting_stroops
 from layrfs.policy.submitting import can_never_come, is_certainly_past
-from layrfs.wire.contracts import Settle
+from layrfs.wire.contracts import Settle, SignedLock
 
 SUBMIT_SECONDS = 90.0
 """As long as this a transaction is waited for; after that it is looked for now and then."""
@@ -181,12 +181,13 @@ class Escrows:
             return await self._submitter.submit(xdr, purpose)
         raise Unavailable(f"The ledger is slow: {purpose} may still come.")
 
-    async def sign_locks(self, terms: Terms, locks: Sequence[tuple[int, Lock]]) -> list[bytes]:
-        """The escrow's signatures of these instalments' payments."""
+    async def sign_locks(self, terms: Terms, locks: Sequence[tuple[int, Lock]]) -> tuple[SignedLock, ...]:
+        """With the escrow's signatures of these instalments' payments."""
         escrow = self._escrow(terms)
 
-        def sign() -> list[bytes]:
-            return [envelopes.claim(terms, instalment, lock).sign(escrow) for instalment, lock in locks]
+        def sign() -> tuple[SignedLock, ...]:
+            signed = ((lock, envelopes.claim(terms, instalment, lock).sign(escrow)) for instalment, lock in locks)
+            return tuple(SignedLock(lock.amount_stroops, lock.hash, signature) for lock, signature in signed)
 
         return await trio.to_thread.run_sync(sign)
 

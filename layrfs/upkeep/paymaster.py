@@ -17,7 +17,6 @@ import trio
 from layrfs.crashpoints import reached
 from layrfs.errors import LayrError, MissingPiece, Unreachable
 from layrfs.ids import NodeId, PieceId
-from layrfs.model.contracts import Lock
 from layrfs.network.connections import HostRefused
 from layrfs.policy.contracts import InstalmentEvent, instalment_after
 from layrfs.policy.paymaster import Batch, Contract, Step, amounts, batch_increments, first_open, lock, steps, waits
@@ -35,7 +34,6 @@ from layrfs.wire.contracts import (
     Covered,
     Disclose,
     Disclosed,
-    SignedLock,
     Standing,
     StandingBatch,
     Stands,
@@ -289,7 +287,6 @@ class Paymaster:
         terms = contract.terms
         salts = enumerate(self._market.salts(contract, batch.first), batch.first)
         locks = [(instalment, lock(terms, contract.batches, instalment, salt)) for instalment, salt in salts]
-        signatures = await self._escrows.sign_locks(terms, locks)
         return Cover(
             tenant=terms.tenant,
             contract=terms.contract_id,
@@ -297,7 +294,7 @@ class Paymaster:
             first=batch.first,
             at=batch.at,
             bytes=batch.stored_bytes,
-            locks=tuple(_signed(one, signature) for (_at, one), signature in zip(locks, signatures, strict=True)),
+            locks=await self._escrows.sign_locks(terms, locks),
             signature=UNSIGNED,
         )
 
@@ -400,7 +397,3 @@ class Paymaster:
 
 def _is_last_of(there: Sequence[StandingBatch], batch: Batch, pieces: int) -> bool:
     return there[batch.number :] == (StandingBatch(batch.first, batch.at, batch.stored_bytes, pieces),)
-
-
-def _signed(one: Lock, signature: bytes) -> SignedLock:
-    return SignedLock(one.amount_stroops, one.hash, signature)
