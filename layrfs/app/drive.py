@@ -55,6 +55,7 @@ from layrfs.storage.content import Catalog
 from layrfs.storage.database import Database
 from layrfs.storage.keyring import load_or_create_identity
 from layrfs.storage.tree import Tree
+from layrfs.storage.trust import Trusts
 from layrfs.vfs.contents import Contents
 from layrfs.vfs.filesystem import Filesystem
 from layrfs.vfs.following import View
@@ -92,9 +93,9 @@ class Drive:
                 follows = self.options.read_only and may_follow(database)
                 check_volume(database, self.keys, paths.database(volume), follows=follows)
                 membership = Membership(paths, identity, self.options, self.keys, remembered_hosts(Catalog(database)))
-                trusting = Trusting(database, identity.node_id, self.options.patch_after_seconds, membership.is_leaving)
+                trusts = Trusts(database)
                 catalog = Catalog(
-                    database, unsent_elsewhere=follows, alive=lambda: membership.answering(trusting.trusts.doubted())
+                    database, unsent_elsewhere=follows, alive=lambda: membership.answering(trusts.doubted())
                 )
                 async with trio.open_nursery() as nursery:
                     await nursery.start(membership.run)
@@ -105,7 +106,7 @@ class Drive:
                         conduct, must_claim = await self._begin(keys, membership, database, roots, follows=follows)
                         catalog.refresh()
                         parts = _Parts(
-                            self, keys, membership, database, catalog, trusting, roots, links, conduct, follows=follows
+                            self, keys, membership, database, catalog, trusts, roots, links, conduct, follows=follows
                         )
                         if must_claim:
                             await claim(parts.publisher, volume)
@@ -148,7 +149,7 @@ class _Parts:
         membership: Membership,
         database: Database,
         catalog: Catalog,
-        trusting: Trusting,
+        trusts: Trusts,
         roots: Roots,
         links: HostLinks,
         conduct: Conduct,
@@ -157,19 +158,19 @@ class _Parts:
     ) -> None:
         paths, volume, options, keys = drive.paths, drive.volume, drive.options, drive.keys
         self.volume, self.options, self.membership = volume, options, membership
-        self.database, self.catalog, self.trusting = database, catalog, trusting
-        self.superseded = trio.Event()
+        self.database, self.catalog, self.superseded = database, catalog, trio.Event()
         device = NodeIdentity.from_private(worker_keys.node_private).node_id
         self.kept_answers = KeptAnswers(database, keys.mask, 0 if options.read_only else options.answers)
         self.payments = Payments(database=database, paths=paths, keys=keys, options=options)
+        trusting = Trusting(trusts, device, options.patch_after_seconds, membership.is_leaving, self.payments.unpaid)
         self.transfers = PooledTransfers(
             WorkerPool(worker_keys, workers=options.workers),
             membership,
             find_content=catalog.find_content,
             on_bad_piece=self._bad_piece,
-            on_attempt=self.trusting.fetched,
-            excluded=self.trusting.excluded,
-            suspended=self.trusting.trusts.suspended,
+            on_attempt=trusting.fetched,
+            excluded=trusting.excluded,
+            suspended=trusts.suspended,
             answers=self.kept_answers,
             market=self.payments,
         )
@@ -196,7 +197,7 @@ class _Parts:
             on_superseded=self._superseded,
             in_use=self.snapshots.in_use,
             known_hosts=lambda: sum(not host.leaving for host in membership.known_hosts()),
-            is_gone=lambda host: self.trusting.state_of(host) in {"leaving", "gone"},
+            is_gone=trusting.is_going,
         )
         tree = Tree(database)
         inodes = Inodes(tree)
@@ -221,7 +222,7 @@ class _Parts:
             links=links,
             membership=membership,
             roots=roots,
-            trusting=self.trusting,
+            trusting=trusting,
             answers=self.kept_answers,
             keys=keys,
             network_id=worker_keys.network_id,

@@ -34,6 +34,7 @@ from layrfs.storage.database import Database
 from layrfs.storage.entrusted import Entrusted
 from layrfs.storage.grants import Grant
 from layrfs.storage.lost import Lost
+from layrfs.storage.trust import Trusts
 from layrfs.upkeep.asking import HostAsker
 from layrfs.upkeep.auditor import Auditor
 from layrfs.upkeep.challenging import HostChallenger
@@ -112,7 +113,7 @@ class _Work:
         self._finder = finder
         self._catalog = Catalog(database)
         own_node = NodeIdentity.from_private(keys.node_private).node_id
-        trusting = Trusting(database, own_node, patch_after_seconds, finder.is_leaving)
+        trusting = Trusting(Trusts(database), own_node, patch_after_seconds, finder.is_leaving, unpaid=frozenset)
         changes, asker = ChangeLog(database), HostAsker(links, finder, keys.mask)
         self.transfers = PooledTransfers(
             WorkerPool(keys, workers=WORKERS),

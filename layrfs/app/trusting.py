@@ -6,13 +6,12 @@ here, because it may be our own line; auditors find out.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from layrfs.ids import NodeId
 from layrfs.pipeline.jobs import Outcome as Fetching
 from layrfs.policy.patching import PieceState, piece_state
 from layrfs.policy.trust import Outcome, silent_seconds
-from layrfs.storage.database import Database
 from layrfs.storage.trust import Trusts
 from layrfs.tempo import now_seconds
 
@@ -24,19 +23,21 @@ class Trusting:
 
     def __init__(
         self,
-        database: Database,
+        trusts: Trusts,
         own_node: NodeId,
         patch_after_seconds: float,
         is_leaving: Callable[[NodeId], bool],
+        unpaid: Callable[[], Collection[NodeId]],
     ) -> None:
         """``own_node`` gets no pieces: a copy on the owner's machine would die with it.
 
         What a host has is not counted on when it was silent for ``patch_after_seconds``. ``is_leaving``: whether it
-        has said that it will end.
+        has said that it will end; ``unpaid``: hosts that are going to let their pieces go, as nobody pays for them.
         """
-        self.trusts = Trusts(database)
+        self.trusts = trusts
         self._own_node = own_node
         self._is_leaving = is_leaving
+        self._unpaid = unpaid
         self.patch_after_seconds = patch_after_seconds
 
     def excluded(self) -> set[NodeId]:
@@ -47,7 +48,11 @@ class Trusting:
         """Of a piece there, nothing being known against the piece itself."""
         trust, now = self.trusts.get(host), now_seconds()
         found = "gone" if silent_seconds(trust, now) >= self.patch_after_seconds else piece_state(trust, now)
-        return "leaving" if found != "gone" and self._is_leaving(host) else found
+        return "leaving" if found != "gone" and (self._is_leaving(host) or host in self._unpaid()) else found
+
+    def is_going(self, host: NodeId) -> bool:
+        """Whether a piece there, of a file or of metadata, has to be somewhere else as well."""
+        return self.state_of(host) in {"leaving", "gone"}
 
     def fetched(self, host: NodeId, outcome: Fetching) -> None:
         """A host was asked for a piece, by somebody who wants to read it."""

@@ -32,7 +32,6 @@ from layrfs.model.status import Collected, ProgressReport
 from layrfs.network.links import HostLinks
 from layrfs.pipeline.pooled import PooledTransfers
 from layrfs.policy.collecting import RETENTION_SECONDS
-from layrfs.policy.patching import PieceState
 from layrfs.storage.answers import KeptAnswers
 from layrfs.storage.audits import Rounds
 from layrfs.storage.changes import ChangeLog
@@ -93,8 +92,7 @@ class Upkeep:
         asker, trusts = HostAsker(links, membership, keys.mask), trusting.trusts
         garbage, versions = Garbage(database, catalog), Versions(database)
         self._read_only = read_only
-        self._trusting, self.payments = trusting, payments
-        self._publisher = publisher
+        self._publisher, self.payments = publisher, payments
         self.losses = Losses()
         self.lost = LostShards(catalog=catalog, lost=Lost(database), transfers=transfers, path_of=cache_path)
         self.patcher = Patcher(
@@ -102,7 +100,7 @@ class Upkeep:
             changes=ChangeLog(database),
             transfers=transfers,
             log=publisher,
-            needs=Needs(catalog.pieces, self._state_of, lambda: set(_known(membership)), garbage.may_be_needed),
+            needs=Needs(catalog.pieces, trusting.state_of, lambda: set(_known(membership)), garbage.may_be_needed),
             lost=self.lost,
         )
         self.health = HealthWatch(catalog, Copies(database), self.patcher, trusts)
@@ -112,7 +110,7 @@ class Upkeep:
             garbage=garbage,
             transfers=transfers,
             living_hosts=lambda: _known(membership),
-            is_gone=lambda host: self._state_of(host) == "gone",
+            is_gone=lambda host: trusting.state_of(host) == "gone",
         )
         self._recoder = Recoder(
             database=database,
@@ -220,11 +218,6 @@ class Upkeep:
         self._renewer.hosts_appeared(hosts)
         self._recoder.hosts_appeared()
         self.payments.hosts_appeared()
-
-    def _state_of(self, host: NodeId) -> PieceState:
-        """Of a piece there: one that nobody will pay for is there now, and will not stay."""
-        state = self._trusting.state_of(host)
-        return "leaving" if state == "good" and host in self.payments.unpaid() else state
 
     def bad_piece(self, shard: ShardId, piece: PieceId, host: NodeId, kind: str) -> None:
         """A host did not deliver. Silence may pass; what is wrong or gone is gone, and gets replaced.

@@ -13,6 +13,7 @@ from layrfs.ids import NodeId
 from layrfs.policy.patching import PieceState
 from layrfs.policy.trust import Outcome
 from layrfs.storage.database import Database
+from layrfs.storage.trust import Trusts
 from tests.fakes.hosts import FakeFinder
 from tests.unit.pipeline.test_placing import record
 
@@ -32,12 +33,15 @@ def test_who_says_that_it_leaves_is_counted_on_as_long_as_it_is_there(
     tmp_path: Path, outcome: Outcome, patch_after_seconds: float, stays: PieceState, leaves: PieceState
 ) -> None:
     with Database(str(tmp_path / "metadata.db")) as database:
-        said: set[NodeId] = set()
-        trusting = Trusting(database, OWN, patch_after_seconds, said.__contains__)
+        said, unpaid = set[NodeId](), set[NodeId]()
+        trusting = Trusting(Trusts(database), OWN, patch_after_seconds, said.__contains__, lambda: unpaid)
         trusting.trusts.heard(HOST, outcome)
         assert trusting.state_of(HOST) == stays
-        said.add(HOST)
-        assert trusting.state_of(HOST) == leaves
+        for reason in (said, unpaid):
+            reason.add(HOST)
+            assert trusting.state_of(HOST) == leaves
+            reason.clear()
+        assert trusting.state_of(HOST) == stays
 
 
 def test_a_delegate_that_leaves_counts_on_what_it_has_itself_no_more_than_on_others() -> None:

@@ -9,15 +9,17 @@ from pathlib import Path
 
 import trio
 
+from layrfs.app.trusting import Trusting
 from layrfs.errors import Unavailable
 from layrfs.history.completing import MOST_REFUSALS, Completer, Replaced
-from layrfs.ids import ShardId
+from layrfs.ids import NodeId, ShardId
 from layrfs.model.history import Segment
 from layrfs.model.notes import CONTENT, Purpose
 from layrfs.model.shards import PieceRecord, ShardRecord
 from layrfs.pipeline.transfers import Slot
 from layrfs.policy.silence import MOST_FAILURES
 from layrfs.storage.database import Database
+from layrfs.storage.trust import Trusts
 from tests.fakes.one_record import OneRecord
 from tests.fakes.transfers import FakeTransfers
 from tests.unit.history.test_publishing import Clock, publisher
@@ -123,6 +125,23 @@ async def test_where_no_host_takes_copies_the_pass_ends(tmp_path: Path) -> None:
     volume = await shared_chains(transfers, tmp_path, 20)
     await Completer(transfers, lambda _host: False, lambda: 5).complete(volume)  # four of the five are full
     assert len(transfers.tried) == MOST_REFUSALS
+
+
+async def test_copies_at_hosts_that_nobody_pays_any_more_are_made_elsewhere_while_they_are_there(
+    tmp_path: Path,
+) -> None:
+    transfers = Transfers()
+    transfers.hosts = 5
+    volume = await shared_chains(transfers, tmp_path, 2)
+    unpaid = transfers.living_hosts()
+    transfers.hosts = 10
+    with Database(str(tmp_path / "metadata.db")) as database:
+        trusting = Trusting(Trusts(database), NodeId(bytes(20)), 1000.0, lambda _host: False, lambda: unpaid)
+        for host in unpaid:
+            trusting.trusts.heard(host, "passed")
+        await Completer(transfers, trusting.is_going, lambda: transfers.hosts).complete(volume)
+    holders = [{piece.host for piece in shard.pieces} for one in volume.amended.values() for shard in one.shards]
+    assert holders == 2 * [transfers.living_hosts() - unpaid]
 
 
 async def test_versions_go_out_meanwhile(tmp_path: Path) -> None:
