@@ -119,11 +119,12 @@ class Renewer:
         damaged, self._damaged = self._damaged, set()
         returned, self._returned = self._returned, set()
         questions = self._pieces_of(damaged)
+        refuted = [(host, self._catalog.pieces.refuted_at(host)) for host in returned]
         async with trio.open_nursery() as nursery:
             for host, pieces in questions.items():
                 nursery.start_soon(self._ask_for, host, pieces)
-            for host in returned:
-                nursery.start_soon(self._ask_again, host, self._catalog.pieces.refuted_at(host))
+            for host, pieces in refuted:
+                nursery.start_soon(self._ask_again, host, pieces)
         self._suspects |= self._everybody()
         now = trio.current_time()
         due = [host for host in self._suspects if now >= self._asked_at.get(host, -math.inf) + SUSPECT_SECONDS]

@@ -145,6 +145,8 @@ async def test_a_damaged_database_ends_nothing(
         monkeypatch.setattr(world.database, "_damage", "The database is damaged.")
         world.renewer.suspect(ONE, ShardId((7).to_bytes(4, "big") * 8))
         await trio.sleep(SUSPECT_SECONDS / 2)
+        world.renewer.hosts_appeared({OTHER})
+        await trio.sleep(1)
         with pytest.raises(CorruptFile):
             await world.renewer.ask_all()
         monkeypatch.undo()
