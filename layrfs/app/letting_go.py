@@ -99,8 +99,11 @@ class LettingGo:
 
     async def _hand_over(self, hosted: Hosted, pieces: Sequence[PieceId]) -> None:
         held = await trio.to_thread.run_sync(_held, self._trade, pieces)
-        now = self._trade.clock.last_known()
-        self._record.hand_over(hosted.terms.tenant, held, now, earning.handed_until(hosted.terms, now))
+        now, number = self._trade.clock.last_known(), hosted.number
+        left = [
+            (piece, size) for piece, size in held if not self._record.is_kept(piece, besides=number)
+        ]  # as it is now
+        self._record.hand_over(hosted.terms.tenant, left, now, earning.handed_until(hosted.terms, now))
 
     def _forget_those_gone(self, pieces: Sequence[PieceId]) -> None:
         """Looked at again here, where ``stored`` is heard: one that has come back meanwhile would be free of charge."""

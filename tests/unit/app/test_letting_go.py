@@ -1,0 +1,57 @@
+"""What a host lets go of is decided by what is on record when it goes, not by what was there a while ago."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from trio.testing import MockClock
+
+from layrfs.app import letting_go
+from layrfs.app.trade import Trade
+from layrfs.crypto import merkle
+from layrfs.ids import PieceId
+from layrfs.wire import contracts
+from tests.hosted import TENANT, WINDOW_SECONDS, Hosting, LedgerHere, OwnerHere, data_of, opened, stored
+
+DATA, MORE = data_of(1), data_of(2, (100_000,))
+EVER = 1 << 40
+
+
+async def renewed(host: Hosting, owner: OwnerHere, ledger: LedgerHere) -> OwnerHere:
+    """The owner's next contract, open and with something of its own in it; the first one is over, and not released."""
+    await opened(host, owner)
+    assert await stored(host, [*DATA, *MORE]) == []
+    assert await host.ask(owner.add([*DATA, *MORE]), owner.body()) == contracts.Covered()
+    ledger.go_to(owner.terms.window(3)[0])
+    again = OwnerHere(ledger, number=1)
+    await opened(host, again)
+    assert await host.ask(again.add(MORE), again.body()) == contracts.Covered()
+    ledger.go_to(owner.terms.end)
+    await host.until(lambda: host.record.all()[0].state == "ended")
+    return again
+
+
+async def released(host: Hosting, owner: OwnerHere, ledger: LedgerHere) -> None:
+    ledger.go_to(owner.terms.end + WINDOW_SECONDS)
+    await host.until(lambda: host.record.all()[0].released)
+
+
+def here(host: Hosting) -> list[bool]:
+    return [host.store.head(merkle.piece_id(one)) is not None for one in DATA]
+
+
+async def test_what_is_covered_while_it_is_handed_over_waits_for_nothing(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again, held, answers = await renewed(host, owner, ledger), letting_go._held, []
+
+    def held_and_cover(trade: Trade, pieces: Sequence[PieceId]) -> list[tuple[PieceId, int]]:
+        cover = again.add(DATA[:1], first=again.terms.instalment_at(ledger.now) or 0)
+        answers.append(host.earning.answer(cover, memoryview(again.body())))
+        return held(trade, pieces)
+
+    monkeypatch.setattr(letting_go, "_held", held_and_cover)
+    await released(host, owner, ledger)
+    assert answers == [contracts.Covered()]
+    assert host.record.overdue(EVER) == {TENANT.public_key: [merkle.piece_id(DATA[1])]}
