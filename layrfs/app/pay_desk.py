@@ -28,7 +28,6 @@ from layrfs.policy.earning import KEPT_WINDOWS
 from layrfs.policy.paymaster import Contract
 from layrfs.storage.changes import ChangeLog
 from layrfs.storage.contracts import Contracts
-from layrfs.storage.covered_needs import CoveredNeeds
 from layrfs.storage.database import Database
 from layrfs.storage.intents import IntentTable
 from layrfs.storage.journal import Journal
@@ -86,7 +85,6 @@ class PayDesk:
         self._limits = limits
         self._reach = reach
         self._changes = ChangeLog(database)
-        self._needs = CoveredNeeds(database)
         self._nudged = trio.Event()
         self._window_seconds = options.contract_window_seconds
         ledger = Horizon(config.horizon, config.passphrase, look)
@@ -206,11 +204,9 @@ class PayDesk:
     def _is_empty(self, host: NodeId) -> bool:
         return has_nothing(host, self._reach.holders(), self._changes, _nobody_reads_older())
 
-    def _is_only_in(self, contract: Contract, others: Sequence[int]) -> bool:
-        host, until = contract.terms.node, _nobody_reads_older()
-        shards = self._reach.holdings.metadata_shards()
-        metadata = (piece.id for shard in shards for piece in shard.pieces if piece.host == host)
-        return self._needs.is_only_in(contract.number, others, host, metadata, until)
+    async def _is_only_in(self, contract: Contract, others: Sequence[int]) -> bool:
+        until = _nobody_reads_older()
+        return await self._reach.holdings.is_only_in(contract.number, others, contract.terms.node, until)
 
     def _heard(self, host: NodeId, verdict: Verdict) -> None:
         self._reach.trusts.heard(host, verdict)

@@ -6,11 +6,14 @@ of the contract. Invariant: a piece counts as covered by another when the host h
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Collection, Iterable
 
+import apsw
+
+from layrfs.errors import LocalError
 from layrfs.ids import NodeId, PieceId
-from layrfs.storage.database import Database
 
 _ONLY_HERE = """
 SELECT 1 FROM (
@@ -27,18 +30,18 @@ LIMIT 1
 """
 
 
-class CoveredNeeds:
-    """One volume's; plain code on the trio thread."""
+def is_only_in(
+    path: str, contract: int, others: Collection[int], host: NodeId, metadata: Iterable[PieceId], until: int
+) -> bool:
+    """Whether something that is needed at the host is covered by this contract and by none of the others.
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def is_only_in(
-        self, contract: int, others: Collection[int], host: NodeId, metadata: Iterable[PieceId], until: int
-    ) -> bool:
-        """Whether something that is needed at the host is covered by this contract and by none of the others.
-
-        ``metadata``: the host's pieces of lists of files. What nothing has needed since ``until`` is not needed.
-        """
-        listed, pieces = json.dumps(list(others)), json.dumps([piece.hex() for piece in metadata])
-        return self._database.value(_ONLY_HERE, (contract, listed, host, until, pieces)) is not None
+    As of the last commit. ``path``: of the database. ``metadata``: the host's pieces of lists of files. What nothing
+    has needed since ``until`` is not needed. For a thread; raises ``LocalError``.
+    """
+    listed, pieces = json.dumps(list(others)), json.dumps([piece.hex() for piece in metadata])
+    try:
+        with contextlib.closing(apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)) as connection:
+            rows = connection.execute(_ONLY_HERE, (contract, listed, host, until, pieces))
+            return rows.fetchone() is not None
+    except apsw.Error as error:
+        raise LocalError(f"The database {path} cannot be read: {error}") from error

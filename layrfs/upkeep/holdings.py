@@ -20,6 +20,7 @@ from layrfs.model.history import Segment
 from layrfs.model.shards import ShardRecord
 from layrfs.storage.audits import Owed, counts, owed_by
 from layrfs.storage.content import Catalog
+from layrfs.storage.covered_needs import is_only_in
 from layrfs.upkeep.challenging import HeldPiece
 
 T = TypeVar("T")
@@ -72,6 +73,14 @@ class Holdings:
             return choose(list(merge(of_files, sorted(of_metadata.values()), key=attrgetter("piece"))))
 
         return await self._elsewhere(look)
+
+    async def is_only_in(self, contract: int, others: Sequence[int], host: NodeId, until: int) -> bool:
+        """Whether something that the host should have is covered by this contract and by none of the others.
+
+        What nothing has needed since ``until`` it need not have. Raises ``LocalError``.
+        """
+        metadata = [held.piece.id for held in self._metadata() if held.piece.host == host]
+        return await self._elsewhere(partial(is_only_in, self._path, contract, others, host, metadata, until))
 
     def any_of(self, host: NodeId) -> HeldPiece | None:
         """One piece of files that a host should have. Raises ``CorruptFile``."""

@@ -26,6 +26,7 @@ from layrfs.upkeep.agreeing import Agreements
 from layrfs.upkeep.asking import TOGETHER, Asker
 from layrfs.upkeep.counterparts import Counterparts
 from layrfs.upkeep.escrows import Escrows
+from layrfs.upkeep.handing_on import HandingOn, IsOnlyIn
 from layrfs.upkeep.paid_market import PaidMarket
 from layrfs.upkeep.settling import Settling
 from layrfs.wire.contracts import (
@@ -71,13 +72,12 @@ class Paymaster:
         asker: Asker,
         is_wanted: Callable[[NodeId], bool],
         is_empty: Callable[[NodeId], bool],
-        is_only_in: Callable[[Contract, Sequence[int]], bool],
+        is_only_in: IsOnlyIn,
         heard: Callable[[NodeId, Verdict], None],
         nudged: Callable[[], trio.Event],
     ) -> None:
         """``is_wanted``: whether a host has pieces that are to be paid for. ``is_empty``: whether it has none that
-        anybody needs. ``is_only_in``: whether a contract covers something that is needed and that none of these others
-        covers. ``nudged``: set when there is something to do."""
+        anybody needs. ``nudged``: set when there is something to do."""
         self._contracts = contracts
         self._database = database
         self._market = market
@@ -87,7 +87,7 @@ class Paymaster:
         self._asker = asker
         self._is_wanted = is_wanted
         self._is_empty = is_empty
-        self._is_only_in = is_only_in
+        self._handing_on = HandingOn(contracts, market, is_only_in)
         self._settling = Settling(database, agreements, escrows, hosts)
         self._heard = heard
         self._nudged = nudged
@@ -143,26 +143,21 @@ class Paymaster:
 
     async def _look_after_each(self, contracts: list[Contract]) -> None:
         """The oldest first."""
-        for contract in contracts:
+        for number in [each.number for each in contracts]:
+            is_handed_on = await self._handing_on.is_done(number)
+            contract = self._contracts.get(number)
             uncovered = self._market.uncovered(contract)
             is_renewed = any(each.terms.start > contract.terms.start for each in contracts)
-            is_wanted = self._is_wanted(contract.terms.node)
-            is_expected = self._market.expects(contract)
             due = steps(
                 contract,
                 uncovered,
                 self._escrows.now(),
                 is_renewed=is_renewed,
-                is_wanted=is_wanted,
-                is_empty=self._is_empty(contract.terms.node) and not is_expected,
-                is_handed_on=is_renewed and not is_expected and self._is_handed_on(contract, contracts),
+                is_wanted=self._is_wanted(contract.terms.node),
+                is_empty=self._is_empty(contract.terms.node) and not self._market.expects(contract),
+                is_handed_on=is_handed_on,
             )
             await self._do_all(contract, due)
-
-    def _is_handed_on(self, contract: Contract, contracts: Sequence[Contract]) -> bool:
-        """``contracts``: all with the host."""
-        later = [each.number for each in contracts if each.state == "open" and each.terms.start > contract.terms.start]
-        return contract.whole and bool(later) and not self._is_only_in(contract, later)
 
     async def _do_all(self, contract: Contract, due: Sequence[Step]) -> None:
         """What fails has others wait, but a salt not for long: a host is paid for what it has, takes it more or not."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import pytest
@@ -15,13 +16,16 @@ from layrfs.model.shards import PieceRecord, ShardRecord
 from layrfs.policy.collecting import RETENTION_SECONDS
 from layrfs.storage.changes import ChangeLog
 from layrfs.storage.content import Catalog
+from layrfs.storage.contracts import Contracts
 from layrfs.storage.database import Database
 from layrfs.storage.spending import Spending
 from layrfs.upkeep.holdings import Holdings
+from tests.contract_terms import TERMS
 from tests.fakes.hosts import FakeFinder
 from tests.unit.pipeline.test_placing import record
 from tests.unit.policy.test_following import segment
 
+T = TypeVar("T")
 HERE, ELSEWHERE, NOW = NodeId(bytes([1]) * 20), NodeId(bytes([2]) * 20), 1_800_000_000
 
 
@@ -50,6 +54,26 @@ def test_what_readers_of_older_lists_may_need_does_too(database: Database) -> No
         database.write(insert, (PieceId(bytes(32)), HERE, since))
         assert empty(database, HERE) == is_empty
         assert empty(database, ELSEWHERE, metadata_at=1)
+
+
+async def test_which_pieces_a_contract_alone_covers_is_looked_at_in_a_thread(database: Database) -> None:
+    looks: list[Callable[[], object]] = []
+
+    async def elsewhere(look: Callable[[], T]) -> T:
+        looks.append(look)
+        return look()
+
+    holdings = Holdings(database.path, Catalog(database), lambda: (segment(1, host=1),), elsewhere)
+    (piece,) = (piece for shard in holdings.metadata_shards() for piece in shard.pieces if piece.host == HERE)
+    contracts = Contracts(database)
+    for _ in range(2):
+        number = contracts.add(TERMS, "open")
+    for contract, is_only_there in ((1, True), (2, False)):
+        database.write("INSERT INTO contract_batch VALUES(?, 0, 0, 0, 1, x'', 1)", (contract,))
+        database.write("INSERT INTO contract_piece VALUES(?, ?, 0)", (piece.id, contract))
+        database.commit()
+        assert await holdings.is_only_in(1, [number], HERE, NOW) == is_only_there
+    assert len(looks) == 2
 
 
 def test_who_leaves_is_asked_for_no_other_period() -> None:

@@ -11,7 +11,7 @@ from layrfs.model.redundancy import Redundancy
 from layrfs.model.shards import PieceRecord, ShardRecord
 from layrfs.storage.content import Catalog
 from layrfs.storage.contracts import Contracts
-from layrfs.storage.covered_needs import CoveredNeeds
+from layrfs.storage.covered_needs import is_only_in
 from layrfs.storage.database import Database
 from tests.contract_terms import TERMS
 
@@ -28,14 +28,15 @@ def cover(contracts: Contracts, number: int, pieces: Sequence[PieceId], *, agree
 
 def test_each_piece_of_files_of_lists_and_of_older_lists_has_to_be_in_another_contract(tmp_path: Path) -> None:
     with Database(str(tmp_path / "metadata.db")) as database:
-        contracts, needs = Contracts(database), CoveredNeeds(database)
+        contracts = Contracts(database)
         pieces = (PieceRecord(0, 0, FILE, HERE), PieceRecord(1, 0, NOBODYS, ELSEWHERE))
         Catalog(database).add_shard(ShardRecord(ShardId(bytes(32)), Salt(bytes(16)), 1, 1, Redundancy(1, 2), pieces))
         database.write("INSERT INTO local_retired VALUES(?, ?, 1, NULL)", (DROPPED, HERE))
         first, second = contracts.add(TERMS, "open"), contracts.add(TERMS, "open")
 
         def only_in_first() -> bool:
-            return needs.is_only_in(first, [second], HERE, [LIST], NOW)
+            database.commit()
+            return is_only_in(database.path, first, [second], HERE, [LIST], NOW)
 
         assert not only_in_first()
         cover(contracts, first, [FILE, LIST, DROPPED, NOBODYS])
@@ -54,4 +55,4 @@ def test_each_piece_of_files_of_lists_and_of_older_lists_has_to_be_in_another_co
         assert only_in_first(), "the host has not agreed"
         contracts.set_covered(second, 0)
         assert not only_in_first()
-        assert needs.is_only_in(first, [], HERE, [], NOW)
+        assert is_only_in(database.path, first, [], HERE, [], NOW)

@@ -24,7 +24,7 @@ from layrfs.policy.paymaster import LATE_SHARE, Contract, cost_of, unclaimed
 from layrfs.policy.pricing import credit_bytes, escrow_needs
 from layrfs.storage.bookkeeping import read_records
 from layrfs.storage.contracts import Contracts
-from layrfs.storage.covered_needs import CoveredNeeds
+from layrfs.storage.covered_needs import is_only_in
 from layrfs.storage.database import Database
 from layrfs.storage.intents import IntentTable
 from layrfs.storage.journal import Journal
@@ -89,11 +89,18 @@ class Owner:
         self.is_wanted = self.is_empty = False
         self.needed: list[PieceId] | None = None
         """What the hosts' pieces are needed for; None: each of them for something."""
-        needs = CoveredNeeds(database)
+        self.looked: list[int] = []
+        self.meanwhile: Callable[[], None] = database.commit
+        """Done while somebody looks what they are needed for."""
 
-        def is_only_in(contract: Contract, others: Sequence[int]) -> bool:
-            metadata = self.needed
-            return metadata is None or needs.is_only_in(contract.number, others, contract.terms.node, metadata, 0)
+        async def only_in(contract: Contract, others: Sequence[int]) -> bool:
+            database.commit()
+            self.looked.append(contract.number)
+            node, needed = contract.terms.node, self.needed
+            found = needed is None or is_only_in(database.path, contract.number, others, node, needed, 0)
+            await trio.lowlevel.checkpoint()
+            self.meanwhile()
+            return found
 
         self.paymaster = Paymaster(
             contracts=self.contracts,
@@ -105,7 +112,7 @@ class Owner:
             asker=counterparts,
             is_wanted=lambda _host: self.is_wanted,
             is_empty=lambda _host: self.is_empty,
-            is_only_in=is_only_in,
+            is_only_in=only_in,
             heard=lambda *verdict: self.heard.append(verdict),
             nudged=self.next_nudge,
         )
@@ -368,6 +375,35 @@ async def test_a_contract_of_which_covers_are_lost_is_paid_on_when_there_is_anot
     await owner.rounds(4 * WINDOW + 500)
     assert owner.states == ["claimed"] * 4
     assert owner.contracts.get(1).state == "merged"
+
+
+async def test_what_comes_while_it_is_looked_whether_a_contract_is_handed_on_keeps_it(
+    mock_clock: MockClock, owner: Owner, host: PaidHost
+) -> None:
+    await owner.store(host, 1)
+    await owner.rounds(3 * WINDOW + 500)
+    await owner.agreements.make(host.node)
+    owner.needed = []
+    salts = Salts(1, 3, owner.market.salts(owner.contracts.get(1), 3))
+    late = host.store(PieceId(b"l" * 32), b"late", salts)
+    owner.meanwhile = lambda: owner.contracts.keep([late])
+    await owner.rounds(3 * WINDOW + 700)
+    assert owner.looked
+    assert owner.contracts.get(1).state == "open"
+
+
+async def test_nothing_is_looked_at_for_a_contract_that_cannot_be_handed_on(
+    mock_clock: MockClock, owner: Owner, host: PaidHost
+) -> None:
+    await owner.store(host, 1)
+    await owner.rounds(3 * WINDOW + 500)
+    await owner.agreements.make(host.node)
+    await owner.rounds(3 * WINDOW + 600)
+    assert set(owner.looked) == {1}
+    owner.looked.clear()
+    owner.agreements.event(1, "host broke")
+    await owner.rounds(4 * WINDOW + 500)
+    assert owner.looked == []
 
 
 async def test_a_budget_that_is_used_up_keeps_no_contract_from_being_renewed(
