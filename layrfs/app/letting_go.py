@@ -83,7 +83,7 @@ class LettingGo:
         """What nobody has covered anew in time; the contract that it waited for goes on without it."""
         for tenant, pieces in self._record.overdue(now).items():
             for few in _parts(pieces):
-                await self._delete(tenant, few)
+                await self._delete(tenant, [piece for piece in few if self._record.is_overdue(piece, now)])
 
     def _others(self, hosted: Hosted) -> list[Hosted]:
         return [one for one in kept_for(self._record, hosted.terms.tenant) if one.number != hosted.number]

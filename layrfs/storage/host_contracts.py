@@ -185,6 +185,11 @@ class HostContracts:
             found.setdefault(tenant, []).append(PieceId(piece))
         return found
 
+    def is_overdue(self, piece: PieceId, now: int) -> bool:
+        """Whether it is one of those still: it may have been stored anew, or covered."""
+        query = "SELECT 1 FROM local_uncovered WHERE piece = ? AND until <= ?"
+        return self._database.value(query, (piece, now)) is not None
+
     def forget_uncovered(self, pieces: Collection[PieceId]) -> None:
         """They are gone."""
         self._database.write_many("DELETE FROM local_uncovered WHERE piece = ?", ((piece,) for piece in pieces))

@@ -55,3 +55,24 @@ async def test_what_is_covered_while_it_is_handed_over_waits_for_nothing(
     await released(host, owner, ledger)
     assert answers == [contracts.Covered()]
     assert host.record.overdue(EVER) == {TENANT.public_key: [merkle.piece_id(DATA[1])]}
+
+
+async def test_what_is_stored_anew_while_others_go_stays(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(letting_go, "DELETED_AT_ONCE", 1)
+    await renewed(host, owner, ledger)
+    await released(host, owner, ledger)
+    delete, gone = host.store.delete, list[PieceId]()
+
+    def delete_and_store_others(piece: PieceId, tenant: bytes) -> bool:
+        gone.append(piece)
+        for one in DATA:
+            if merkle.piece_id(one) not in gone:
+                host.earning.stored(merkle.piece_id(one), tenant, len(one))
+        return delete(piece, tenant)
+
+    monkeypatch.setattr(host.store, "delete", delete_and_store_others)
+    await host.earning._letting_go.overdue(EVER)
+    assert len(gone) == 1
+    assert sorted(here(host)) == [False, True]
