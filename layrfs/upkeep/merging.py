@@ -3,8 +3,8 @@
 Owns the proof: the record is signed by the delegate, its host has the piece (a challenge with a fresh nonce), and the
 piece is the one that this slot of the shard makes (made once more from the shard itself, and compared: a piece of
 rubbish proves itself just as well). Only then the row is replaced and the old piece retired, in one transaction, and
-only if the old piece's host cannot prove that it still has it: a delegate must not be able to move a volume to hosts of
-its choice. Must not know how records come, or what follows from lies.
+only if the old piece's host leaves, or cannot prove that it still has it: a delegate must not be able to move a volume
+to hosts of its choice. Must not know how records come, or what follows from lies.
 Invariant: nothing is given up, and no host is asked to drop anything, on a delegate's word.
 """
 
@@ -147,7 +147,8 @@ class Merger:
         return wanted
 
     async def _proves(self, shard: ShardId, claim: Claim, merged: Merged) -> bool:
-        """Whether the new piece is at its host, and the one on record, if there is one, is not at its own."""
+        """Whether the new piece is at its host, and the one on record, if there is one, is not at its own or will not
+        stay there."""
         record = self._find(shard, merged)
         if record is None:
             return False
@@ -159,10 +160,15 @@ class Merger:
             merged.unsettled.add(shard)
             return False
         old = next((piece for piece in record.pieces if piece.position == claim.piece.position), None)
-        if old is not None and await self._ask(record, old, merged) == "passed":
+        if old is None or (self._leaves(old.host) and not self._leaves(claim.piece.host)):
+            return True
+        if await self._ask(record, old, merged) == "passed":
             merged.left += 1
             return False
         return True
+
+    def _leaves(self, host: NodeId) -> bool:
+        return self._state_of(host) == "leaving"
 
     async def _ask(self, record: ShardRecord, piece: PieceRecord, merged: Merged) -> Outcome:
         if piece.host in merged.silent:

@@ -55,6 +55,7 @@ class World:
         self.stored: set[tuple[PieceId, NodeId]] = set()
         self.silent: set[NodeId] = set()
         self.gone: set[NodeId] = set()
+        self.leaving: set[NodeId] = set()
         self.asked: list[NodeId] = []
         self.looked = 0
         self.answers = trio.Event()
@@ -128,7 +129,7 @@ class World:
         )
 
     def state_of(self, node: NodeId) -> PieceState:
-        return "gone" if node in self.gone else "good"
+        return "gone" if node in self.gone else "leaving" if node in self.leaving else "good"
 
 
 @pytest.fixture(scope="module")
@@ -180,6 +181,23 @@ async def test_a_piece_that_is_still_there_is_not_given_up(world: World) -> None
     assert world.pieces() == [OTHER, OLD]
     assert world.retired() == set()
     assert world.catalog.pieces.next_generation(number) == 2
+
+
+async def test_what_was_made_instead_of_a_piece_whose_host_leaves_is_taken_while_that_is_there(world: World) -> None:
+    world.add(OTHER, OLD)
+    world.store(NEW)
+    world.leaving = {OLD.host}
+    assert await merged(world, record(NEW, OLD.id)) == (1, 0, 0, 0)
+    assert world.pieces() == [OTHER, NEW]
+    assert world.retired() == {(OLD.id, OLD.host)}
+
+
+async def test_what_was_made_at_a_host_that_leaves_too_is_no_better(world: World) -> None:
+    world.add(OTHER, OLD)
+    world.store(NEW)
+    world.leaving = {OLD.host, NEW.host}
+    assert await merged(world, record(NEW, OLD.id)) == (0, 1, 0, 0)
+    assert world.pieces() == [OTHER, OLD]
 
 
 async def test_the_owners_patch_wins(world: World) -> None:
