@@ -68,6 +68,8 @@ class Cache:
         self.log = FakeLog()
         self.states: dict[NodeId, PieceState] = {}
         """Of pieces on hosts that are not good."""
+        self.without_room: set[NodeId] = set()
+        """Hosts that say so themselves, for they are full or leaving."""
         needs = Needs(
             self.catalog.pieces,
             lambda host: self.states.get(host, "good"),
@@ -82,6 +84,7 @@ class Cache:
             log=self.log,
             needs=needs,
             lost=self.lost,
+            room=lambda: {host: 0 if host in self.without_room else 1 << 40 for host in transfers.living_hosts()},
         )
         self.contents = Contents(
             database=self.database,

@@ -26,6 +26,7 @@ from layrfs.pipeline.jobs import WorkerKeys
 from layrfs.pipeline.pool import WorkerPool
 from layrfs.pipeline.pooled import PooledTransfers
 from layrfs.pipeline.transfers import Slot, Transfers
+from layrfs.policy.placement import room
 from layrfs.storage.answers import KeptAnswers
 from layrfs.storage.audits import Rounds
 from layrfs.storage.changes import ChangeLog
@@ -132,6 +133,7 @@ class _Work:
             log=_NoVersions(),
             needs=Needs(self._catalog.pieces, trusting.state_of, self._living),
             lost=LostShards(catalog=self._catalog, lost=Lost(database), transfers=noted, path_of=str),
+            room=lambda: room(self._finder.known_hosts()),
         )
         holdings, rounds = Holdings(database.path, self._catalog, tuple), Rounds(database)
         self._rounds = AuditRounds(

@@ -16,6 +16,7 @@ from layrfs.ids import InodeNumber
 from layrfs.model.records import NodeRecord
 from layrfs.model.redundancy import DEFAULT_REDUNDANCY
 from layrfs.model.status import ProgressReport
+from layrfs.policy.placement import room
 from layrfs.storage.database import Database
 from layrfs.vfs.contents import Contents
 
@@ -140,7 +141,8 @@ class Syncer:
         left, since = self._contents.stats().degraded_shards, trio.current_time()
         while self._is_degraded(inodes):
             report(ProgressReport(text=f"{left} shards wait for more pieces"))
-            enough = len(self._membership.known_hosts()) >= DEFAULT_REDUNDANCY.total
+            takers = [host for host, free_bytes in room(self._membership.known_hosts()).items() if free_bytes]
+            enough = len(takers) >= DEFAULT_REDUNDANCY.total
             with trio.move_on_at(since + (COMPLETE_SECONDS if enough else SEARCH_SECONDS)) as patience:
                 await self._membership.explore()
                 await self._complete_all()

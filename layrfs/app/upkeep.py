@@ -32,6 +32,7 @@ from layrfs.model.status import Collected, ProgressReport
 from layrfs.network.links import HostLinks
 from layrfs.pipeline.pooled import PooledTransfers
 from layrfs.policy.collecting import RETENTION_SECONDS
+from layrfs.policy.placement import room
 from layrfs.storage.answers import KeptAnswers
 from layrfs.storage.audits import Rounds
 from layrfs.storage.changes import ChangeLog
@@ -102,6 +103,7 @@ class Upkeep:
             log=publisher,
             needs=Needs(catalog.pieces, trusting.state_of, lambda: set(_known(membership)), garbage.may_be_needed),
             lost=self.lost,
+            room=lambda: room(membership.known_hosts()),
         )
         self.health = HealthWatch(catalog, Copies(database), self.patcher, trusts)
         repacker = partial(

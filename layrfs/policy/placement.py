@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import ipaddress
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -97,6 +97,11 @@ def _slot(record: NodeRecord) -> str:
 def _eligible(piece: Wanted, taken: Collection[str], limits: Limits) -> list[NodeRecord]:
     eligible = [record for record in piece.candidates if _is_eligible(record, piece, taken, limits)]
     return sorted(eligible, key=lambda record: price_step(record.price, limits.highest_price))
+
+
+def room(records: Iterable[NodeRecord]) -> dict[NodeId, int]:
+    """Bytes that hosts have for new pieces, as their records say: none where they are leaving."""
+    return {record.node_id: 0 if record.leaving else record.free_bytes for record in records}
 
 
 def price_step(price: int, highest: int | None) -> int:

@@ -101,11 +101,16 @@ class Mended(msgspec.Struct, frozen=True):
 class _Turn:
     """What is learned while one shard after the other is patched."""
 
-    def __init__(self, living: Collection[NodeId]) -> None:
-        self.living = frozenset(living)
+    def __init__(self, room: Mapping[NodeId, int]) -> None:
+        self._room = room
         self.silence = Silence()
         self.fruitless = 0
         self.began = trio.current_time()
+
+    def nobody_takes(self, piece_bytes: int, holders: Collection[NodeId]) -> bool:
+        """Whether hosts are known, and none that has room lacks a piece of the shard: to fetch it would be in vain."""
+        takers = {host for host, free_bytes in self._room.items() if free_bytes >= piece_bytes}
+        return bool(self._room) and takers <= set(holders)
 
 
 class Patcher:
@@ -120,13 +125,16 @@ class Patcher:
         log: VersionLog,
         needs: Needs,
         lost: LostShards,
+        room: Callable[[], Mapping[NodeId, int]],
     ) -> None:
+        """``room``: bytes for new pieces at every host that is known now."""
         self._catalog = catalog
         self._changes = changes
         self._transfers = transfers
         self._log = log
         self._needs = needs
         self._lost = lost
+        self._room = room
         self._wake, self._hurry = trio.Event(), trio.Event()
         self._everything = False
         self._turn_ended = trio.Event()
@@ -232,7 +240,7 @@ class Patcher:
 
     async def patch(self, needs: Sequence[Need], tell: Callable[[Mended], None]) -> None:
         """Do it now, however little it hurries; ``tell`` hears of every shard."""
-        turn = _Turn(self._needs.living())
+        turn = _Turn(self._room())
         for need in needs:
             tell(await self._mend(need, turn))
 
@@ -254,7 +262,7 @@ class Patcher:
         await self._carry_out(sorted(due, key=self._place_in_line))
 
     async def _carry_out(self, needs: Sequence[Need]) -> None:
-        turn, hands = _Turn(self._needs.living()), trio.CapacityLimiter(HANDS)
+        turn, hands = _Turn(self._room()), trio.CapacityLimiter(HANDS)
         made_before = self.made_anew
 
         async def mend(need: Need) -> None:
@@ -302,8 +310,8 @@ class Patcher:
         record, began = self._catalog.shard(number), trio.current_time()
         mended = Mended(number, need.urgency, need.positions)
         holders = [piece.host for piece in record.pieces]
-        if turn.living and turn.living <= set(holders):
-            return msgspec.structs.replace(mended, problem="every host that is known has a piece of it")
+        if turn.nobody_takes(record.redundancy.piece_bytes(record.sealed_bytes), holders):
+            return msgspec.structs.replace(mended, problem="every host that is known has a piece of it, or no room")
         if not within_reach(record.redundancy.needed, holders, turn.silence.hosts):
             return msgspec.structs.replace(mended, problem="the hosts that have the others do not answer")
         try:

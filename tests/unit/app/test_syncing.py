@@ -20,8 +20,8 @@ from tests.fakes.transfers import FakeTransfers
 class Hosts:
     """A network with so many hosts, in which no more turn up."""
 
-    def __init__(self, count: int = 0) -> None:
-        self._records = [TlsHost().record()] * count
+    def __init__(self, count: int = 0, *, leaving: bool = False) -> None:
+        self._records = [TlsHost().record(leaving=leaving) for _ in range(count)]
 
     def known_hosts(self) -> Sequence[NodeRecord]:
         return self._records
@@ -132,6 +132,14 @@ async def test_too_few_copies_are_not_enough(cache: Cache, autojump_clock: objec
         await syncer(cache, Publications()).fsync(FILE)
     assert trio.current_time() - started < SEARCH_SECONDS + 5, "hosts that are not there are not waited for for long"
     assert cache.contents.state(FILE) == "degraded"
+
+
+async def test_hosts_that_leave_are_not_waited_for_as_if_they_took_pieces(cache: Cache, autojump_clock: object) -> None:
+    cache.transfers.hosts = 2
+    await cache.put(FILE, b"x" * 100_000)
+    started = trio.current_time()
+    await syncer(cache, Publications(), Hosts(5, leaving=True)).sync(None, lambda _report: None)
+    assert trio.current_time() - started < SEARCH_SECONDS + 5
 
 
 async def test_copies_that_no_silent_host_gives_are_waited_for_for_a_moment(

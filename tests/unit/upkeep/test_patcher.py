@@ -165,6 +165,19 @@ async def test_one_host_that_leaves_hands_over_and_keeps_its_piece_until_another
     assert list(retired(cache).values()) == [host(1)]
 
 
+async def test_nothing_is_fetched_for_a_host_that_leaves_while_every_host_with_room_has_a_piece(
+    cache: Cache, autojump_clock: trio.testing.MockClock
+) -> None:
+    shard = await put(cache)
+    cache.states |= {host(0): "leaving", host(5): "leaving"}
+    cache.without_room = {host(0), host(3), host(4), host(5)}
+    await trio.sleep(DAY_SECONDS / 24)
+    assert cache.transfers.top_ups == []
+    cache.without_room = {host(0), host(5)}
+    await trio.sleep(400)
+    assert len(set(holders(cache, shard)) - {host(0)}) == 3
+
+
 async def test_what_no_host_takes_is_fetched_less_and_less_often_until_hosts_appear(
     cache: Cache, autojump_clock: trio.testing.MockClock
 ) -> None:
