@@ -149,14 +149,16 @@ class Pieces:
         self.recount(shard)
         return True
 
-    def refuted_at(self, host: NodeId) -> list[tuple[PieceId, ShardId]]:
-        """What a host was found not to have, and has on record all the same."""
+    def refuted(self, after: PieceId, limit: int) -> list[tuple[PieceId, ShardId, NodeId]]:
+        """The next pieces after an id that their hosts were found not to have, and have on record all the same."""
         rows = self._database.rows(
-            "SELECT p.id, s.id FROM local_refuted r CROSS JOIN piece p ON p.shard = r.shard AND p.id = r.piece"
-            " CROSS JOIN host h ON h.number = p.host CROSS JOIN shard s ON s.number = p.shard WHERE h.node_id = ?",
-            (host,),
+            "SELECT p.id, s.id, h.node_id FROM local_refuted r"
+            " CROSS JOIN piece p ON p.shard = r.shard AND p.id = r.piece"
+            " CROSS JOIN host h ON h.number = p.host CROSS JOIN shard s ON s.number = p.shard"
+            " WHERE r.piece > ? ORDER BY r.piece LIMIT ?",
+            (after, limit),
         )
-        return [(PieceId(piece), ShardId(shard)) for piece, shard in rows]
+        return [(PieceId(piece), ShardId(shard), NodeId(host)) for piece, shard, host in rows]
 
     def recount(self, shard: int) -> None:
         """Rows of the shard may have changed: does it lack pieces?"""

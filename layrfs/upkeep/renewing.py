@@ -34,6 +34,9 @@ SEVERAL = 2
 TICK_SECONDS = 3600.0
 """How often it is looked which hosts are due; one that does not answer is asked again after as long."""
 
+SLICE = 1000
+"""Rows looked at between two looks at what else there is to do: about two milliseconds."""
+
 FIRST_SECONDS = 120.0
 PAUSE_SECONDS = 0.5
 """Between two requests: there are months."""
@@ -94,6 +97,7 @@ class Renewer:
             while True:
                 try:
                     await self.renew_due()
+                    await self._ask_about_refuted()
                 except LayrError as error:
                     _log.warning("pieces wait to be renewed: %s", error)
                 await trio.sleep(TICK_SECONDS)
@@ -104,10 +108,27 @@ class Renewer:
         async with trio.open_nursery() as nursery:
             for host in hosts:
                 nursery.start_soon(self._ask, host)
+        await self._ask_about_refuted()
+
+    async def _ask_about_refuted(self) -> None:
+        """All that hosts were found not to have: nobody may have seen them go and come back."""
+        async with trio.open_nursery() as nursery:
+            for host, pieces in (await self._refuted()).items():
+                nursery.start_soon(self._ask_again, host, pieces, set())
+
+    async def _refuted(self) -> dict[NodeId, list[tuple[PieceId, ShardId]]]:
+        """By host; there may be as many as there are pieces."""
+        found: dict[NodeId, list[tuple[PieceId, ShardId]]] = {}
+        after = PieceId(b"")
+        while rows := self._catalog.pieces.refuted(after, SLICE):
+            for after, shard, host in rows:
+                found.setdefault(host, []).append((after, shard))
+            await trio.lowlevel.checkpoint()
+        return found
 
     async def _ask_suspects(self) -> None:
         while True:
-            with trio.move_on_after(SUSPECT_SECONDS if self._suspects else math.inf):
+            with trio.move_on_after(SUSPECT_SECONDS if self._suspects or self._returned else math.inf):
                 await self._suspected.wait()
             self._suspected = trio.Event()
             try:
@@ -116,15 +137,15 @@ class Renewer:
                 _log.warning("what else hosts have lost is not known: %s", error)
 
     async def _ask_about_damage(self) -> None:
+        refuted = await self._refuted() if self._returned else {}
         damaged, self._damaged = self._damaged, set()
         returned, self._returned = self._returned, set()
         questions = self._pieces_of(damaged)
-        refuted = [(host, self._catalog.pieces.refuted_at(host)) for host in returned]
         async with trio.open_nursery() as nursery:
             for host, pieces in questions.items():
                 nursery.start_soon(self._ask_for, host, pieces)
-            for host, pieces in refuted:
-                nursery.start_soon(self._ask_again, host, pieces)
+            for host in returned & refuted.keys():
+                nursery.start_soon(self._ask_again, host, refuted[host], self._returned)
         self._suspects |= self._everybody()
         now = trio.current_time()
         due = [host for host in self._suspects if now >= self._asked_at.get(host, -math.inf) + SUSPECT_SECONDS]
@@ -161,14 +182,16 @@ class Renewer:
                         self._on_missing(shard, piece, host)
                         self._suspects.add(host)
 
-    async def _ask_again(self, host: NodeId, pieces: Sequence[tuple[PieceId, ShardId]]) -> None:
-        """Of what it was found not to have."""
-        with contextlib.suppress(LayrError):
+    async def _ask_again(self, host: NodeId, pieces: Sequence[tuple[PieceId, ShardId]], silent: set[NodeId]) -> None:
+        """Of what it was found not to have; put among the ``silent`` when it does not say."""
+        try:
             for batch in _batches(pieces):
                 held = await self._asker.renew(host, [piece for piece, _shard in batch])
                 for (piece, shard), is_held in zip(batch, held, strict=True):
                     if is_held:
                         self._on_held(shard, piece)
+        except LayrError:
+            silent.add(host)
 
     async def _ask(self, host: NodeId) -> None:
         started = int(self._now())

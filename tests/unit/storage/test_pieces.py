@@ -76,7 +76,8 @@ def test_what_a_host_was_found_not_to_have_does_not_count_also_after_a_restart(
     again = Catalog(database, alive=lambda: {host(0), host(1), host(2)})
     assert again.pieces.find_degraded(0, 10) == number
     assert again.pieces.degraded == {number}
-    assert again.pieces.refuted_at(host(0)) == [(first.id, record(1).id)]
+    assert again.pieces.refuted(PieceId(b""), 10) == [(first.id, record(1).id, host(0))]
+    assert again.pieces.refuted(first.id, 10) == []
     assert [held.refuted for held in again.pieces.held([number])] == [{0}]
     assert again.reach.held([number]) == {number}
     for piece_ in (second, third):

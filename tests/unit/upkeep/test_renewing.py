@@ -17,8 +17,9 @@ from layrfs.model.shards import PieceRecord, ShardRecord
 from layrfs.policy.leases import RENEW_SECONDS
 from layrfs.storage.content import Catalog
 from layrfs.storage.database import Database
+from layrfs.upkeep import renewing
 from layrfs.upkeep.asking import TOGETHER
-from layrfs.upkeep.renewing import SUSPECT_SECONDS, Renewer
+from layrfs.upkeep.renewing import SUSPECT_SECONDS, TICK_SECONDS, Renewer
 from tests.fakes.asking import FakeAsker
 from tests.fakes.transfers import FakeTransfers
 
@@ -135,6 +136,60 @@ async def test_who_comes_back_is_asked_for_what_it_was_found_not_to_have(
         nursery.cancel_scope.cancel()
     assert world.held == [(found.id, found.pieces[0].id)]
     assert world.asker.renewed == [(ONE, 2)], "nothing else"
+
+
+async def test_who_does_not_answer_when_it_comes_back_is_asked_once_more(
+    world: World, autojump_clock: trio.testing.MockClock
+) -> None:
+    shard = world.catalog.shard(3)
+    world.catalog.pieces.refute(3, shard.pieces[0].id)
+    world.asker.silent = {ONE}
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.renewer.run)
+        world.renewer.hosts_appeared({ONE})
+        await trio.sleep(1)
+        world.asker.silent = set()
+        await trio.sleep(SUSPECT_SECONDS)
+        nursery.cancel_scope.cancel()
+    assert world.held == [(shard.id, shard.pieces[0].id)]
+
+
+async def test_who_was_never_seen_to_be_away_is_believed_too_when_all_are_asked_and_in_time(
+    world: World, autojump_clock: trio.testing.MockClock
+) -> None:
+    shard = world.catalog.shard(3)
+    for piece in shard.pieces:
+        world.catalog.pieces.refute(3, piece.id)
+    said = [(shard.id, piece.id) for piece in shard.pieces]
+    await world.renewer.ask_all()
+    assert sorted(world.held) == said
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.renewer.run)
+        await trio.sleep(TICK_SECONDS)
+        nursery.cancel_scope.cancel()
+    assert sorted(world.held) == sorted(said + said)
+
+
+async def test_much_that_is_refuted_holds_up_nobody(
+    world: World, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    monkeypatch.setattr(renewing, "SLICE", 7)
+    for number in range(1, TOGETHER):
+        world.catalog.pieces.refute(number, world.catalog.shard(number).pieces[0].id)
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(count)
+        refuted = await world.renewer._refuted()
+        nursery.cancel_scope.cancel()
+    assert len(refuted[ONE]) == TOGETHER - 1
+    assert turns >= TOGETHER // 7
 
 
 async def test_a_damaged_database_ends_nothing(
