@@ -378,6 +378,10 @@ CREATE TRIGGER answer_replaced BEFORE INSERT ON piece BEGIN
     DELETE FROM local_answer WHERE piece =
         (SELECT substr(id, 1, 8) FROM piece WHERE shard = NEW.shard AND position = NEW.position AND id <> NEW.id);
 END;
+CREATE TRIGGER piece_changed AFTER UPDATE ON piece WHEN OLD.id <> NEW.id OR OLD.host <> NEW.host BEGIN
+    DELETE FROM local_refuted WHERE piece = OLD.id;
+    DELETE FROM local_answer WHERE piece = substr(OLD.id, 1, 8);
+END;
 CREATE TRIGGER unsent_new AFTER INSERT ON local WHEN NEW.dirty = 1 BEGIN
     INSERT OR IGNORE INTO unsent VALUES(NEW.inode, NEW.block, coalesce(
         (SELECT max(0, min(block_bytes, size - NEW.block * block_bytes)) FROM inode WHERE number = NEW.inode), 0));
@@ -389,5 +393,5 @@ CREATE TRIGGER unsent_gone AFTER DELETE ON local WHEN OLD.dirty = 1 BEGIN
     DELETE FROM unsent WHERE inode = OLD.inode AND block = OLD.block;
 END;
 """
-"""Made after the tables are filled. The triggers need ``local`` (and, not to leave rows behind, ``piece``) to change by
-INSERT OR REPLACE and DELETE only."""
+"""Made after the tables are filled. The triggers need ``local`` to change by INSERT OR REPLACE and DELETE only; rows of
+``piece`` are updated by the changes of another machine, which are applied."""

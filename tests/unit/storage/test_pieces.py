@@ -15,6 +15,7 @@ from layrfs.storage.changes import ChangeLog
 from layrfs.storage.content import Catalog
 from layrfs.storage.database import Database
 from layrfs.storage.pieces import _ON_HOST, Pieces
+from layrfs.storage.replay import database_difference
 from layrfs.storage.totals import count_totals
 
 
@@ -89,6 +90,26 @@ def test_what_a_host_was_found_not_to_have_does_not_count_also_after_a_restart(
     again.pieces.put(number, [piece(1, 1, generation=1), piece(1, 2, generation=1, on=7)])
     assert again.pieces.degraded == set()
     assert database.value("SELECT count(*) FROM local_refuted") == 0
+
+
+def test_what_is_known_against_a_piece_goes_when_another_machine_has_replaced_it(
+    catalog: Catalog, database: Database, tmp_path: Path
+) -> None:
+    number = catalog.add_shard(record(1))
+    first, second, third = record(1).pieces
+    database.commit()
+    ours, theirs = f"{tmp_path}/metadata.db", f"{tmp_path}/theirs.db"
+    with Database(theirs) as other:
+        other.apply(database_difference(theirs, ours))
+        Catalog(other).pieces.put(number, [piece(1, 0, generation=1, on=7)])
+        other.commit()
+        for lost in (first, second):
+            catalog.pieces.refute(number, lost.id)
+        database.write("INSERT INTO local_answer VALUES(?, 0, ?)", (first.id[:8], bytes(16)))
+        database.apply(database_difference(ours, theirs))
+    assert catalog.shard(number).pieces == (piece(1, 0, generation=1, on=7), second, third)
+    assert list(database.rows("SELECT piece FROM local_refuted")) == [(second.id,)]
+    assert database.value("SELECT count(*) FROM local_answer") == 0
 
 
 def test_a_shard_that_is_gone_is_not_degraded(catalog: Catalog, database: Database, pieces: Pieces) -> None:
