@@ -204,9 +204,9 @@ class PayDesk:
     def _is_empty(self, host: NodeId) -> bool:
         return has_nothing(host, self._reach.holders(), self._changes, _nobody_reads_older())
 
-    async def _is_only_in(self, contract: Contract, others: Sequence[int]) -> bool:
-        until = _nobody_reads_older()
-        return await self._reach.holdings.is_only_in(contract.number, others, contract.terms.node, until)
+    async def _is_only_in(self, contract: Contract, others: Sequence[int], digesting: Sequence[int]) -> bool:
+        host, until = contract.terms.node, _nobody_reads_older()
+        return await self._reach.holdings.is_only_in(contract.number, others, digesting, host, until)
 
     def _heard(self, host: NodeId, verdict: Verdict) -> None:
         self._reach.trusts.heard(host, verdict)

@@ -14,6 +14,7 @@ import apsw
 
 from layrfs.errors import LocalError
 from layrfs.ids import NodeId, PieceId
+from layrfs.storage.contracts import listed
 
 _ONLY_HERE = """
 SELECT 1 FROM (
@@ -26,22 +27,33 @@ AND NOT EXISTS (
     SELECT 1 FROM contract_piece c JOIN contract_batch b ON b.contract = c.contract AND b.number = c.batch
     WHERE c.piece = needed.piece AND c.contract IN (SELECT value FROM json_each(?2)) AND b.covered = 1
 )
+AND NOT EXISTS (
+    SELECT 1 FROM local_payable l WHERE l.piece = needed.piece AND l.contract IN (SELECT value FROM json_each(?6))
+)
 LIMIT 1
 """
 
 
 def is_only_in(
-    path: str, contract: int, others: Collection[int], host: NodeId, metadata: Iterable[PieceId], until: int
+    path: str,
+    contract: int,
+    others: Collection[int],
+    digesting: Collection[int],
+    host: NodeId,
+    metadata: Iterable[PieceId],
+    until: int,
 ) -> bool:
     """Whether something that is needed at the host is covered by this contract and by none of the others.
 
-    As of the last commit. ``path``: of the database. ``metadata``: the host's pieces of lists of files. What nothing
-    has needed since ``until`` is not needed. For a thread; raises ``LocalError``.
+    What waits for a cover in one of ``digesting`` counts as covered, what nothing has needed since ``until`` is not
+    needed. As of the last commit. ``path``: of the database. ``metadata``: the host's pieces of lists of files. For a
+    thread; raises ``LocalError``.
     """
-    listed, pieces = json.dumps(list(others)), json.dumps([piece.hex() for piece in metadata])
+    pieces = json.dumps([piece.hex() for piece in metadata])
+    bindings = contract, listed(others), host, until, pieces, listed(digesting)
     try:
         with contextlib.closing(apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)) as connection:
-            rows = connection.execute(_ONLY_HERE, (contract, listed, host, until, pieces))
+            rows = connection.execute(_ONLY_HERE, bindings)
             return rows.fetchone() is not None
     except apsw.Error as error:
         raise LocalError(f"The database {path} cannot be read: {error}") from error

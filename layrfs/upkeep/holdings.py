@@ -74,13 +74,18 @@ class Holdings:
 
         return await self._elsewhere(look)
 
-    async def is_only_in(self, contract: int, others: Sequence[int], host: NodeId, until: int) -> bool:
+    async def is_only_in(
+        self, contract: int, others: Sequence[int], digesting: Sequence[int], host: NodeId, until: int
+    ) -> bool:
         """Whether something that the host should have is covered by this contract and by none of the others.
 
-        What nothing has needed since ``until`` it need not have. Raises ``LocalError``.
+        What waits for a cover in one of ``digesting`` counts as covered; what nothing has needed since ``until`` it
+        need not have. Raises ``LocalError``.
         """
         metadata = [held.piece.id for held in self._metadata() if held.piece.host == host]
-        return await self._elsewhere(partial(is_only_in, self._path, contract, others, host, metadata, until))
+        return await self._elsewhere(
+            partial(is_only_in, self._path, contract, others, digesting, host, metadata, until)
+        )
 
     def any_of(self, host: NodeId) -> HeldPiece | None:
         """One piece of files that a host should have. Raises ``CorruptFile``."""

@@ -89,6 +89,7 @@ class PaidMarket:
         self._unpayable: dict[int, tuple[str, float]] = {}
         self._salts: dict[tuple[int, int], Salts] = {}
         self._covered = trio.Event()
+        self._digested: set[int] = set()
         self._unpaid: frozenset[NodeId] = frozenset()
         self._unpaid_at = -math.inf
         self._counted: list[Holding] = []
@@ -130,8 +131,10 @@ class PaidMarket:
         digests = list(digests)
         self._contracts.keep(digests)
         for one in digests:
-            self._promised[one.contract].pop(one.piece, None)
-            self._waiting.pop(one.contract, None)
+            was_promised = self._promised[one.contract].pop(one.piece, None) is not None
+            if was_promised and one.contract in self._waiting:  # what was not, its host has had before
+                pieces, stored_bytes = self._waiting[one.contract]
+                self._waiting[one.contract] = pieces + 1, stored_bytes + one.piece_bytes
             self._came_at[one.contract] = trio.current_time()
 
     # ------------------------------------------------------------ for who pays
@@ -209,6 +212,13 @@ class PaidMarket:
             self._free[contract.number] -= stroops
         self.note_less_waits(contract)
 
+    def note_digested(self, number: int, *, is_all: bool) -> None:
+        """Whether all that is needed of a contract is covered by later ones, or waits for that in the newest."""
+        if is_all:
+            self._digested.add(number)
+        else:
+            self._digested.discard(number)
+
     def note_less_waits(self, contract: Contract) -> None:
         """Pieces are covered, or given up: there may be credit again."""
         self._waiting.pop(contract.number, None)
@@ -273,7 +283,11 @@ class PaidMarket:
         now = self._escrows.now()
         others = self._contracts.of_host(contract.terms.node)
         earlier = [each for each in others if each.terms.start < contract.terms.start]
-        return {each.number: until for each in earlier if (until := paid_until(each, now)) is not None}
+        found = {each: until for each in earlier if (until := paid_until(each, now)) is not None}
+        is_whole = self._digested
+        return {
+            each.number: until for each, until in found.items() if until == each.terms.end or each.number in is_whole
+        }
 
     def _still_paid(self, contract: Contract) -> list[int]:
         """Other contracts whose pieces are not to be covered yet, because they would be paid for twice."""
@@ -376,7 +390,7 @@ class PaidMarket:
     def _outstanding(self, contract: Contract) -> int:
         """Bytes that the host has, or is about to get, and no batch covers."""
         if contract.number not in self._waiting:
-            self._waiting[contract.number] = self._contracts.uncovered(contract.number)
+            self._waiting[contract.number] = self._contracts.uncovered(contract.number, self._earlier(contract))
         return self._waiting[contract.number][1] + self._promised_bytes(contract.number)
 
     def _promised_bytes(self, number: int) -> int:

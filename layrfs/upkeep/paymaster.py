@@ -87,7 +87,7 @@ class Paymaster:
         self._asker = asker
         self._is_wanted = is_wanted
         self._is_empty = is_empty
-        self._handing_on = HandingOn(contracts, market, is_only_in)
+        self._handing_on = HandingOn(contracts, market, escrows, is_only_in)
         self._settling = Settling(database, agreements, escrows, hosts)
         self._heard = heard
         self._nudged = nudged

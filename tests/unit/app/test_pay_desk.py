@@ -72,7 +72,7 @@ async def test_which_pieces_a_contract_alone_covers_is_looked_at_in_a_thread(dat
         database.write("INSERT INTO contract_batch VALUES(?, 0, 0, 0, 1, x'', 1)", (contract,))
         database.write("INSERT INTO contract_piece VALUES(?, ?, 0)", (piece.id, contract))
         database.commit()
-        assert await holdings.is_only_in(1, [number], HERE, NOW) == is_only_there
+        assert await holdings.is_only_in(1, [number], [], HERE, NOW) == is_only_there
     assert len(looks) == 2
 
 

@@ -34,9 +34,9 @@ def test_each_piece_of_files_of_lists_and_of_older_lists_has_to_be_in_another_co
         database.write("INSERT INTO local_retired VALUES(?, ?, 1, NULL)", (DROPPED, HERE))
         first, second = contracts.add(TERMS, "open"), contracts.add(TERMS, "open")
 
-        def only_in_first() -> bool:
+        def only_in_first(*digesting: int) -> bool:
             database.commit()
-            return is_only_in(database.path, first, [second], HERE, [LIST], NOW)
+            return is_only_in(database.path, first, [second], digesting, HERE, [LIST], NOW)
 
         assert not only_in_first()
         cover(contracts, first, [FILE, LIST, DROPPED, NOBODYS])
@@ -51,8 +51,14 @@ def test_each_piece_of_files_of_lists_and_of_older_lists_has_to_be_in_another_co
             cover(contracts, second, covered)
             assert only_in_first()
             contracts.withdraw(second, 0)
+        cover(contracts, second, [LIST])
+        assert only_in_first(second), "the other is not even digested"
+        contracts.keep([PieceDigests(FILE, 1, second, 0, (bytes(32),) * TERMS.instalments)])
+        assert not only_in_first(second)
+        assert only_in_first(), "it waits"
+        contracts.withdraw(second, 0)
         cover(contracts, second, [FILE, LIST], agreed=False)
         assert only_in_first(), "the host has not agreed"
         contracts.set_covered(second, 0)
         assert not only_in_first()
-        assert is_only_in(database.path, first, [], HERE, [], NOW)
+        assert is_only_in(database.path, first, [], [], HERE, [], NOW)

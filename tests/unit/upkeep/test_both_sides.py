@@ -295,6 +295,36 @@ async def test_contracts_that_are_full_early_are_handed_on_one_after_the_other(
     assert report.earned_stroops == balance(owner.ledger, account_of(WALLET)) - before > 0
 
 
+async def test_a_contract_that_is_full_early_is_handed_on_as_a_whole_so_that_no_window_is_paid_twice(
+    mock_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+    owner: Owner,
+    counterpart: RealCounterpart,
+    offer: Offer,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr("layrfs.policy.paymaster.BATCHES_LIMIT", 2)
+    (tmp_path / "host").mkdir()
+    async with hosting(tmp_path / "host", owner.ledger, offer) as counterpart.host:
+        host = counterpart.host
+        await store(owner, host, data_of(1))
+        await rounds(owner, host, 300)
+        await store(owner, host, data_of(2))
+        await rounds(owner, host, 800)
+        owner.is_wanted, owner.needed = True, [merkle.piece_id(one) for one in [*data_of(1), *data_of(2)]]
+        await rounds(owner, host, WINDOW + 300)
+        assert owner.states == ["claimed", "claimed", "waiting", "waiting"]
+        await digest_anew(owner, data_of(1))
+        await rounds(owner, host, 2 * WINDOW + 300)
+        assert owner.states == ["claimed", "claimed", "claimed", "waiting"]
+        assert owner.contracts.get(2).batches == (), "the first one pays for all of it"
+        await digest_anew(owner, data_of(2))
+        await rounds(owner, host, 2 * WINDOW + 700)
+        assert (owner.contracts.get(1).state, owner.states[3]) == ("merged", "waiting")
+        (batch,) = owner.contracts.get(2).batches
+        assert batch.at == owner.contracts.get(1).terms.window(2)[1] + 1
+
+
 async def test_an_owner_who_dies_while_a_renewed_contract_ends_goes_on_with_the_next_one(
     mock_clock: MockClock,
     monkeypatch: pytest.MonkeyPatch,

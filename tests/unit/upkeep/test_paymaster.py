@@ -93,11 +93,11 @@ class Owner:
         self.meanwhile: Callable[[], None] = database.commit
         """Done while somebody looks what they are needed for."""
 
-        async def only_in(contract: Contract, others: Sequence[int]) -> bool:
+        async def only_in(contract: Contract, others: Sequence[int], digesting: Sequence[int]) -> bool:
             database.commit()
             self.looked.append(contract.number)
             node, needed = contract.terms.node, self.needed
-            found = needed is None or is_only_in(database.path, contract.number, others, node, needed, 0)
+            found = needed is None or is_only_in(database.path, contract.number, others, digesting, node, needed, 0)
             await trio.lowlevel.checkpoint()
             self.meanwhile()
             return found
@@ -812,6 +812,21 @@ async def test_while_nothing_can_be_covered_not_every_piece_waits_for_that(
             await owner.market.agree(host, PieceId(bytes([number]) * 32), 4 << 20)
     assert trio.current_time() - began == COVER_SECONDS
     await trio.sleep(PROMISED_SECONDS)
+    began = trio.current_time()
+    await owner.market.agree(host, PieceId(b"x" * 32), 4 << 20)
+    assert trio.current_time() == began
+
+
+async def test_what_another_contract_pays_for_takes_no_credit_while_it_waits(
+    mock_clock: MockClock, owner: Owner, host: PaidHost
+) -> None:
+    piece = await owner.store(host, 1)
+    await owner.rounds(WINDOW + 500)
+    await owner.agreements.make(host.node)
+    contract = owner.contracts.get(2)
+    anew = host.store(piece, bytes([1]) * (1 << 20), Salts(2, 0, owner.market.salts(contract, 0)))
+    owner.market.keep([msgspec.structs.replace(anew, piece_bytes=credit_bytes(contract.terms))])
+    mock_clock.autojump_threshold = 0.0
     began = trio.current_time()
     await owner.market.agree(host, PieceId(b"x" * 32), 4 << 20)
     assert trio.current_time() == began
