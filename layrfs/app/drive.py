@@ -237,7 +237,7 @@ class _Parts:
             contents=self.contents,
             membership=membership,
             publisher=self.publisher,
-            complete=self.upkeep.patcher.finish,
+            patcher=self.upkeep.patcher,
         )
         self.filesystem = Filesystem(
             database,
@@ -304,7 +304,7 @@ class _Parts:
             membership,
             remember=tenure.publishes,
             appeared=self._hosts_appeared,
-            needs_more=lambda: self.contents.stats().degraded_shards > 0,
+            needs_more=lambda: self.upkeep.patcher.waiting > 0,
         )
 
     def _hosts_appeared(self, hosts: Set[NodeId]) -> None:

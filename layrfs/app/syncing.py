@@ -53,6 +53,15 @@ class Flusher(Protocol):
     async def flush(self) -> None: ...
 
 
+class Mender(Protocol):
+    """Who makes pieces anew: ``layrfs.upkeep.patcher.Patcher``, or a fake."""
+
+    @property
+    def waiting(self) -> int: ...
+
+    async def finish(self) -> None: ...
+
+
 class Syncer:
     """Plain hands: keeps nothing."""
 
@@ -63,11 +72,10 @@ class Syncer:
         contents: Contents,
         membership: Explorer,
         publisher: Flusher,
-        complete: Callable[[], Awaitable[None]],
+        patcher: Mender,
     ) -> None:
-        """``complete`` returns when every shard that lacks pieces was tried once more."""
         self._database = database
-        self._complete_all = complete
+        self._patcher = patcher
         self._contents = contents
         self._membership = membership
         self._publisher = publisher
@@ -145,7 +153,9 @@ class Syncer:
             enough = len(takers) >= DEFAULT_REDUNDANCY.total
             with trio.move_on_at(since + (COMPLETE_SECONDS if enough else SEARCH_SECONDS)) as patience:
                 await self._membership.explore()
-                await self._complete_all()
+                await self._patcher.finish()
+                if not self._patcher.waiting:
+                    return  # what is degraded is lost, or nothing needs it: that stays
                 if self._contents.stats().degraded_shards >= left:
                     await trio.sleep(RETRY_SECONDS)
             if (now_left := self._contents.stats().degraded_shards) < left:

@@ -149,6 +149,9 @@ class Patcher:
 
         self._hosts_at = 0.0
         self._queue: dict[int, Need] = {}
+        self._hopeless: set[int] = set()
+        """Shards that the last look found lost, or needed by nothing."""
+
         self.made_anew = 0
         """Pieces that were made, since the start."""
 
@@ -199,6 +202,11 @@ class Patcher:
         While no host can be reached, what was found before.
         """
         return self._queue
+
+    @property
+    def waiting(self) -> int:
+        """Shards that lack pieces, and as far as is known will be given them here when hosts take some."""
+        return len(self._catalog.pieces.degraded - self._hopeless) if self._log.may_write else 0
 
     # -------------------------------------------------------------------- working
 
@@ -251,6 +259,7 @@ class Patcher:
         looked = await self._needs.look()
         if looked is None:
             return
+        self._hopeless = {need.shard for need in looked if need.urgency == "lost" or not need.is_needed}
         found = [need for need in looked if need.is_needed]
         self._queue = {need.shard: need for need in found}
         now = tempo.current_time()

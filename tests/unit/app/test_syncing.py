@@ -59,7 +59,7 @@ def syncer(cache: Cache, publications: Publications, hosts: Hosts | None = None)
         contents=cache.contents,
         membership=membership,
         publisher=publications,
-        complete=cache.patcher.finish,
+        patcher=cache.patcher,
     )
 
 
@@ -140,6 +140,21 @@ async def test_hosts_that_leave_are_not_waited_for_as_if_they_took_pieces(cache:
     started = trio.current_time()
     await syncer(cache, Publications(), Hosts(5, leaving=True)).sync(None, lambda _report: None)
     assert trio.current_time() - started < SEARCH_SECONDS + 5
+
+
+async def test_what_is_lost_is_not_waited_for(cache: Cache, autojump_clock: object) -> None:
+    await cache.put(FILE, os.urandom(5000))
+    await cache.contents.flush_to_network(None)
+    (shard,) = (row[0] for row in cache.database.rows("SELECT number FROM shard"))
+    record = cache.catalog.shard(shard)
+    await cache.contents.drop_clean()
+    for piece in record.pieces:
+        cache.transfers.drop([piece.id])
+        cache.patcher.piece_lost(record.id, piece.id)
+    started = trio.current_time()
+    await syncer(cache, Publications(), Hosts(5)).sync(None, lambda _report: None)
+    assert cache.contents.stats().degraded_shards == 1
+    assert trio.current_time() - started < COMPLETE_SECONDS / 3
 
 
 async def test_copies_that_no_silent_host_gives_are_waited_for_for_a_moment(

@@ -385,7 +385,10 @@ async def test_what_nothing_needs_any_more_is_neither_lost_nor_mended_and_counts
     digests = [row[0] for row in cache.database.rows("SELECT digest FROM content")]
     cache.database.write("DELETE FROM block")
     lose(cache, degraded, 0)
+    assert cache.patcher.waiting == 1
     await trio.sleep(100)
+    assert cache.catalog.pieces.degraded == {older, lost, degraded}
+    assert cache.patcher.waiting == 0
     assert cache.patcher.found.keys() == {older}, "a snapshot may need it"
     assert [need.shard for need in await cache.patcher.plan(None)] == [older]
     assert cache.patcher.made_anew == 0
