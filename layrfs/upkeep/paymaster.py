@@ -51,6 +51,9 @@ PIECES_PER_COVER = 8192
 NOT_NOW = frozenset({"busy", "failed", "not on the ledger"})
 """What a host says that may agree a little later: its ledger lags, or is away."""
 
+PERHAPS_DONE = frozenset({"busy", "failed"})
+"""What a host says that may be about to record the same cover, as it was asked before: its word counts next time."""
+
 Verdict = Literal["passed", "missing"]
 """What a host showed when an instalment fell due."""
 
@@ -303,6 +306,8 @@ class Paymaster:
             await self._forget_missing(contract, pieces)
             raise
         except HostRefused as error:
+            if error.reason in PERHAPS_DONE:
+                raise
             self._contracts.withdraw(contract.number, batch.number)
             if error.reason == "no funds":
                 self._market.note_no_funds(contract)

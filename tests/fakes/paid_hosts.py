@@ -54,7 +54,8 @@ class Deal:
 
 
 class PaidHost:
-    """``is_away``: nobody answers; ``loses_answers``: all is done, and the answer lost; ``refuses_covers``;
+    """``is_away``: nobody answers; ``loses_answers``: all is done, and the answer lost;
+    ``is_said_to_be``: a cover is done, and it says that instead; ``refuses_covers``;
     ``sees_no_funds``: in the escrow, for another cover."""
 
     def __init__(self, number: int, ledger: InProcessLedger, price: int) -> None:
@@ -68,6 +69,7 @@ class PaidHost:
         self.claims: list[bytes] = []
         self.is_away = False
         self.loses_answers = False
+        self.is_said_to_be: Reason | None = None
         self.refuses_covers = False
         self.sees_no_funds = False
         self.refuses_salts: Reason | None = None
@@ -209,6 +211,8 @@ class FakeCounterparts:
         answer = await paid.answer(request, body)
         if paid.loses_answers:
             raise Unreachable("the answer was lost")
+        if paid.is_said_to_be is not None and isinstance(request, Cover):
+            raise HostRefused(paid.is_said_to_be)
         assert isinstance(answer, kind)
         return answer
 

@@ -332,6 +332,21 @@ async def test_answers_that_are_lost_are_asked_for_again_and_nothing_is_paid_twi
     assert len(host.claims) == len(set(host.claims)) == 4
 
 
+@pytest.mark.parametrize("reason", ["busy", "failed"])
+async def test_a_cover_that_the_host_has_all_the_same_is_not_taken_back(
+    mock_clock: MockClock, owner: Owner, host: PaidHost, reason: Reason
+) -> None:
+    await owner.store(host, 1)
+    host.is_said_to_be = reason
+    await owner.rounds(300)
+    host.is_said_to_be = None
+    await owner.store(host, 2)
+    await owner.rounds(4 * WINDOW + 500)
+    assert owner.states == ["claimed"] * 4
+    assert owner.contracts.get(1).whole
+    assert len(owner.contracts.newest()) == 1
+
+
 @pytest.mark.parametrize("seconds", [0, 100, 300, 1100, 3900, 4100])
 async def test_an_owner_who_begins_anew_at_any_time_goes_on(
     owner: Owner, host: PaidHost, ledger: InProcessLedger, database: Database, mock_clock: MockClock, seconds: int
