@@ -22,6 +22,7 @@ from layrfs.app.claiming import Claimer
 from layrfs.app.earning_report import earning_report, running
 from layrfs.app.in_hand import InHand
 from layrfs.app.letting_go import LettingGo, kept_for
+from layrfs.app.outages import Outages
 from layrfs.app.trade import Trade
 from layrfs.crashpoints import reached
 from layrfs.errors import LayrError, LedgerUnavailable, LocalError, WrongLedger
@@ -53,6 +54,7 @@ class Earning:
         self._trade = trade
         self._record = trade.record
         self._claimer = Claimer(trade)
+        self._outages = Outages(trade)
         self._told = trio.Event()
         self._reserved: Counter[bytes] = Counter()
         in_hand = InHand()
@@ -222,7 +224,7 @@ class Earning:
 
     async def _step_all(self, nursery: trio.Nursery) -> str:
         """What kept one contract from going on keeps no other from it; its sentence. Claims wait for nobody's."""
-        head, now = await self._trade.clock.ask(), await self._trade.clock.now()
+        head, now = await self._outages.ask(self._pause_seconds)
         kept = self._record.kept()
         for hosted in kept:
             self._begin_claims(hosted, now, nursery)
@@ -230,7 +232,9 @@ class Earning:
         problem = await _problem_of(self._see_balance())
         for hosted in kept:
             problem = await _problem_of(self._step(hosted, head, now)) or problem
-        return await _problem_of(self._letting_go.overdue(now)) or problem
+        problem = await _problem_of(self._letting_go.overdue(now)) or problem
+        self._outages.note(now, self._pause_seconds)
+        return problem
 
     def _begin_claims(self, hosted: Hosted, now: int, nursery: trio.Nursery) -> None:
         for one in earning.claimable(hosted.terms, self._owed(hosted), now):
@@ -261,7 +265,7 @@ class Earning:
         elif state != hosted.state:
             _log.info("Contract %s: %s, so %s", hosted.terms.contract_id.hex()[:12], event, state)
             is_news = hosted.state == "open" and event == "period over"  # its owner could not renew without a ledger
-            since = now if is_news else min(now, hosted.terms.end)
+            since = now if is_news else min(now, max(hosted.since, hosted.terms.end))
             self._record.set_state(hosted.number, state, since)
 
     async def _event(self, hosted: Hosted, head: LedgerHead, now: int) -> HostEvent | None:

@@ -34,6 +34,9 @@ MOST_SALTS = 3
 SHORTEST_ROUND_SECONDS, LONGEST_ROUND_SECONDS = 1.0, 60.0
 ROUNDS_PER_WINDOW = 20
 
+NOTED_ROUNDS, AWAY_ROUNDS = 2, 4
+"""Every so many rounds a host writes down that it was there; after so many without one it was away."""
+
 CoverFault = Literal["wrong window", "bad lock"]
 
 
@@ -42,6 +45,16 @@ def round_seconds(kept: Collection[Hosted]) -> float:
     windows = [one.terms.window_seconds for one in kept]
     shortest = min(windows, default=LONGEST_ROUND_SECONDS * ROUNDS_PER_WINDOW)
     return min(LONGEST_ROUND_SECONDS, max(SHORTEST_ROUND_SECONDS, shortest / ROUNDS_PER_WINDOW))
+
+
+def is_round_to_note(seen: int, now: int, round_seconds: float) -> bool:
+    """Whether the last time that was written down is too long ago."""
+    return now - seen >= NOTED_ROUNDS * round_seconds
+
+
+def was_away(seen: int, now: int, round_seconds: float) -> bool:
+    """Whether a host that comes back missed more than a few rounds: a short one changes nobody's deadline."""
+    return now - seen > AWAY_ROUNDS * round_seconds
 
 
 def claimable(terms: Terms, owed: Sequence[Owed], now: int) -> list[Owed]:

@@ -31,6 +31,10 @@ _UNCOVERED = (
     "SELECT coalesce(sum(bytes), 0), total(bytes * max(0, ? - max(stored, ?))), coalesce(min(stored), 0)"
     " FROM local_uncovered WHERE tenant = ?"
 )
+_DEADLINES = (
+    "SELECT 1 FROM local_hosted WHERE released = 0 AND state IN ('notice', 'ended')"
+    " UNION ALL SELECT 1 FROM local_uncovered WHERE until IS NOT NULL LIMIT 1"
+)
 _INSTALMENTS = (
     "SELECT instalment, amount, hash, signature, salt, salts, problem, state FROM local_hosted_instalment"
     " WHERE contract = ? ORDER BY instalment"
@@ -257,6 +261,29 @@ class HostContracts:
         """The contract keeps nothing any more."""
         self._database.write("UPDATE local_hosted SET released = 1 WHERE number = ?", (number,))
         self._database.write("DELETE FROM local_hosted_piece WHERE contract = ?", (number,))
+
+    @property
+    def last_round(self) -> int | None:
+        """The ledger's time in one of the last rounds, while there are deadlines."""
+        seen: int | None = self._database.value("SELECT value FROM local_mark WHERE name = 'last round'")
+        return seen
+
+    def set_last_round(self, now: int | None) -> None:
+        """None: nothing waits."""
+        self._database.write("DELETE FROM local_mark WHERE name = 'last round'")
+        if now is not None:
+            self._database.write("INSERT INTO local_mark VALUES('last round', ?)", (now,))
+
+    def has_deadlines(self) -> bool:
+        """Whether something will be let go of when time alone goes by."""
+        return self._database.value(_DEADLINES) is not None
+
+    def postpone(self, seconds: int) -> None:
+        """All of them."""
+        self._database.write(
+            "UPDATE local_hosted SET since = since + ? WHERE released = 0 AND state IN ('notice', 'ended')", (seconds,)
+        )
+        self._database.write("UPDATE local_uncovered SET until = until + ? WHERE until IS NOT NULL", (seconds,))
 
     @property
     def leaving(self) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
+import trio
 from trio.testing import MockClock
 
 from layrfs.app import letting_go
@@ -12,7 +14,7 @@ from layrfs.app.trade import Trade
 from layrfs.crypto import merkle
 from layrfs.ids import PieceId
 from layrfs.wire import contracts
-from tests.hosted import TENANT, WINDOW_SECONDS, Hosting, LedgerHere, OwnerHere, data_of, opened, stored
+from tests.hosted import TENANT, WINDOW_SECONDS, Hosting, LedgerHere, OwnerHere, data_of, hosting, opened, stored
 
 DATA, MORE = data_of(1), data_of(2, (100_000,))
 EVER = 1 << 40
@@ -76,3 +78,57 @@ async def test_what_is_stored_anew_while_others_go_stays(
     await host.earning._letting_go.overdue(EVER)
     assert len(gone) == 1
     assert sorted(here(host)) == [False, True]
+
+
+async def test_while_the_ledger_is_away_no_notice_runs(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere
+) -> None:
+    await opened(host, owner)
+    assert await stored(host, DATA) == []
+    assert await host.ask(owner.add(DATA), owner.body()) == contracts.Covered()
+    ledger.go_to(owner.terms.window(2)[1] + 1)
+    await host.until(lambda: host.record.all()[0].state == "notice")
+    await away(ledger, owner.terms.end + 2 * WINDOW_SECONDS)
+    assert here(host) == [True, True]
+    ledger.go_to(ledger.now + WINDOW_SECONDS + 60)
+    await host.until(lambda: here(host) == [False, False])
+
+
+async def test_while_the_ledger_is_away_no_end_runs(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere
+) -> None:
+    await opened(host, owner)
+    assert await stored(host, DATA) == []
+    assert await host.ask(owner.add(DATA), owner.body()) == contracts.Covered()
+    ledger.go_to(owner.terms.end)
+    await host.until(lambda: host.record.all()[0].state == "ended")
+    await trio.sleep(100)
+    await away(ledger, owner.terms.end + 3 * WINDOW_SECONDS)
+    assert here(host) == [True, True]
+    ledger.go_to(ledger.now + WINDOW_SECONDS)
+    await host.until(lambda: here(host) == [False, False])
+    await host.until(lambda: host.record.last_round is None)
+
+
+async def test_while_the_host_is_away_what_was_handed_over_waits(
+    autojump_clock: MockClock, tmp_path: Path, owner: OwnerHere, ledger: LedgerHere
+) -> None:
+    async with hosting(tmp_path, ledger) as host:
+        await renewed(host, owner, ledger)
+        await released(host, owner, ledger)
+        await trio.sleep(100)
+    ledger.go_to(ledger.now + 3 * WINDOW_SECONDS)
+    async with hosting(tmp_path, ledger) as host:
+        await trio.sleep(200)
+        assert here(host) == [True, True]
+        ledger.go_to(ledger.now + WINDOW_SECONDS)
+        await host.until(lambda: here(host) == [False, False])
+
+
+async def away(ledger: LedgerHere, until: int) -> None:
+    """And back, for a few rounds."""
+    ledger.is_away = True
+    ledger.go_to(until)
+    await trio.sleep(200)
+    ledger.is_away = False
+    await trio.sleep(200)
