@@ -65,6 +65,8 @@ class Earning:
         self._token: trio.lowlevel.TrioToken | None = None
         self._balance_stroops: int | None = None
         self._problem = ""
+        self._staying = ""
+        self._is_letting_go = False
         self._looks_left = 0
         self.left = trio.Event()
         """Set when the host is leaving and nothing is due any more."""
@@ -232,9 +234,24 @@ class Earning:
         problem = await _problem_of(self._see_balance())
         for hosted in kept:
             problem = await _problem_of(self._step(hosted, head, now)) or problem
-        problem = await _problem_of(self._letting_go.overdue(now)) or problem
         self._outages.note(now, self._pause_seconds)
-        return problem
+        if not self._is_letting_go:
+            self._is_letting_go = True
+            nursery.start_soon(self._let_go, kept, now)
+        return problem or self._staying
+
+    async def _let_go(self, kept: Sequence[Hosted], now: int) -> None:
+        """Beside the rounds: what one owner leaves may take hours to delete, and claims are due meanwhile."""
+        problem = ""
+        for hosted in kept:
+            problem = await _problem_of(self._release(hosted, now)) or problem
+        self._staying = await _problem_of(self._letting_go.overdue(now)) or problem
+        self._is_letting_go = False
+
+    async def _release(self, hosted: Hosted, now: int) -> None:
+        ended = self._record.fresh(hosted)
+        if ended is not None and earning.is_to_be_released(ended, now):
+            await self._letting_go.release(ended)
 
     def _begin_claims(self, hosted: Hosted, now: int, nursery: trio.Nursery) -> None:
         for one in earning.claimable(hosted.terms, self._owed(hosted), now):
@@ -254,9 +271,6 @@ class Earning:
             return  # while the ledger was asked, its owner has said something: the next round sees what follows
         if event is not None:
             self._bring(hosted, event, now)
-        ended = self._record.fresh(hosted)
-        if ended is not None and earning.is_to_be_released(ended, now):
-            await self._letting_go.release(hosted)
 
     def _bring(self, hosted: Hosted, event: HostEvent, now: int) -> None:
         state = host_after(hosted.state, event)

@@ -68,7 +68,7 @@ class LettingGo:
         is_all = True
         for few in _parts(self._record.named_by(number)):
             mine = [piece for piece in few if not self._record.is_kept(piece, besides=number)]
-            if any(one.state in {"open", "notice"} for one in self._others(hosted)):
+            if self._others(hosted):
                 await self._hand_over(hosted, mine)
             else:
                 is_all = await self._delete(tenant, mine) and is_all

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -132,3 +133,27 @@ async def away(ledger: LedgerHere, until: int) -> None:
     await trio.sleep(200)
     ledger.is_away = False
     await trio.sleep(200)
+
+
+async def test_claims_do_not_wait_for_what_goes(
+    autojump_clock: MockClock, host: Hosting, owner: OwnerHere, ledger: LedgerHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again, held = await renewed(host, owner, ledger), letting_go._held
+    began, may_end = threading.Event(), threading.Event()
+
+    def held_for_long(trade: Trade, pieces: Sequence[PieceId]) -> list[tuple[PieceId, int]]:
+        began.set()
+        may_end.wait(20)
+        return held(trade, pieces)
+
+    monkeypatch.setattr(letting_go, "_held", held_for_long)
+    ledger.go_to(owner.terms.end + WINDOW_SECONDS)
+    try:
+        await host.until(began.is_set)
+        instalment = again.terms.instalment_at(ledger.now) or 0
+        assert await host.ask(again.disclose(instalment)) == contracts.Disclosed("disclosed")
+        await host.until(lambda: host.record.instalments(2)[instalment].state == "claimed")
+        assert not host.record.all()[0].released
+    finally:
+        may_end.set()
+    await host.until(lambda: host.record.all()[0].released)
