@@ -11,9 +11,11 @@ settings.register_profile("quick", deadline=None, derandomize=True)
 
 def pytest_configure(config: pytest.Config) -> None:
     """Properties see the same examples in every quick run, so that a change is judged by what it changes; `--big` looks
-    for new ones. Started in the background, we may have inherited deafness to Ctrl-C; programs under test shall not."""
+    for new ones. Started in the background, we may have inherited deafness to Ctrl-C and to
+    terminals that close; programs under test shall not."""
     settings.load_profile("big" if config.getoption("--big") else "quick")
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
