@@ -20,11 +20,11 @@ WRITER = """
 import hashlib, os, random, sys
 root, seed = sys.argv[1], int(sys.argv[2])
 dice = random.Random(seed)
-os.makedirs(root)
 number = 0
 while True:
     directory = os.path.join(root, f"d{number // 20}")
-    os.makedirs(directory, exist_ok=True)
+    if not os.path.isdir(directory):
+        os.mkdir(directory)  # in one that is the drive's: a mountpoint whose mount is gone stays empty
     path = os.path.join(directory, f"f{number}")
     data = dice.randbytes(dice.choice([0, 17, 4096, 70_000, 1_500_000]))
     temporary = path + ".tmp" if dice.random() < 0.5 else path
@@ -91,8 +91,10 @@ def test_what_was_fsynced_survives_the_mount_being_killed(drive: Drive, tmp_path
     promises: dict[str, str] = {}
     for turn, wanted in enumerate((3, 40, 90)):
         log = str(tmp_path / f"log{turn}")
-        writers = [start(WRITER, log, os.path.join(drive.path, f"turn{turn}"), str(turn))]
-        writers.append(start(WRITER, f"{log}.too", os.path.join(drive.path, f"other{turn}"), str(100 + turn)))
+        roots = [os.path.join(drive.path, f"{name}{turn}") for name in ("turn", "other")]
+        for root in roots:
+            os.mkdir(root)
+        writers = [start(WRITER, log, roots[0], str(turn)), start(WRITER, f"{log}.too", roots[1], str(100 + turn))]
         try:
             wait_for(lambda log=log, wanted=wanted: len(lines_of(log)) >= wanted, f"{wanted} files written")  # type: ignore[misc]
             drive.crash()

@@ -189,7 +189,7 @@ async def test_much_that_is_refuted_holds_up_nobody(
         refuted = await world.renewer._refuted()
         nursery.cancel_scope.cancel()
     assert len(refuted[ONE]) == TOGETHER - 1
-    assert turns >= TOGETHER // 7
+    assert turns >= TOGETHER // 7 - 2  # who comes first in the first and the last turn is trio's choice
 
 
 async def test_a_damaged_database_ends_nothing(
