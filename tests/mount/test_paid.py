@@ -221,6 +221,15 @@ def books_balance(at: Paying, owner: Keypair, before: int) -> None:
     assert (found["sent"], found["escrows"]) == ("0", "0")
 
 
+def on_another_machine(at: Paying, directory: Path) -> Paying:
+    """The same volume, recovered where it takes over when it is mounted."""
+    second = Drive(str(directory / "second"), options=[*at.drive.options, "take_over"], seeds=at.hosts.seeds)
+    phrase = os.path.join(os.path.dirname(at.drive.home), "phrase")
+    layrfs(second.home, "recover", "--phrase-file", phrase, *at.hosts.seeds)
+    layrfs(second.home, "wallet", "ledger", at.ledger.url)
+    return at._replace(drive=second)
+
+
 def test_with_the_phrase_another_machine_pays_on(tmp_path: Path, big: bool) -> None:
     if not big:
         pytest.skip("--big: three quarters of a minute")
@@ -232,12 +241,8 @@ def test_with_the_phrase_another_machine_pays_on(tmp_path: Path, big: bool) -> N
         wait_for(lambda: at.claimed() == HOSTS, at.says, PATIENCE_SECONDS)
         drive.sync()
         drive.crash()
-        second = Drive(str(tmp_path / "second"), options=[*drive.options, "take_over"], seeds=at.hosts.seeds)
-        phrase = os.path.join(os.path.dirname(drive.home), "phrase")
-        layrfs(second.home, "recover", "--phrase-file", phrase, *at.hosts.seeds)
-        layrfs(second.home, "wallet", "ledger", at.ledger.url)
-        there = at._replace(drive=second)
-        with second:
+        there = on_another_machine(at, tmp_path)
+        with there.drive as second:
             layrfs(second.home, "set", second.path, "max_price=off")
             wait_for(lambda: set(there.states()) <= {"merged", "void"}, there.says, PATIENCE_SECONDS)
             assert there.claimed() == 2 * HOSTS
@@ -255,12 +260,8 @@ def test_who_was_taken_over_and_stays_mounted_pays_nothing_more(tmp_path: Path, 
         first.sync()
         wait_for(lambda: at.claimed() == HOSTS, at.says, PATIENCE_SECONDS)
         first.sync()
-        second = Drive(str(tmp_path / "second"), options=[*first.options, "take_over"], seeds=at.hosts.seeds)
-        phrase = os.path.join(os.path.dirname(first.home), "phrase")
-        layrfs(second.home, "recover", "--phrase-file", phrase, *at.hosts.seeds)
-        layrfs(second.home, "wallet", "ledger", at.ledger.url)
-        there = at._replace(drive=second)
-        with second:
+        there = on_another_machine(at, tmp_path)
+        with there.drive as second:
             layrfs(second.home, "set", second.path, "max_price=off")
             wait_for(lambda: set(there.states()) == {"merged"}, there.says, PATIENCE_SECONDS)
             assert first.status()["read_only"]
